@@ -1,0 +1,211 @@
+"""An ObjectStore in memory: the zero line of tests and benchmarks.
+
+It keeps S3's promises (create-only writes, checksums, multipart) and has none of its limits: a
+part may have any size. Chunks are kept as they come, so they must not change afterwards.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from anyio.lowlevel import checkpoint
+
+from collector.core.errors import Code, Edge, Fault, ItemError
+from collector.core.images import ImageType
+from collector.core.parts import Chunk
+from collector.ports import ObjectExists, ObjectInfo, Upload, UploadedPart, WriteUnknown
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    chunks: tuple[Chunk, ...]
+    info: ObjectInfo
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    chunks: tuple[Chunk, ...]
+    size_bytes: int
+    uploaded: UploadedPart
+
+
+@dataclass(slots=True)
+class _Unfinished:
+    token: str
+    parts: dict[int, _Part] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the store was asked to do: writes accepted, and the most bytes it ever held."""
+
+    puts: int = 0
+    parts: int = 0
+    held_bytes: int = 0
+    peak_held_bytes: int = 0
+
+    def hold(self, size_bytes: int) -> None:
+        """Note that `size_bytes` more are held (fewer where negative)."""
+        self.held_bytes += size_bytes
+        self.peak_held_bytes = max(self.peak_held_bytes, self.held_bytes)
+
+
+class MemoryStore:
+    """One bucket in this process; see `collector.ports.ObjectStore` for what methods promise."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self._objects: dict[str, _Object] = {}
+        self._uploads: dict[Upload, _Unfinished] = {}
+        self._upload_ids = itertools.count(1)
+
+    async def put(
+        self,
+        key: str,
+        chunks: Sequence[Chunk],
+        *,
+        size_bytes: int,
+        sha256: bytes,
+        content_type: ImageType,
+        token: str,
+    ) -> None:
+        """Write one whole object; cancelled, it wrote nothing."""
+        await checkpoint()
+        _verify(chunks, size_bytes, sha256)
+        info = ObjectInfo(size_bytes, f'"{sha256.hex()}"', sha256.hex(), token, _checksum(sha256))
+        self._create(key, _Object(tuple(chunks), info))
+        self.counters.puts += 1
+        self.counters.hold(size_bytes)
+
+    async def begin(self, key: str, *, content_type: ImageType, token: str) -> Upload:
+        """Start a multipart upload."""
+        await checkpoint()
+        upload = Upload(key, str(next(self._upload_ids)))
+        self._uploads[upload] = _Unfinished(token)
+        return upload
+
+    async def upload_part(
+        self,
+        upload: Upload,
+        number: int,
+        chunks: Sequence[Chunk],
+        *,
+        size_bytes: int,
+        sha256: bytes,
+    ) -> UploadedPart:
+        """Keep one part; it replaces an earlier part of the same number."""
+        await checkpoint()
+        _verify(chunks, size_bytes, sha256)
+        if (unfinished := self._uploads.get(upload)) is None:
+            raise _store_error(f"no upload of {upload.key} has this id")
+        uploaded = UploadedPart(number, f'"{sha256.hex()}"', sha256)
+        replaced = unfinished.parts.get(number)
+        unfinished.parts[number] = _Part(tuple(chunks), size_bytes, uploaded)
+        self.counters.parts += 1
+        self.counters.hold(size_bytes - (replaced.size_bytes if replaced else 0))
+        return uploaded
+
+    async def complete(self, upload: Upload, parts: Sequence[UploadedPart]) -> None:
+        """Make the object of these parts visible; parts left out are dropped."""
+        await checkpoint()
+        if (unfinished := self._uploads.get(upload)) is None:
+            raise WriteUnknown(upload.key, "no such upload")
+        ordered = sorted(parts, key=lambda part: part.number)
+        kept = [unfinished.parts.get(part.number) for part in ordered]
+        chosen = [part for part in kept if part is not None]
+        if not chosen or [part.uploaded for part in chosen] != ordered:
+            raise _store_error("a part named at completion was never sent")
+        self._create(upload.key, _assembled(chosen, unfinished.token))
+        self._drop(upload)
+        self.counters.hold(sum(part.size_bytes for part in chosen))
+
+    async def abort(self, upload: Upload) -> None:
+        """Drop the upload and its parts."""
+        await checkpoint()
+        if upload in self._uploads:
+            self._drop(upload)
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """Return what is stored under `key`, None where there is nothing."""
+        await checkpoint()
+        found = self._objects.get(key)
+        return found.info if found else None
+
+    @asynccontextmanager
+    async def read(self, key: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Stream a stored object, chunk by chunk as it came."""
+        await checkpoint()
+        if (found := self._objects.get(key)) is None:
+            raise ItemError(
+                Code.NOT_FOUND, f"no object under {key}", fault=Fault.PERMANENT, edge=Edge.UPLOAD
+            )
+        yield _stream(found.chunks)
+
+    async def keys(self, prefix: str) -> AsyncIterator[tuple[str, int]]:
+        """Yield (key, size_bytes) of all objects under `prefix`, by key."""
+        await checkpoint()
+        for key in sorted(self._objects):
+            if key.startswith(prefix):
+                yield key, self._objects[key].info.size_bytes
+
+    async def uploads(self, prefix: str) -> AsyncIterator[Upload]:
+        """Yield the multipart uploads under way below `prefix`."""
+        await checkpoint()
+        for upload in list(self._uploads):
+            if upload.key.startswith(prefix):
+                yield upload
+
+    def _create(self, key: str, created: _Object) -> None:
+        if key in self._objects:
+            raise ObjectExists(key)
+        self._objects[key] = created
+
+    def _drop(self, upload: Upload) -> None:
+        dropped = self._uploads.pop(upload)
+        self.counters.hold(-sum(part.size_bytes for part in dropped.parts.values()))
+
+
+def _verify(chunks: Iterable[Chunk], size_bytes: int, sha256: bytes) -> None:
+    digest, received_bytes = hashlib.sha256(), 0
+    for chunk in chunks:
+        digest.update(chunk)
+        received_bytes += len(chunk)
+    if digest.digest() != sha256 or received_bytes != size_bytes:
+        raise ItemError(
+            Code.CHECKSUM_MISMATCH,
+            "bytes and checksum differ",
+            fault=Fault.TRANSIENT,
+            edge=Edge.UPLOAD,
+        )
+
+
+def _assembled(parts: Sequence[_Part], token: str) -> _Object:
+    digests = b"".join(part.uploaded.sha256 for part in parts)
+    composite = f"{_checksum(hashlib.sha256(digests).digest())}-{len(parts)}"
+    info = ObjectInfo(
+        size_bytes=sum(part.size_bytes for part in parts),
+        etag=f'"{hashlib.sha256(digests).hexdigest()}-{len(parts)}"',
+        sha256=None,
+        token=token,
+        checksum=composite,
+    )
+    return _Object(tuple(chunk for part in parts for chunk in part.chunks), info)
+
+
+def _checksum(digest: bytes) -> str:
+    return f"sha256:{base64.b64encode(digest).decode()}"
+
+
+def _store_error(reason: str) -> ItemError:
+    return ItemError(Code.STORE_ERROR, reason, fault=Fault.TRANSIENT, edge=Edge.UPLOAD)
+
+
+async def _stream(chunks: Iterable[Chunk]) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        await checkpoint()
+        yield bytes(chunk)

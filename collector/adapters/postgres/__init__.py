@@ -1,0 +1,17 @@
+"""Postgres: the catalog behind the stages, one module for each port."""
+
+from collector.adapters.postgres.database import Database, open_database
+from collector.adapters.postgres.loads import PostgresLoads
+from collector.adapters.postgres.pages import PostgresPages
+from collector.adapters.postgres.runs import PostgresRuns
+from collector.adapters.postgres.transfers import ClaimPolicy, PostgresTransfers
+
+__all__ = [
+    "ClaimPolicy",
+    "Database",
+    "PostgresLoads",
+    "PostgresPages",
+    "PostgresRuns",
+    "PostgresTransfers",
+    "open_database",
+]

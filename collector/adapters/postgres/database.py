@@ -1,0 +1,159 @@
+"""A pool of connections that speaks in named queries and in our errors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from collector.adapters.sql import load_queries
+from collector.core.errors import Edge, Outage
+
+# A run needs a connection for each of: pages, claims, heartbeat, confirms; the rest is slack.
+POOL_CONNECTIONS = 8
+# A healthy server connects in milliseconds; a minute would look like a hang.
+CONNECT_TIMEOUT_SECONDS = 10.0
+# Waiting this long for a free connection means that the server does not answer any more.
+ACQUIRE_TIMEOUT_SECONDS = 30.0
+# The longest single statement is the merge of a run's pages.
+STATEMENT_TIMEOUT_SECONDS = 120.0
+
+# Not the items' fault: nothing works until somebody mends the server or the settings.
+_SYSTEMIC = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.InterfaceError,
+    OSError,
+)
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Turn what says "the database is not there" into Outage(database); defects pass through.
+
+    The text keeps the server's message but not its DETAIL, which may hold row values.
+    """
+    try:
+        yield
+    except TimeoutError:
+        raise Outage(Edge.DATABASE, "no answer in time") from None
+    except _SYSTEMIC as error:
+        raise Outage(Edge.DATABASE, str(error).splitlines()[0] if str(error) else "lost") from None
+
+
+class Session:
+    """One borrowed connection that runs queries of `sql/queries/` by name."""
+
+    def __init__(self, connection: PoolConnectionProxy[asyncpg.Record]) -> None:
+        self.connection = connection
+
+    async def fetch(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Return all rows of query `name`."""
+        return await self.connection.fetch(load_queries()[name], *arguments)
+
+    async def first(self, name: str, *arguments: Any) -> asyncpg.Record | None:
+        """Return the first row of query `name`, None where it has none."""
+        return await self.connection.fetchrow(load_queries()[name], *arguments)
+
+    async def one(self, name: str, *arguments: Any) -> asyncpg.Record:
+        """Return the row of query `name`, which always has one."""
+        row = await self.first(name, *arguments)
+        if row is None:
+            raise LookupError(f"query {name} gave no row")
+        return row
+
+    async def value(self, name: str, *arguments: Any) -> Any:
+        """Return the first column of the first row of query `name`, None without rows."""
+        return await self.connection.fetchval(load_queries()[name], *arguments)
+
+    async def execute(self, name: str, *arguments: Any) -> None:
+        """Run query `name` for its effect."""
+        await self.connection.execute(load_queries()[name], *arguments)
+
+
+class Database:
+    """A pool of sessions. Every method raises Outage(database) when it is not there."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self._pool = pool
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        """Borrow a connection; it goes back, or is dropped if broken, on any exit."""
+        with database_errors():
+            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS) as connection:
+                yield Session(connection)
+
+    @asynccontextmanager
+    async def transaction(
+        self, isolation: Literal["read_committed", "repeatable_read"] = "read_committed"
+    ) -> AsyncIterator[Session]:
+        """Borrow a connection with a transaction; any exception rolls it back."""
+        async with (
+            self.session() as session,
+            session.connection.transaction(isolation=isolation),
+        ):
+            yield session
+
+    async def fetch(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Run query `name`, return all rows."""
+        async with self.session() as session:
+            return await session.fetch(name, *arguments)
+
+    async def value(self, name: str, *arguments: Any) -> Any:
+        """Run query `name`, return the first column of the first row, None without rows."""
+        async with self.session() as session:
+            return await session.value(name, *arguments)
+
+    async def execute(self, name: str, *arguments: Any) -> None:
+        """Run query `name` for its effect."""
+        async with self.session() as session:
+            await session.execute(name, *arguments)
+
+
+@asynccontextmanager
+async def open_database(dsn: str) -> AsyncIterator[Database]:
+    """Connect to `dsn` (postgresql://...) and leave no connection behind.
+
+    Raises Outage(database) where nobody answers or the login is refused.
+    """
+    with database_errors():
+        pool = await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=POOL_CONNECTIONS,
+            timeout=CONNECT_TIMEOUT_SECONDS,
+            command_timeout=STATEMENT_TIMEOUT_SECONDS,
+            server_settings={"application_name": "draenei-collector", "timezone": "UTC"},
+        )
+    try:
+        yield Database(pool)
+    finally:
+        await _close(pool)
+
+
+async def _close(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    try:
+        # A connection that hangs must not hold up the exit of an interrupted run (4 s in all).
+        async with asyncio.timeout(1.0):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+
+
+def describe_dsn(dsn: str) -> str:
+    """Return the address without password and options, for people and logs."""
+    parts = urlsplit(dsn)
+    user = f"{parts.username}@" if parts.username else ""
+    port = f":{parts.port}" if parts.port else ""
+    return f"postgresql://{user}{parts.hostname or ''}{port}{parts.path}"

@@ -1,0 +1,137 @@
+"""The page ledger and the staging table: where extract puts what it read."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import asyncpg
+
+from collector.adapters.postgres.database import Database, Session
+from collector.core.paging import CoveredPage
+from collector.core.wallpapers import Page, Rejected, Wallpaper
+
+# asyncpg's COPY can wait for ever when the backend dies in the middle, and its own `timeout`
+# does not fire then (seen with 0.32.0, 2026-11): pages are small lists, and this bounds them.
+COPY_TIMEOUT_SECONDS = 30.0
+
+_WALLPAPER_COLUMNS = (
+    "wallhaven_id",
+    "url",
+    "page_url",
+    "short_url",
+    "source",
+    "category",
+    "purity",
+    "dimension_x",
+    "dimension_y",
+    "resolution",
+    "ratio",
+    "file_size",
+    "file_type",
+    "source_created_at",
+    "colors",
+    "thumb_large",
+    "thumb_original",
+    "thumb_small",
+    "raw",
+    "views",
+    "favorites",
+)
+_COLUMNS = ("audit_id", "page", "position", "code", "reason", "rejected", *_WALLPAPER_COLUMNS)
+_NO_WALLPAPER = (None,) * (len(_WALLPAPER_COLUMNS) - 1)
+
+
+class PostgresPages:
+    """PageCatalog on Postgres."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def covered_pages(self, run_key: int) -> list[CoveredPage]:
+        """Return the pages this run has in its ledger, in page order."""
+        return [_covered(row) for row in await self._database.fetch("covered_pages", run_key)]
+
+    async def is_contiguous(self, search_key: str) -> bool:
+        """Say whether the last extraction of this search came to its end."""
+        return bool(await self._database.value("is_contiguous", search_key))
+
+    async def set_contiguous(self, search_key: str, contiguous: bool) -> None:
+        """Note that an extraction of this search begins (False) or has come to its end (True)."""
+        await self._database.execute("set_contiguous", search_key, contiguous)
+
+    async def stage_page(self, run_key: int, page: Page) -> CoveredPage:
+        """Enter the page into the ledger and COPY its items, in one transaction.
+
+        A page that the ledger has already is left as it is, and what it says is returned.
+        """
+        async with self._database.transaction() as session:
+            entry = await session.first(
+                "note_page",
+                run_key,
+                page.number,
+                len(page.items),
+                page.last_page,
+                page.total,
+                page.ids,
+            )
+            if entry is None:
+                return _covered(await session.one("covered_page", run_key, page.number))
+            await _copy(session, staging_records(run_key, page))
+        return _covered(entry)
+
+
+def staging_records(run_key: int, page: Page) -> list[tuple[Any, ...]]:
+    """Return the page's items as rows of `staged_wallpapers`, rejects included."""
+    return [
+        (run_key, page.number, position, *_record(item)) for position, item in enumerate(page.items)
+    ]
+
+
+def _record(item: Wallpaper | Rejected) -> tuple[Any, ...]:
+    if isinstance(item, Rejected):
+        return (item.code.value, item.reason, item.raw, item.wallhaven_id, *_NO_WALLPAPER)
+    return (
+        None,
+        None,
+        None,
+        item.wallhaven_id,
+        item.url,
+        item.page_url,
+        item.short_url,
+        item.source,
+        item.category,
+        item.purity,
+        item.dimension_x,
+        item.dimension_y,
+        item.resolution,
+        item.ratio,
+        item.file_size,
+        item.file_type,
+        item.source_created_at,
+        item.colors,
+        item.thumb_large,
+        item.thumb_original,
+        item.thumb_small,
+        item.extra,
+        item.views,
+        item.favorites,
+    )
+
+
+async def _copy(session: Session, records: list[tuple[Any, ...]]) -> None:
+    try:
+        async with asyncio.timeout(COPY_TIMEOUT_SECONDS):
+            await session.connection.copy_records_to_table(
+                "staged_wallpapers",
+                schema_name="draenei_content",
+                columns=_COLUMNS,
+                records=records,
+            )
+    except TimeoutError:
+        session.connection.terminate()
+        raise
+
+
+def _covered(row: asyncpg.Record) -> CoveredPage:
+    return CoveredPage(**row)

@@ -1,0 +1,96 @@
+"""Runs, their stages and their audit rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+
+from collector.adapters.postgres.database import Database
+from collector.core.audit import AuditRow, Recount, Verdict
+from collector.core.runs import Json, Run, RunStatus, StageEnd, StageName
+
+
+class PostgresRuns:
+    """RunCatalog on Postgres."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def open_run(self, run: Run) -> int:
+        """Begin the run, or go on with it; return its key."""
+        return int(await self._database.value("open_run", run.dag_id, run.run_id, run.logical_date))
+
+    async def begin_stage(self, run_key: int, stage: StageName) -> None:
+        """Note that a stage of the run begins."""
+        await self._database.execute("begin_stage", run_key, stage)
+
+    async def end_stage(self, run_key: int, stage: StageName, end: StageEnd) -> None:
+        """Note how the stage ended."""
+        await self._database.execute(
+            "end_stage",
+            run_key,
+            stage,
+            end.status,
+            end.api_requests,
+            json.dumps(dict(end.report)),
+            end.problem,
+        )
+
+    async def close_run(self, run_key: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
+        """Count anew and write the audit row, both in one snapshot."""
+        async with self._database.transaction("repeatable_read") as session:
+            recount = _recount(await session.one("recount", run_key))
+            verdict = judge(recount)
+            row = await session.one(
+                "close_run", run_key, *_verdict_values(verdict), *_counters(recount)
+            )
+        return _audit_row(row)
+
+    async def last_runs(self, limit: int) -> list[dict[str, Json]]:
+        """Return the newest runs, newest first, ready for people or JSON."""
+        rows = await self._database.fetch("last_runs", limit)
+        return [
+            dict(row) | {"started_at": row["started_at"] and row["started_at"].isoformat()}
+            for row in rows
+        ]
+
+    async def stored_recently(self, seconds: float) -> tuple[int, int]:
+        """Return how many images and bytes were stored in the last `seconds`."""
+        (row,) = await self._database.fetch("stored_recently", seconds)
+        return row["images"], row["bytes"]
+
+
+def _recount(row: asyncpg.Record) -> Recount:
+    values: dict[str, Any] = dict(row)
+    values["stage_reports"] = json.loads(values["stage_reports"])
+    return Recount(**values)
+
+
+def _verdict_values(verdict: Verdict) -> tuple[str, str | None, str]:
+    return verdict.status, verdict.notes, json.dumps(dict(verdict.report))
+
+
+def _counters(recount: Recount) -> tuple[int, ...]:
+    return (
+        recount.metadata_inserted,
+        recount.metadata_updated,
+        recount.metadata_unchanged,
+        recount.metadata_invalid,
+        recount.images_uploaded,
+        recount.images_adopted,
+        recount.bytes_uploaded,
+        recount.download_failures,
+        recount.upload_failures,
+        recount.missing_s3_after_run,
+        recount.api_requests,
+    )
+
+
+def _audit_row(row: asyncpg.Record) -> AuditRow:
+    values: dict[str, Any] = dict(row)
+    values["status"] = RunStatus(values["status"])
+    values["report"] = json.loads(values["report"])
+    return AuditRow(**values)

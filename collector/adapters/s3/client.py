@@ -1,0 +1,102 @@
+"""The SDK's part: where the bucket is, credentials, control calls. Its errors end here.
+
+The SDK has no types; `Any` for its parts lives here and in `opening`.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+import anyio
+from botocore import exceptions as sdk
+from botocore.httpsession import get_cert_path
+from botocore.parsers import ResponseParserError
+from botocore.utils import get_environ_proxies
+
+from collector.adapters.s3.bodies import Address
+from collector.adapters.s3.errors import (
+    NoReply,
+    Unauthorized,
+    read_sdk_refusal,
+    read_transport_error,
+)
+from collector.adapters.s3.signature import Credentials
+
+# The longest whole control call, the wait for a free connection included (the SDK's own
+# time-outs do not bound that). A Complete may take the store minutes; then its outcome is
+# unknown and is read.
+CALL_SECONDS = 120.0
+_NO_CREDENTIALS = "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+
+
+class ControlCalls:
+    """Calls to one bucket that carry no image; one try each, errors as StoreFailure."""
+
+    def __init__(self, session: Any, client: Any, bucket: str) -> None:
+        self._session = session
+        self._client = client
+        self._bucket = bucket
+
+    async def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        """Make one call of the SDK's client, such as `head_object`, and return its answer."""
+        with sdk_errors(), anyio.fail_after(CALL_SECONDS):
+            method = getattr(self._client, operation)
+            reply: dict[str, Any] = await method(Bucket=self._bucket, **parameters)
+            return reply
+
+    async def credentials(self) -> Credentials:
+        """Return the credentials of this moment; the SDK renews temporary ones in time."""
+        with sdk_errors(), anyio.fail_after(CALL_SECONDS):
+            found = await self._session.get_credentials()
+            if found is None:
+                raise Unauthorized(_NO_CREDENTIALS)
+            frozen = await found.get_frozen_credentials()
+        return Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+
+    async def address(self) -> Address:
+        """Return where objects of the bucket are, and the region that signs.
+
+        Both are read off an address that the SDK signs locally: it alone knows the rules of
+        partitions, dual stack, and bucket names that cannot be host names.
+        """
+        with sdk_errors(), anyio.fail_after(CALL_SECONDS):
+            presigned: str = await self._client.generate_presigned_url(
+                "get_object", Params={"Bucket": self._bucket, "Key": "key"}
+            )
+        url, _, query = presigned.partition("?")
+        region = parse_qs(query)["X-Amz-Credential"][0].split("/")[2]
+        return Address(url.removesuffix("key"), region)
+
+    def trust(self) -> ssl.SSLContext:
+        """Return the TLS context of the SDK's choice: AWS_CA_BUNDLE, else its own bundle."""
+        bundle = self._session.get_config_variable("ca_bundle")
+        return ssl.create_default_context(cafile=bundle or get_cert_path(True))
+
+    def proxy(self, address: Address) -> str | None:
+        """Return the proxy that the SDK takes for the bucket's address, if any."""
+        proxies: dict[str, str] = get_environ_proxies(address.url)
+        return proxies.get(urlsplit(address.url).scheme)
+
+
+@contextmanager
+def sdk_errors() -> Iterator[None]:
+    """Turn the SDK's errors into a StoreFailure; a defect of ours stays what it is."""
+    try:
+        yield
+    except sdk.ClientError as error:
+        raise read_sdk_refusal(error.response) from None
+    except (sdk.HTTPClientError, sdk.ConnectionError) as error:
+        raise read_transport_error(error.kwargs.get("error"), sent=True) from None
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise read_transport_error(error, sent=True) from None
+    except (ResponseParserError, sdk.IncompleteReadError):
+        raise NoReply("the answer is cut off or no XML", unclear=True) from None
+    except (sdk.NoCredentialsError, sdk.PartialCredentialsError):
+        raise Unauthorized(_NO_CREDENTIALS) from None
+    except (sdk.CredentialRetrievalError, sdk.ProfileNotFound) as error:
+        raise Unauthorized(f"no credentials: {type(error).__name__}") from None

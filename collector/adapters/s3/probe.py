@@ -1,0 +1,124 @@
+"""Find out what a store really enforces, by doing it: claims and versions prove nothing.
+
+Known to differ: stores that ignore `If-None-Match` on a put, or on a completed multipart upload,
+or keep bytes whose checksum is wrong. The probe works through the port alone, so it tells what
+the stages will get.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+from uuid import uuid4
+
+from collector.core.errors import Code, ItemError
+from collector.core.images import ImageType
+from collector.ports import ObjectExists, ObjectStore, Upload, WriteUnknown
+
+PROBE_PREFIX = ".probe/"
+# Fixed keys: however often a store is probed, one tiny object stays behind (a second one only
+# in a store that keeps wrong bytes), and nothing is deleted.
+_CONDITIONAL = f"{PROBE_PREFIX}conditional"
+_CHECKSUM = f"{PROBE_PREFIX}checksum"
+_BODY = b"draenei-collector probe\n"
+_SHA256 = hashlib.sha256(_BODY).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a store was seen to do; all of it is needed for the promises of a transfer."""
+
+    conditional_put: bool
+    conditional_complete: bool
+    checksums: bool
+    metadata: bool
+    stored_checksum: bool
+    aborts: bool
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The names of what the store does not do."""
+        return tuple(field.name for field in fields(self) if not getattr(self, field.name))
+
+    def __str__(self) -> str:
+        """One line for each capability, as `doctor` prints them."""
+        return "\n".join(
+            f"{'yes' if getattr(self, name) else 'NO ':<3} {meaning}"
+            for name, meaning in _MEANING.items()
+        )
+
+
+_MEANING = {
+    "conditional_put": "a put never replaces an object",
+    "conditional_complete": "a completed multipart upload never replaces an object",
+    "checksums": "bytes that differ from their checksum are refused",
+    "metadata": "an object keeps the metadata it was written with",
+    "stored_checksum": "the store tells the sha256 that it computed itself",
+    "aborts": "an aborted upload is gone from the listing",
+}
+
+
+async def probe(store: ObjectStore) -> Capabilities:
+    """Return what `store` enforces; leaves `.probe/conditional` and no upload behind.
+
+    Raises Outage where the store cannot be used at all, ItemError where it fails meanwhile.
+    Cancelled, it may leave one upload under `.probe/`.
+    """
+    await _refuses_second_put(store)
+    conditional_put = await _refuses_second_put(store)
+    info = await store.head(_CONDITIONAL)
+    upload = await store.begin(_CONDITIONAL, content_type=ImageType.PNG, token=uuid4().hex)
+    conditional_complete = await _refuses_complete_onto_object(store, upload)
+    return Capabilities(
+        conditional_put=conditional_put,
+        conditional_complete=conditional_complete,
+        checksums=await _refuses_wrong_bytes(store),
+        metadata=info is not None and bool(info.token),
+        stored_checksum=info is not None and (info.checksum or "").startswith("sha256:"),
+        aborts=upload not in [left async for left in store.uploads(PROBE_PREFIX)],
+    )
+
+
+async def _refuses_second_put(store: ObjectStore) -> bool:
+    try:
+        await _put(store, _CONDITIONAL, _SHA256)
+    except ObjectExists:
+        return True
+    return False
+
+
+async def _refuses_wrong_bytes(store: ObjectStore) -> bool:
+    try:
+        await _put(store, _CHECKSUM, hashlib.sha256(b"other bytes").digest())
+    except ItemError as error:
+        if error.code is Code.CHECKSUM_MISMATCH:
+            return True
+        raise
+    except ObjectExists:
+        # Only an earlier probe can have put it there, so it was accepted then.
+        return False
+    return False
+
+
+async def _put(store: ObjectStore, key: str, sha256: bytes) -> None:
+    await store.put(
+        key,
+        [_BODY],
+        size_bytes=len(_BODY),
+        sha256=sha256,
+        content_type=ImageType.PNG,
+        token=uuid4().hex,
+    )
+
+
+async def _refuses_complete_onto_object(store: ObjectStore, upload: Upload) -> bool:
+    try:
+        part = await store.upload_part(upload, 1, [_BODY], size_bytes=len(_BODY), sha256=_SHA256)
+        await store.complete(upload, [part])
+    except ObjectExists:
+        return True
+    except WriteUnknown:
+        return False
+    finally:
+        await store.abort(upload)
+    return False

@@ -1,0 +1,226 @@
+"""The commands, their options, and what each of them calls."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from collector import __version__
+from collector.adapters.migrations import known_migrations, migrate
+from collector.cli.execution import Answer, Exit, Invocation, execute
+from collector.cli.output import show_audit, show_mapping, show_rows, show_stage
+from collector.core.audit import AuditRow
+from collector.core.runs import DEFAULT_DAG_ID, Json, Run, RunStatus, StageName
+from collector.runtime import (
+    STAGE_NEEDS,
+    Need,
+    RunOptions,
+    Runtime,
+    run_all_stages,
+    run_one_stage,
+)
+
+app = typer.Typer(
+    name="collector",
+    help="Mirror a Wallhaven search into Postgres and S3.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+# Runs that `status` shows, and the time over which it takes the rate.
+STATUS_RUNS = 5
+STATUS_RATE_SECONDS = 3600.0
+
+QueryOption = Annotated[str | None, typer.Option("--query", help="Instead of WALLHAVEN_QUERY.")]
+PagesOption = Annotated[
+    int | None, typer.Option("--max-pages", min=1, help="Instead of WALLHAVEN_MAX_PAGES.")
+]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", min=0, help="Instead of UPLOAD_BATCH_LIMIT; 0: none.")
+]
+RefreshOption = Annotated[
+    bool, typer.Option("--refresh", help="Read on to --max-pages where nothing is new.")
+]
+RunIdOption = Annotated[
+    str | None, typer.Option("--run-id", help="The same run id again continues that run.")
+]
+DagIdOption = Annotated[str, typer.Option("--dag-id", help="Groups the runs in run_audit.")]
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    env_file: Annotated[
+        Path | None, typer.Option("--env-file", help="Read settings from this file, too.")
+    ] = None,
+) -> None:
+    context.obj = Invocation(as_json=bool(context.obj), env_file=env_file)
+
+
+@app.command()
+def version(context: typer.Context) -> None:
+    """Say which version this is."""
+    invocation_of(context).answer(
+        Answer({"version": __version__}, lambda console: console.print(__version__))
+    )
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    query: QueryOption = None,
+    max_pages: PagesOption = None,
+    limit: LimitOption = None,
+    refresh: RefreshOption = False,
+    run_id: RunIdOption = None,
+    dag_id: DagIdOption = DEFAULT_DAG_ID,
+) -> None:
+    """Extract, load, transfer, audit: one run. Newest first, stops at what is known."""
+    invocation = invocation_of(context, query)
+    this_run = Run(dag_id, run_id or new_run_id("run"))
+    options = RunOptions(max_pages, limit, refresh)
+    audits: list[AuditRow] = []
+
+    async def command(runtime: Runtime) -> Answer:
+        return audit_answer(await run_all_stages(runtime, this_run, options, audits.append))
+
+    raise typer.Exit(
+        execute(
+            invocation,
+            STAGE_NEEDS[StageName.TRANSFER],
+            command,
+            lambda: audit_answer(audits[-1]) if audits else None,
+        )
+    )
+
+
+@app.command()
+def extract(
+    context: typer.Context,
+    query: QueryOption = None,
+    max_pages: PagesOption = None,
+    refresh: RefreshOption = False,
+    run_id: RunIdOption = None,
+    dag_id: DagIdOption = DEFAULT_DAG_ID,
+) -> None:
+    """One stage: read pages of the search into staging."""
+    _stage(context, StageName.EXTRACT, run_id, dag_id, RunOptions(max_pages, None, refresh), query)
+
+
+@app.command()
+def load(
+    context: typer.Context, run_id: RunIdOption = None, dag_id: DagIdOption = DEFAULT_DAG_ID
+) -> None:
+    """One stage: merge what is staged into the table of wallpapers."""
+    _stage(context, StageName.LOAD, run_id, dag_id, RunOptions())
+
+
+@app.command()
+def transfer(
+    context: typer.Context,
+    limit: LimitOption = None,
+    run_id: RunIdOption = None,
+    dag_id: DagIdOption = DEFAULT_DAG_ID,
+) -> None:
+    """One stage: carry pending images into the bucket."""
+    _stage(context, StageName.TRANSFER, run_id, dag_id, RunOptions(limit=limit))
+
+
+@app.command()
+def audit(
+    context: typer.Context, run_id: RunIdOption = None, dag_id: DagIdOption = DEFAULT_DAG_ID
+) -> None:
+    """One stage: count anew and write the audit row."""
+    _stage(context, StageName.AUDIT, run_id, dag_id, RunOptions())
+
+
+@app.command(name="migrate")
+def migrate_schema(context: typer.Context) -> None:
+    """Bring the database schema up to date; safe to repeat."""
+
+    async def command(runtime: Runtime) -> Answer:
+        async with runtime.database.session() as session:
+            applied = await migrate(session)
+        version = known_migrations()[-1].version
+        said = ", ".join(applied) or "nothing to do"
+        data: dict[str, Json] = {"applied": list(applied), "version": version}
+        return Answer(data, lambda console: console.print(f"schema version {version}: {said}"))
+
+    raise typer.Exit(execute(invocation_of(context), Need.DATABASE, command))
+
+
+@app.command()
+def status(context: typer.Context) -> None:
+    """Backlog by state, the last runs, the rate of the last hour."""
+
+    async def command(runtime: Runtime) -> Answer:
+        return await _status(runtime)
+
+    raise typer.Exit(execute(invocation_of(context), Need.SCHEMA, command))
+
+
+async def _status(runtime: Runtime) -> Answer:
+    backlog = await runtime.transfers.backlog()
+    runs = await runtime.runs.last_runs(STATUS_RUNS)
+    images, size_bytes = await runtime.runs.stored_recently(STATUS_RATE_SECONDS)
+    counts: dict[str, Json] = {
+        "pending": backlog.pending,
+        "claimed": backlog.claimed,
+        "waiting": backlog.waiting,
+        "dead": backlog.dead,
+        "images_stored_last_hour": images,
+        "bytes_stored_last_hour": size_bytes,
+    }
+
+    def show(console: Console) -> None:
+        show_mapping("backlog", counts, console)
+        show_rows("last runs", runs, console)
+
+    return Answer({**counts, "runs": list(runs)}, show)
+
+
+def _stage(
+    context: typer.Context,
+    stage: StageName,
+    run_id: str | None,
+    dag_id: str,
+    options: RunOptions,
+    query: str | None = None,
+) -> None:
+    this_run = Run(dag_id, run_id or new_run_id(stage))
+
+    async def command(runtime: Runtime) -> Answer:
+        result = await run_one_stage(runtime, stage, this_run, options)
+        if isinstance(result, AuditRow):
+            return audit_answer(result)
+        return Answer(result.as_json(), lambda console: show_stage(result, console))
+
+    invocation = invocation_of(context, query)
+    raise typer.Exit(execute(invocation, STAGE_NEEDS[stage], command))
+
+
+def audit_answer(row: AuditRow) -> Answer:
+    """Answer with an audit row; its status decides the exit status."""
+    statuses = {RunStatus.FAILED: Exit.FAILED, RunStatus.INTERRUPTED: Exit.INTERRUPTED}
+    return Answer(
+        row.as_json(),
+        lambda console: show_audit(row, console),
+        statuses.get(row.status, Exit.DONE),
+    )
+
+
+def invocation_of(context: typer.Context, query: str | None = None) -> Invocation:
+    """Return what holds for this call, with the query that an option names."""
+    invocation: Invocation = context.obj
+    return invocation if query is None else invocation.override(wallhaven_query=query)
+
+
+def new_run_id(command: str) -> str:
+    """Return `<command>__<UTC time>`."""
+    return f"{command}__{datetime.now(UTC).isoformat(timespec='microseconds')}"

@@ -1,0 +1,137 @@
+"""From a command to its exit status: errors become one clear line, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from pathlib import Path
+
+from rich.console import Console
+
+from collector.cli.logs import configure_logging
+from collector.cli.progress import SilentProgress, TerminalProgress
+from collector.core.errors import CollectorError, SchemaMissing, SettingsError
+from collector.core.runs import Json
+from collector.interrupts import Interrupted, run_interruptible
+from collector.local import LocalServerError
+from collector.ports import Progress
+from collector.runtime import Need, Runtime, open_runtime
+from collector.settings import Settings, load_settings
+
+logger = logging.getLogger("collector")
+
+
+class Exit(IntEnum):
+    """Exit statuses of the contract."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    INTERRUPTED = 75
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a command says on stdout: one JSON object, or text for people."""
+
+    data: Mapping[str, Json]
+    text: Callable[[Console], None]
+    status: Exit = Exit.DONE
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What holds for any command: `--json`, `--env-file`."""
+
+    as_json: bool
+    env_file: Path | None
+    overrides: Mapping[str, object] = field(default_factory=dict)
+
+    def override(self, **settings: object) -> Invocation:
+        """Return the same invocation with settings that its options name."""
+        return replace(self, overrides={**self.overrides, **settings})
+
+    def settings(self) -> Settings:
+        """Read the settings and set up logging by them. Raises SettingsError."""
+        settings = load_settings(self.env_file, **self.overrides)
+        configure_logging(
+            "json" if settings.collector_log_format == "json" else "text",
+            settings.collector_log_level,
+        )
+        return settings
+
+    def answer(self, answer: Answer) -> None:
+        """Write the answer to stdout."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(dict(answer.data)) + "\n")
+        else:
+            answer.text(Console(highlight=False))
+
+
+Command = Callable[[Runtime], Awaitable[Answer]]
+
+
+def execute(
+    invocation: Invocation,
+    need: Need,
+    command: Command,
+    fallback: Callable[[], Answer | None] = lambda: None,
+) -> Exit:
+    """Open what `command` needs, run it and answer.
+
+    `fallback` says what to answer where the command failed or was interrupted: a command that
+    has written an audit row by then answers with it, any other with its problem alone.
+    """
+    settings = invocation.settings()
+
+    async def main(progress: Progress) -> Answer:
+        async with open_runtime(settings, need, progress) as runtime:
+            return await command(runtime)
+
+    return conclude(invocation, main, fallback)
+
+
+def conclude(
+    invocation: Invocation,
+    main: Callable[[Progress], Awaitable[Answer]],
+    fallback: Callable[[], Answer | None] = lambda: None,
+) -> Exit:
+    """Run `main` interruptibly and turn its end into an answer and an exit status."""
+    try:
+        with _progress() as progress:
+            answer = run_interruptible(lambda: main(progress))
+    except Interrupted:
+        return _unfinished(
+            invocation, Exit.INTERRUPTED, "interrupted; the same command resumes", fallback
+        )
+    except (SchemaMissing, SettingsError):
+        raise
+    except (CollectorError, LocalServerError) as error:
+        return _unfinished(invocation, Exit.FAILED, str(error), fallback)
+    invocation.answer(answer)
+    return answer.status
+
+
+def _unfinished(
+    invocation: Invocation, status: Exit, problem: str, fallback: Callable[[], Answer | None]
+) -> Exit:
+    logger.error("[draenei] %s", problem)
+    name = "interrupted" if status is Exit.INTERRUPTED else "failed"
+    answer = fallback() or Answer({"status": name, "notes": problem}, lambda _: None)
+    invocation.answer(answer)
+    return status
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield SilentProgress()
+        return
+    with TerminalProgress(console) as progress:
+        yield progress

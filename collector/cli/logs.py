@@ -1,0 +1,38 @@
+"""Logging of the command line: text or JSON lines on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal
+
+from pythonjsonlogger.json import JsonFormatter
+
+# A hostile value may hold anything; no line grows past this, and control characters are escaped.
+_MESSAGE_CHARACTERS = 2_000
+
+
+class _OneLine(logging.Filter):
+    """Keep each record one printable line: text from outside must not forge log lines."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()[:_MESSAGE_CHARACTERS]
+        record.msg = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+        record.args = None
+        return True
+
+
+def configure_logging(style: Literal["text", "json"], level: str) -> None:
+    """Send our log lines to stderr; libraries speak from WARNING on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_OneLine())
+    if style == "json":
+        handler.setFormatter(
+            JsonFormatter("{asctime}{levelname}{name}{message}", style="{", timestamp=True)
+        )
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("collector").setLevel(level)

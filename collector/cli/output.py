@@ -1,0 +1,41 @@
+"""What people read: tables and short lines on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from collector.core.audit import AuditRow
+from collector.core.runs import Json, StageReport
+
+
+def show_mapping(title: str, values: Mapping[str, Json], console: Console) -> None:
+    """Print names and values below each other; nested objects are left to `--json`."""
+    table = Table(title=title, title_justify="left", show_header=False, box=None)
+    for name, value in values.items():
+        if not isinstance(value, dict):
+            table.add_row(name, "" if value is None else str(value))
+    console.print(table)
+
+
+def show_audit(row: AuditRow, console: Console) -> None:
+    """Print the audit row."""
+    show_mapping("draenei_content.run_audit", row.as_json(), console)
+
+
+def show_stage(report: StageReport, console: Console) -> None:
+    """Print a stage's report."""
+    show_mapping(report.stage, report.as_json(), console)
+
+
+def show_rows(title: str, rows: Sequence[Mapping[str, Json]], console: Console) -> None:
+    """Print a table with one line for each row, headed by the first row's names."""
+    if not rows:
+        console.print(f"{title}: none")
+        return
+    table = Table(*rows[0], title=title, title_justify="left", box=None)
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    console.print(table)

@@ -1,0 +1,1 @@
+"""Rules without I/O: no await, no clock, no randomness, no environment."""

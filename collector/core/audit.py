@@ -1,0 +1,134 @@
+"""What a recount says about a run: its status, its notes, its row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from collector.core.runs import Json, RunStatus
+
+# Below this many dead letters a run is not failed for their share: 1 of 10 is no pattern.
+LEAST_DEAD_FOR_FAILURE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Recount:
+    """Numbers counted anew from the tables; the first ones are named as the audit's columns."""
+
+    metadata_inserted: int
+    metadata_updated: int
+    metadata_unchanged: int
+    metadata_invalid: int
+    images_uploaded: int
+    images_adopted: int
+    bytes_uploaded: int
+    download_failures: int
+    upload_failures: int
+    missing_s3_after_run: int
+    api_requests: int
+    duplicates: int
+    pages: int
+    metadata_dead: int
+    images_dead: int
+    any_failed: bool
+    any_interrupted: bool
+    stage_reports: Mapping[str, Json]
+    problems: str | None
+
+    @property
+    def items_seen(self) -> int:
+        """Items that the API listed."""
+        rows = self.metadata_inserted + self.metadata_updated + self.metadata_unchanged
+        return rows + self.metadata_invalid + self.duplicates
+
+    @property
+    def images_tried(self) -> int:
+        """Distinct images that this run had in its hands."""
+        failures = self.download_failures + self.upload_failures
+        return self.images_uploaded + self.images_adopted + failures
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is written beside the numbers."""
+
+    status: RunStatus
+    notes: str | None
+    report: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One row of `run_audit`, field by column."""
+
+    dag_id: str
+    run_id: str
+    logical_date: datetime | None
+    started_at: datetime
+    ended_at: datetime
+    duration_seconds: float
+    metadata_inserted: int
+    metadata_updated: int
+    metadata_unchanged: int
+    metadata_invalid: int
+    images_uploaded: int
+    images_adopted: int
+    bytes_uploaded: int
+    download_failures: int
+    upload_failures: int
+    missing_s3_after_run: int
+    api_requests: int
+    status: RunStatus
+    notes: str | None
+    report: dict[str, Json]
+
+    def as_json(self) -> dict[str, Json]:
+        """Return the row as one JSON object; times are ISO 8601."""
+        return {
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in asdict(self).items()
+        }
+
+
+def judge_run(recount: Recount, max_dead_percent: float) -> Verdict:
+    """Say how the run ended, from the recount alone.
+
+    Failed: a stage failed or died, or the dead letters of one kind are above
+    `max_dead_percent` of what was handled and at least LEAST_DEAD_FOR_FAILURE. Partial: some
+    items failed or were given up. A running stage counts as failed: its process is gone.
+    """
+    too_many = _too_many_dead(recount, max_dead_percent)
+    return Verdict(
+        status=_status(recount, too_many),
+        notes="; ".join(note for note in (recount.problems, too_many) if note) or None,
+        report={
+            "items_seen": recount.items_seen,
+            "duplicates": recount.duplicates,
+            "pages": recount.pages,
+            "metadata_dead": recount.metadata_dead,
+            "images_dead": recount.images_dead,
+            "stages": dict(recount.stage_reports),
+        },
+    )
+
+
+def _status(recount: Recount, too_many: str | None) -> RunStatus:
+    if recount.any_interrupted:
+        return RunStatus.INTERRUPTED
+    if recount.any_failed or too_many:
+        return RunStatus.FAILED
+    failures = recount.download_failures + recount.upload_failures + recount.metadata_invalid
+    given_up = recount.metadata_dead + recount.images_dead
+    return RunStatus.PARTIAL if failures or given_up else RunStatus.SUCCEEDED
+
+
+def _too_many_dead(recount: Recount, max_dead_percent: float) -> str | None:
+    for kind, dead, handled in (
+        ("items", recount.metadata_dead, recount.items_seen),
+        ("images", recount.images_dead, recount.images_tried),
+    ):
+        percent = 100.0 * dead / max(1, handled)
+        if dead >= LEAST_DEAD_FOR_FAILURE and percent > max_dead_percent:
+            return f"{dead} of {handled} {kind} given up ({percent:.1f} %)"
+    return None

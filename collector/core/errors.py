@@ -1,0 +1,159 @@
+"""What can go wrong, as types that carry their data.
+
+Each error knows its fault class, and each failure of one item its dead-letter code, so that
+callers decide by attribute and never by text.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Fault(StrEnum):
+    """Whose fault a failure is; decides attempts, leases and where it ends (docs/architecture)."""
+
+    TRANSIENT = "transient"
+    PERMANENT = "permanent"
+    SYSTEMIC = "systemic"
+    UNKNOWN = "unknown"
+    BUG = "bug"
+
+
+class Edge(StrEnum):
+    """Where the world was touched when something failed."""
+
+    API = "api"
+    DOWNLOAD = "download"
+    UPLOAD = "upload"
+    DATABASE = "database"
+
+
+class Code(StrEnum):
+    """Why one item was given up on; the `code` column of `dead_letters`."""
+
+    INVALID_METADATA = "invalid_metadata"
+    BAD_ID = "bad_id"
+    TYPE_MISMATCH = "type_mismatch"
+    SIZE_MISMATCH = "size_mismatch"
+    LENGTH_MISMATCH = "length_mismatch"
+    DIMENSION_MISMATCH = "dimension_mismatch"
+    MAGIC_MISMATCH = "magic_mismatch"
+    TRUNCATED = "truncated"
+    HTML_RESPONSE = "html_response"
+    EMPTY = "empty"
+    TOO_LARGE = "too_large"
+    NOT_FOUND = "not_found"
+    GONE = "gone"
+    FORBIDDEN = "forbidden"
+    REDIRECT_REFUSED = "redirect_refused"
+    HOST_REFUSED = "host_refused"
+    CONFLICT_OBJECT = "conflict_object"
+    CHECKSUM_MISMATCH = "checksum_mismatch"
+    SOURCE_ERROR = "source_error"
+    STORE_ERROR = "store_error"
+    EXHAUSTED = "exhausted"
+    INTERNAL_ERROR = "internal_error"
+
+
+# One sentence for each code: what the reader of a dead letter should know.
+CODE_MEANING: dict[Code, str] = {
+    Code.INVALID_METADATA: "the API item lacks a required field or has one of the wrong type",
+    Code.BAD_ID: "the id is not 1 to 16 letters and digits, so no object key can be made of it",
+    Code.TYPE_MISMATCH: "the bytes are an image of another type than the row says",
+    Code.SIZE_MISMATCH: "the body is not as long as the row's file_size",
+    Code.LENGTH_MISMATCH: "the body is not as long as its Content-Length",
+    Code.DIMENSION_MISMATCH: "the picture's pixel dimensions are not the row's",
+    Code.MAGIC_MISMATCH: "the bytes are no image of a known type",
+    Code.TRUNCATED: "the image ends before its own end marker",
+    Code.HTML_RESPONSE: "the image host answered with a page instead of an image",
+    Code.EMPTY: "the body has no bytes",
+    Code.TOO_LARGE: "the body is larger than COLLECTOR_MAX_IMAGE_BYTES",
+    Code.NOT_FOUND: "the image host answered 404",
+    Code.GONE: "the image host answered 410 or 451",
+    Code.FORBIDDEN: "the image host answered 401 or 403",
+    Code.REDIRECT_REFUSED: "the image host redirected to where we do not follow",
+    Code.HOST_REFUSED: "the image address is not on a host of WALLHAVEN_IMAGE_HOSTS",
+    Code.CONFLICT_OBJECT: "another object is already stored under this key; it was left alone",
+    Code.CHECKSUM_MISMATCH: "the store received other bytes than were sent",
+    Code.SOURCE_ERROR: "the image host failed: reset, timeout, 429 or 5xx",
+    Code.STORE_ERROR: "the store failed for this object: timeout or 5xx",
+    Code.EXHAUSTED: "the process died each time while this item was in its hands",
+    Code.INTERNAL_ERROR: "a defect of the collector; the reason names the exception type",
+}
+
+
+class CollectorError(Exception):
+    """Base of every foreseeable error; `str()` is one clear line without secrets."""
+
+
+class SettingsError(CollectorError):
+    """A setting is missing or wrong: exit 2, known without the network."""
+
+    def __init__(self, setting: str, problem: str) -> None:
+        super().__init__(f"{setting}: {problem}")
+        self.setting = setting
+        self.problem = problem
+
+
+class SchemaMissing(CollectorError):
+    """The database has no schema of ours, or an older one: exit 2, `migrate` mends it."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"{problem}; run `collector migrate`")
+
+
+class Outage(CollectorError):
+    """A systemic failure: not the items' fault, so attempts are refunded and the run fails."""
+
+    def __init__(self, edge: Edge, problem: str) -> None:
+        super().__init__(f"{edge}: {problem}")
+        self.edge = edge
+        self.problem = problem
+
+
+class PayloadError(CollectorError):
+    """An API answer cannot be understood as a whole (not JSON, wrong shape)."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+class StagingMismatch(CollectorError):
+    """Staged rows and the page ledger disagree; nothing was merged."""
+
+    def __init__(self, staged: int, ledger: int) -> None:
+        super().__init__(f"staging holds {staged} rows but the page ledger says {ledger}")
+        self.staged = staged
+        self.ledger = ledger
+
+
+class ItemError(CollectorError):
+    """One item failed; the others go on.
+
+    `code` names the reason, `fault` decides about a retry, `edge` which failure counter it is.
+    """
+
+    def __init__(
+        self,
+        code: Code,
+        reason: str,
+        *,
+        fault: Fault,
+        edge: Edge = Edge.DOWNLOAD,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code = code
+        self.reason = reason
+        self.fault = fault
+        self.edge = edge
+        self.retry_after_seconds = retry_after_seconds
+
+
+class LeaseLost(CollectorError):
+    """The claim is no longer ours: this try is dropped, whoever holds the item now decides."""
+
+    def __init__(self, wallhaven_id: str) -> None:
+        super().__init__(f"the lease of {wallhaven_id} is lost")
+        self.wallhaven_id = wallhaven_id

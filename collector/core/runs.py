@@ -1,0 +1,73 @@
+"""Records of a run: who it is, what each stage counted, what the audit says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+DEFAULT_DAG_ID = "collector"
+
+
+class StageName(StrEnum):
+    """The four stages, in their order."""
+
+    EXTRACT = "extract"
+    LOAD = "load"
+    TRANSFER = "transfer"
+    AUDIT = "audit"
+
+
+class RunStatus(StrEnum):
+    """How a run stands or ended; the `status` column of `run_audit`."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    CRASHED = "crashed"
+
+
+class StageStatus(StrEnum):
+    """How one stage of a run stands or ended."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Identity of a run: the same pair again continues that run."""
+
+    dag_id: str
+    run_id: str
+    logical_date: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """What one stage did in this call: counts named as the columns of `run_audit`."""
+
+    stage: StageName
+    counts: Mapping[str, int]
+    details: Mapping[str, Json] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Json]:
+        """Return one flat JSON object: the stage, its counts, its details."""
+        return {"stage": self.stage.value, **self.counts, **self.details}
+
+
+@dataclass(frozen=True, slots=True)
+class StageEnd:
+    """How a stage ended: its report, or the problem that stopped it."""
+
+    status: StageStatus
+    api_requests: int
+    report: Mapping[str, Json]
+    problem: str | None = None

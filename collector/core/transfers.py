@@ -1,0 +1,72 @@
+"""Records and states of the transfer half: from claim to stored object or dead letter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from collector.core.errors import Code, Edge
+from collector.core.retry import Decision
+
+
+class Outcome(StrEnum):
+    """How an item's last try in a run ended; the `outcome` column of `run_items`."""
+
+    UPLOADED = "uploaded"
+    ADOPTED = "adopted"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One item in our hands until its lease lapses.
+
+    `owner` and `fence` prove that it is ours: every commit about the item matches both.
+    `attempt` is this try's number, counted at the claim. `stale_upload_id` is a multipart
+    upload that an earlier owner left.
+    """
+
+    run_key: int
+    wallpaper_key: int
+    owner: UUID
+    fence: int
+    attempt: int
+    wallhaven_id: str
+    url: str
+    file_type: str | None
+    file_size: int | None
+    dimension_x: int | None
+    dimension_y: int | None
+    object_sha256: str | None
+    stale_upload_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """A verified object: what the row will say of it."""
+
+    key: str
+    sha256: str
+    size_bytes: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFailure:
+    """A failed try, judged: what the tables will say of it."""
+
+    code: Code
+    reason: str
+    edge: Edge
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Items without an object, by state."""
+
+    pending: int
+    claimed: int
+    waiting: int
+    dead: int

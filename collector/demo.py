@@ -1,0 +1,211 @@
+"""The demo: the whole job on embedded servers, against the bundled simulator, proven at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import anyio
+
+from collector.core.audit import AuditRow
+from collector.core.errors import CollectorError
+from collector.core.runs import Run
+from collector.flow import task_group
+from collector.local import LocalServers, open_child
+from collector.ports import Http, ObjectStore, Progress
+from collector.runtime import Need, RunOptions, Runtime, open_runtime, run_all_stages
+from collector.settings import Settings
+
+# The rehearsal need not wait for the real site's 45 a minute: both sides are ours.
+DEMO_REQUESTS_PER_MINUTE = 600
+DEMO_WALLPAPERS = 200
+# The simulator starts in about a second; drawing on a busy machine may take ten.
+READY_TIMEOUT_SECONDS = 30.0
+READY_POLL_SECONDS = 0.05
+# Enough to keep two cores busy with hashing, few enough to stay light.
+VERIFY_IN_FLIGHT = 4
+# Pictures that are copied out of the bucket for a person to look at.
+PICTURES = 12
+
+_STATE_FILE = "demo.json"
+_PICTURE_FOLDER = "pictures"
+
+
+class DemoError(CollectorError):
+    """The demo itself could not be set up."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoState:
+    """What a second demo must find again, so that it changes nothing."""
+
+    port: int
+    wallpapers: int
+    images: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """The audit row, what was proven, and where things are."""
+
+    audit: AuditRow
+    verified: int
+    stored: int
+    servers: LocalServers
+    bucket: str
+    pictures: Path
+
+
+async def run_demo(
+    settings: Settings,
+    *,
+    wallpapers: int,
+    images: Path | None,
+    fresh: bool,
+    run: Run,
+    progress: Progress,
+    on_audit: Callable[[AuditRow], None],
+) -> DemoResult:
+    """Run the main job end to end, then read every object back and compare it with its source.
+
+    Data and port stay under `settings.collector_home`, so that a second demo stores and changes
+    nothing; `fresh` forgets them first. Raises what the stages raise, and DemoError.
+    """
+    home = settings.collector_home.absolute()
+    if fresh:
+        await anyio.to_thread.run_sync(_forget, home)
+    home.mkdir(parents=True, exist_ok=True)
+    state = _state(home, wallpapers, images)
+    async with _simulator(home, state) as address:
+        demo_settings = _demo_settings(settings, address)
+        need = Need.SCHEMA | Need.STORE | Need.HTTP
+        async with open_runtime(demo_settings, need, progress) as runtime:
+            audit = await run_all_stages(runtime, run, RunOptions(), on_audit)
+            return await _proven(runtime, audit, home / _PICTURE_FOLDER)
+
+
+def _state(home: Path, wallpapers: int, images: Path | None) -> DemoState:
+    path = home / _STATE_FILE
+    shown = str(images.absolute()) if images else None
+    port = _free_port()
+    with suppress(FileNotFoundError, ValueError, KeyError):
+        port = int(json.loads(path.read_text())["port"])
+    state = DemoState(port, wallpapers, shown)
+    path.write_text(json.dumps(asdict(state)))
+    return state
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _forget(home: Path) -> None:
+    # Only a folder that a demo made is emptied; anything else may be somebody's collection.
+    if not (home / _STATE_FILE).exists():
+        return
+    for name in ("postgres", "s3", _PICTURE_FOLDER):
+        shutil.rmtree(home / name, ignore_errors=True)
+    (home / _STATE_FILE).unlink()
+
+
+def _demo_settings(settings: Settings, address: str) -> Settings:
+    """Return settings that name nothing but the demo's own servers."""
+    return settings.model_copy(
+        update={
+            "database_url": None,
+            "s3_endpoint_url": None,
+            "aws_access_key_id": None,
+            "aws_secret_access_key": None,
+            "aws_session_token": None,
+            "aws_profile": None,
+            "upload_batch_limit": 0,
+            "wallhaven_api_url": f"http://{address}/api/v1",
+            "wallhaven_api_key": None,
+            "wallhaven_image_hosts": address,
+            "wallhaven_requests_per_minute": DEMO_REQUESTS_PER_MINUTE,
+            "wallhaven_max_pages": sys.maxsize,
+        }
+    )
+
+
+@asynccontextmanager
+async def _simulator(home: Path, state: DemoState) -> AsyncIterator[str]:
+    argv = [sys.executable, "-m", "collector", "simulate", "--port", str(state.port)]
+    argv += ["--wallpapers", str(state.wallpapers)]
+    argv += ["--requests-per-minute", str(DEMO_REQUESTS_PER_MINUTE)]
+    argv += ["--images", state.images] if state.images else []
+    log = home / "simulator.log"
+    async with open_child(argv, env=os.environ, cwd=Path.cwd(), log=log) as child:
+        with anyio.move_on_after(READY_TIMEOUT_SECONDS):
+            while child.running and not await _answers(state.port):
+                await anyio.sleep(READY_POLL_SECONDS)
+        if not await _answers(state.port):
+            raise DemoError(f"the simulator did not start; see {log}")
+        yield f"127.0.0.1:{state.port}"
+
+
+async def _answers(port: int) -> bool:
+    try:
+        async with await anyio.connect_tcp("127.0.0.1", port):
+            return True
+    except OSError:
+        return False
+
+
+async def _proven(runtime: Runtime, audit: AuditRow, pictures: Path) -> DemoResult:
+    stored = await runtime.stored_objects(limit=None)
+    verified = 0
+    todo = iter(stored)
+
+    async def verify() -> None:
+        nonlocal verified
+        for row in todo:
+            source = await _source_sha256(runtime.http, row.url)
+            kept = await _object_sha256(runtime.store, row.s3_key)
+            verified += source == kept == row.object_sha256
+            runtime.progress.advance("verify", 1, row.object_bytes)
+
+    runtime.progress.start("verify", len(stored))
+    async with task_group() as tasks:
+        for _ in range(VERIFY_IN_FLIGHT):
+            tasks.start_soon(verify)
+    runtime.progress.finish("verify")
+    await _copy_pictures(runtime.store, [row.s3_key for row in stored[:PICTURES]], pictures)
+    assert runtime.servers is not None
+    return DemoResult(
+        audit, verified, len(stored), runtime.servers, runtime.settings.bucket_name, pictures
+    )
+
+
+async def _source_sha256(http: Http, url: str) -> str:
+    digest = hashlib.sha256()
+    async with http.open(url) as body:
+        async for chunk in body.chunks():
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+async def _object_sha256(store: ObjectStore, key: str) -> str:
+    digest = hashlib.sha256()
+    async with store.read(key) as chunks:
+        async for chunk in chunks:
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+async def _copy_pictures(store: ObjectStore, keys: list[str], folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for key in keys:
+        path = anyio.Path(folder / Path(key).name)
+        async with store.read(key) as chunks, await path.open("wb") as file:
+            async for chunk in chunks:
+                await file.write(chunk)

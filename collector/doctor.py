@@ -1,0 +1,84 @@
+"""Check that everything is as a run needs it, and say what to mend."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from collector.adapters.migrations import require_schema
+from collector.adapters.s3.probe import probe
+from collector.core.errors import CollectorError, Edge, Outage
+from collector.local import LocalServerError
+from collector.ports import Progress
+from collector.runtime import Need, Runtime, open_runtime, search_of
+from collector.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at: is it well, and what was seen or must be mended."""
+
+    name: str
+    well: bool
+    found: str
+
+
+async def examine(settings: Settings, progress: Progress) -> list[Check]:
+    """Look at settings, database, bucket with its capabilities, and API; never raise for one.
+
+    One API request is sent. A tiny object stays under `.probe/` in the bucket.
+    """
+    checks = [Check("settings", well=True, found="can be read")]
+    for name, need, look in (
+        ("database", Need.DATABASE, _database),
+        ("bucket", Need.STORE, _bucket),
+        ("api", Need.HTTP, _api),
+    ):
+        checks.append(await _check(settings, progress, name, need, look))
+    return checks
+
+
+async def _check(
+    settings: Settings,
+    progress: Progress,
+    name: str,
+    need: Need,
+    look: Callable[[Runtime], Awaitable[str]],
+) -> Check:
+    try:
+        async with open_runtime(settings, need, progress) as runtime:
+            return Check(name, well=True, found=await look(runtime))
+    except (CollectorError, LocalServerError) as error:
+        return Check(name, well=False, found=str(error))
+
+
+async def _database(runtime: Runtime) -> str:
+    async with runtime.database.session() as session:
+        if runtime.settings.uses_local_postgres:
+            return "the embedded server runs; its schema is made by the first run"
+        await require_schema(session)
+    return "reached, and its schema is up to date"
+
+
+async def _bucket(runtime: Runtime) -> str:
+    capabilities = await probe(runtime.store)
+    if capabilities.missing:
+        raise _Lacking(capabilities.missing)
+    return f"{runtime.settings.bucket_name} can be written, and the store keeps every promise"
+
+
+class _Lacking(CollectorError):
+    """The store cannot keep what a transfer promises."""
+
+    def __init__(self, missing: tuple[str, ...]) -> None:
+        super().__init__(f"the store lacks {', '.join(missing)}; use another one")
+
+
+async def _api(runtime: Runtime) -> str:
+    search = search_of(runtime.settings)
+    request = search.page_request(1)
+    reply = await runtime.http.get(request.url, request.headers)
+    if reply.status != 200:
+        raise Outage(Edge.API, f"HTTP {reply.status}")
+    page = search.parse_page(reply.body, 1)
+    return f"answers; the search has {page.total} wallpapers"

@@ -1,0 +1,22 @@
+"""Embedded PostgreSQL and S3 for machines without Docker.
+
+async with open_local_servers(home) as servers:
+    ...  # servers.postgres.dsn, servers.s3.endpoint_url
+"""
+
+from __future__ import annotations
+
+from collector.local.errors import LocalServerError
+from collector.local.process import Child, open_child
+from collector.local.records import LocalPostgres, LocalS3
+from collector.local.servers import LocalServers, open_local_servers
+
+__all__ = [
+    "Child",
+    "LocalPostgres",
+    "LocalS3",
+    "LocalServerError",
+    "LocalServers",
+    "open_child",
+    "open_local_servers",
+]

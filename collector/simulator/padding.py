@@ -1,0 +1,111 @@
+"""Makes a picture file as long as wished without touching its pixels.
+
+Segments that every decoder skips go between the halves of a `Split`: COM segments in JPEG
+(ITU-T T.81, B.2.4.5), private ancillary chunks with a valid CRC in PNG (PNG specification,
+section 5.4). The noise in them is made once and shared by all items; only the first segment of
+a file, the lead, is its own, and carries its id: so every file has a sha256 of its own, and a
+gigabyte costs next to no CPU.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+
+from collector.simulator.draws import generator_of
+from collector.simulator.stock import JPEG, PNG, Split
+
+# A lead (up to a unit and LEAD_MIN_BYTES) must fit a JPEG segment's 16-bit length.
+_UNIT_BYTES = 32 * 1024
+_UNITS = 32  # 1 MiB of noise for each format
+# Large enough that system calls do not count, small enough for a socket's buffer.
+CHUNK_BYTES = 8 * _UNIT_BYTES
+# The shortest padding: a segment's frame, the id and a little noise.
+LEAD_MIN_BYTES = 64
+
+# Lower-case first letter: a decoder may skip it; second: private; fourth: safe to copy.
+_PNG_CHUNK_TYPE = b"paDd"
+_JPEG_COMMENT = b"\xff\xfe"
+
+
+def jpeg_segment(payload: bytes) -> bytes:
+    """Return a COM segment: 4 bytes longer than the payload of at most 65,533 bytes."""
+    return _JPEG_COMMENT + (len(payload) + 2).to_bytes(2, "big") + payload
+
+
+def png_chunk(payload: bytes) -> bytes:
+    """Return a private ancillary chunk: 12 bytes longer than its payload."""
+    body = _PNG_CHUNK_TYPE + payload
+    return len(payload).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+
+
+_FRAMES: dict[str, tuple[Callable[[bytes], bytes], int]] = {
+    JPEG: (jpeg_segment, 4),
+    PNG: (png_chunk, 12),
+}
+
+
+def can_pad(file_type: str) -> bool:
+    """Return whether files of this MIME type can be padded."""
+    return file_type in _FRAMES
+
+
+class ShortPaddingError(ValueError):
+    """`label` was to get `size_bytes` of padding, too few for a segment, or less than none."""
+
+    def __init__(self, label: str, size_bytes: int) -> None:
+        super().__init__(f"{label}: cannot pad by {size_bytes} bytes")
+        self.label = label
+        self.size_bytes = size_bytes
+
+
+class Padding:
+    """A seeded supply of segments. Holds 1 MiB of noise for each format."""
+
+    def __init__(self, seed: int) -> None:
+        self._noise = generator_of(seed).randbytes(_UNITS * _UNIT_BYTES)
+        self._segments = {kind: self._units(*frame) for kind, frame in _FRAMES.items()}
+
+    def padded(
+        self, split: Split, file_type: str, label: str, size_bytes: int
+    ) -> Iterator[bytes | memoryview]:
+        """Yield the file in chunks of at most CHUNK_BYTES, `size_bytes` in all.
+
+        `label` names the item and decides the padding. Raises ShortPaddingError if
+        `size_bytes` is neither the file's own length nor at least LEAD_MIN_BYTES above it.
+        """
+        missing = size_bytes - len(split.head) - len(split.tail)
+        yield from _slices(split.head)
+        if missing:
+            yield from self._fill(file_type, label, missing)
+        yield from _slices(split.tail)
+
+    def _fill(self, file_type: str, label: str, size_bytes: int) -> Iterator[bytes | memoryview]:
+        if size_bytes < LEAD_MIN_BYTES:
+            raise ShortPaddingError(label, size_bytes)
+        units, rest = divmod(size_bytes - LEAD_MIN_BYTES, _UNIT_BYTES)
+        yield self._lead(file_type, label, LEAD_MIN_BYTES + rest)
+        segments = self._segments[file_type]
+        place = zlib.crc32(label.encode()) % _UNITS
+        while units:
+            count = min(units, CHUNK_BYTES // _UNIT_BYTES, _UNITS - place)
+            yield segments[place * _UNIT_BYTES : (place + count) * _UNIT_BYTES]
+            units -= count
+            place = (place + count) % _UNITS
+
+    def _lead(self, file_type: str, label: str, size_bytes: int) -> bytes:
+        frame, overhead = _FRAMES[file_type]
+        name = f"wallhaven-{label}\n".encode()
+        noise = self._noise[: size_bytes - overhead - len(name)]
+        return frame(name + noise)
+
+    def _units(self, frame: Callable[[bytes], bytes], overhead: int) -> memoryview:
+        starts = range(0, len(self._noise), _UNIT_BYTES)
+        length = _UNIT_BYTES - overhead
+        return memoryview(b"".join(frame(self._noise[at : at + length]) for at in starts))
+
+
+def _slices(content: bytes) -> Iterator[memoryview]:
+    view = memoryview(content)
+    for start in range(0, len(view), CHUNK_BYTES):
+        yield view[start : start + CHUNK_BYTES]

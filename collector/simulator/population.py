@@ -1,0 +1,156 @@
+"""Who and what the catalogue is made of: shares, tags, uploaders and counters.
+
+Shares are those measured on the real site on 2026-10-03, as far as they are known.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from statistics import NormalDist
+from typing import NamedTuple
+
+from collector.simulator.artwork import ARTWORKS
+from collector.simulator.draws import Draws
+from collector.simulator.stock import Stock
+
+CATEGORIES = ("general", "anime", "people")
+PURITIES = ("sfw", "sketchy", "nsfw")
+
+# 337,624 of 501,359 items were general; the rest is split by the tag `anime` (23%).
+_GENERAL_SHARE = 0.67
+_ANIME_SHARE = 0.24
+
+_TAG_UNITS = 256  # a tag's share is compared with one byte
+
+# Age of item i in days: grows fast among the newest, then ever slower, so that a few hundred
+# items span years and 100,000 still fit in twelve and a half.
+_AGE_SCALE_DAYS = 600.0
+_AGE_KNEE_ITEMS = 50.0
+_AGE_JITTER = 0.9  # below 1: the order by index stays the order by time
+
+_NORMAL = NormalDist()
+_VIEWS_MEDIAN, _VIEWS_SIGMA = 2_500, 1.2
+_FAVORITES_MEDIAN, _FAVORITES_SIGMA = 22, 1.4
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A tag as `/tag/{id}` describes it, and the share of items that carry it."""
+
+    id: int
+    name: str
+    alias: str
+    category_id: int
+    category: str
+    share: float
+    only_in: str | None = None
+    purity: str = "sfw"
+    created_at: str = "2014-02-02 18:59:31"
+
+
+@dataclass(frozen=True, slots=True)
+class Uploader:
+    """A member of the site."""
+
+    username: str
+    group: str = "User"
+
+
+TAGS = (
+    Tag(5113, "draenei", "draeneis", 33, "Games", 1.0),
+    Tag(1, "anime", "Japanese cartoon, 動漫", 1, "Anime & Manga", 0.97, only_in="anime"),
+    Tag(37, "nature", "", 41, "Nature", 0.146),
+    Tag(711, "landscape", "scenery", 41, "Nature", 0.11),
+    Tag(14, "fantasy art", "fantasy", 8, "Art & Design", 0.34),
+    Tag(323, "artwork", "", 8, "Art & Design", 0.30),
+    Tag(222, "digital art", "CGI art", 8, "Art & Design", 0.41),
+    Tag(55, "video games", "game, gaming", 33, "Games", 0.62),
+    Tag(2095, "World of Warcraft", "WoW, Warcraft online", 33, "Games", 0.78),
+    Tag(1330, "Blizzard Entertainment", "Blizzard", 33, "Games", 0.22),
+    Tag(222083, "Exodar", "", 33, "Games", 0.04),
+    Tag(853, "night", "nighttime", 41, "Nature", 0.09),
+    Tag(65348, "4K", "UHD", 15, "Miscellaneous", 0.12),
+    Tag(175, "simple background", "", 8, "Art & Design", 0.13),
+    Tag(1748, "crystal", "crystals", 41, "Nature", 0.07),
+    Tag(2729, "paladin", "", 33, "Games", 0.08),
+)
+
+UPLOADERS = (
+    Uploader("Archon", "Owner/Developer"),
+    Uploader("velen_watch", "Moderator"),
+    Uploader("Nobundo", "Senior Moderator"),
+    Uploader("自由使用者"),
+    Uploader("ishanah"),
+    Uploader("light-forged"),
+    Uploader("AzuremystIsle"),
+    Uploader("mac_aree"),
+    Uploader("Telredor7"),
+    Uploader("farseer"),
+    Uploader("vindicator_k"),
+    Uploader("Shattrath"),
+)
+
+
+class Traits(NamedTuple):
+    """What sorting and filtering need of an item, as small numbers."""
+
+    category: int
+    purity: int
+    shape: int
+    artwork: int
+    tags: int  # bit n: carries TAGS[n]
+    uploader: int
+    views: int
+    favorites: int
+
+
+@dataclass(frozen=True, slots=True)
+class PurityShares:
+    """Shares of sketchy and nsfw items; the rest is sfw."""
+
+    sketchy: float = 0.0
+    nsfw: float = 0.0
+
+    def pick(self, draw: float) -> int:
+        """Return the purity's number for a uniform draw."""
+        if draw < self.nsfw:
+            return 2
+        return int(draw < self.nsfw + self.sketchy)
+
+
+def traits_of(draws: Draws, stock: Stock, purities: PurityShares) -> Traits:
+    """Return the traits of an item."""
+    category = (draws.category >= _GENERAL_SHARE) + (
+        draws.category >= _GENERAL_SHARE + _ANIME_SHARE
+    )
+    return Traits(
+        category=category,
+        purity=purities.pick(draws.purity),
+        shape=stock.shape_number(draws),
+        artwork=int(draws.artwork * len(ARTWORKS)),
+        tags=_tag_bits(draws.tags, CATEGORIES[category]),
+        uploader=int(draws.uploader**2 * len(UPLOADERS)),
+        views=_lognormal(draws.views, _VIEWS_MEDIAN, _VIEWS_SIGMA),
+        favorites=_lognormal(draws.favorites, _FAVORITES_MEDIAN, _FAVORITES_SIGMA),
+    )
+
+
+def created_at(newest: datetime, draws: Draws) -> datetime:
+    """Return when an item was uploaded: strictly earlier than the item before it."""
+    place = draws.item + _AGE_JITTER * draws.age
+    age_days = _AGE_SCALE_DAYS * math.log1p(place / _AGE_KNEE_ITEMS)
+    return newest - timedelta(seconds=int(age_days * 86_400))
+
+
+def _tag_bits(draws: bytes, category: str) -> int:
+    bits = 0
+    for number, (tag, draw) in enumerate(zip(TAGS, draws, strict=False)):
+        if draw < tag.share * _TAG_UNITS and tag.only_in in (None, category):
+            bits |= 1 << number
+    return bits
+
+
+def _lognormal(draw: float, median: int, sigma: float) -> int:
+    return int(median * math.exp(sigma * _NORMAL.inv_cdf(draw)))

@@ -1,0 +1,134 @@
+"""Puts API and image host on one loopback port."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from anyio import CancelScope, to_thread
+
+from collector.simulator import replies
+from collector.simulator.api import Api
+from collector.simulator.catalogue import Catalogue
+from collector.simulator.gate import gate
+from collector.simulator.images import ImageHost
+from collector.simulator.journal import Journal
+from collector.simulator.limiter import FixedWindow
+from collector.simulator.options import Hooks, SimulatorOptions
+from collector.simulator.wallpaper import Wallpaper
+
+_HOST = "127.0.0.1"
+_API_PATH = "/api/v1"
+# What a request in progress gets at the end before its connection is cut.
+_SHUTDOWN_SECONDS = 0.2
+
+_DEFAULT_OPTIONS = SimulatorOptions()
+_NO_HOOKS = Hooks()
+
+
+@dataclass(frozen=True, slots=True)
+class Simulator:
+    """A Wallhaven that is being served."""
+
+    url: str
+    catalogue: Catalogue
+    journal: Journal
+
+    @property
+    def api_url(self) -> str:
+        """Where the API is, without a slash at the end."""
+        return self.url + _API_PATH
+
+    @property
+    def image_host(self) -> str:
+        """The `host:port` of pictures and thumbs."""
+        return self.url.removeprefix("http://")
+
+    def image_url(self, wallpaper: Wallpaper) -> str:
+        """Return where the full picture is: the `path` of the listing."""
+        return self.url + wallpaper.image_path
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def open_simulator(
+    options: SimulatorOptions = _DEFAULT_OPTIONS,
+    hooks: Hooks = _NO_HOOKS,
+    clock: Callable[[], float] = time.monotonic,
+    now: Callable[[], datetime] = _utc_now,
+) -> AsyncIterator[Simulator]:
+    """Serve a simulated Wallhaven on loopback: API and pictures on one port.
+
+    It answers when the context is entered. Leaving it, on whatever way, stops it within half a
+    second and leaves no task and no socket behind; answers under way are cut off.
+    `clock` counts seconds for rate limit and journal, `now` is for X-RateLimit-Reset alone.
+
+    Raises OSError if the port is taken and EmptyFolderError if the folder has no picture.
+    """
+    catalogue = await to_thread.run_sync(_open_catalogue, options)
+    with socket.create_server((_HOST, options.port)) as listener:
+        port = listener.getsockname()[1]
+        simulator = Simulator(f"http://{_HOST}:{port}", catalogue, Journal(clock))
+        limit = options.requests_per_minute
+        limiter = FixedWindow(limit, clock) if limit else None
+        application = _application(
+            simulator, options, hooks, gate(options.latency_seconds, limiter, now)
+        )
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+        try:
+            await runner.setup()
+            await web.SockSite(runner, listener).start()
+            yield simulator
+        finally:
+            with CancelScope(shield=True):
+                await runner.cleanup()
+
+
+def _open_catalogue(options: SimulatorOptions) -> Catalogue:
+    catalogue = Catalogue(options)
+    _ = catalogue.columns  # so that the first search is as fast as the second
+    return catalogue
+
+
+def _application(
+    simulator: Simulator, options: SimulatorOptions, hooks: Hooks, api_gate: Middleware
+) -> web.Application:
+    api = web.Application(middlewares=[api_gate])
+    api.add_routes(Api(simulator.catalogue, options, hooks, simulator.url).routes())
+    application = web.Application(middlewares=[_keep(simulator.journal)])
+    application.add_subapp(_API_PATH, api)
+    application.add_routes(ImageHost(simulator.catalogue, options, hooks).routes())
+    application.on_response_prepare.append(_behind_cloudflare)
+    return application
+
+
+def _keep(journal: Journal) -> Middleware:
+    """Return the middleware that writes the journal."""
+
+    @web.middleware
+    async def keep_journal(request: web.Request, handler: Handler) -> web.StreamResponse:
+        with journal.attend(request) as visit:
+            try:
+                response = await handler(request)
+            except web.HTTPException:
+                response = replies.missing_file()
+            visit.status = response.status
+            if isinstance(response, web.Response) and isinstance(response.body, bytes):
+                visit.bytes_sent += len(response.body)
+            visit.completed = True
+            return response
+
+    return keep_journal
+
+
+async def _behind_cloudflare(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "cloudflare"

@@ -1,0 +1,34 @@
+"""Sites that can be mirrored: one pure file each, described by the protocol below."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from collector.core.wallpapers import Page
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRequest:
+    """A GET request; `headers` may hold a key and go to that URL's host alone."""
+
+    url: str
+    headers: Mapping[str, str]
+
+
+class Source(Protocol):
+    """One search of one site: how to ask for a page, how to read the answer. Never awaits."""
+
+    @property
+    def search_key(self) -> str:
+        """The question in canonical form, without secrets: equal keys ask the same."""
+
+    def page_request(self, page: int) -> ApiRequest:
+        """Return the request for page number `page` (from 1)."""
+
+    def parse_page(self, body: bytes, page: int) -> Page:
+        """Read an answer; every item becomes a row or a rejection.
+
+        Raises PayloadError where the answer as a whole cannot be understood.
+        """

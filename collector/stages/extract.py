@@ -1,0 +1,110 @@
+"""Extract: read the pages of a search into staging, concurrently within the rate limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from collector.core.paging import CoveredPage, Frontier
+from collector.core.runs import StageName, StageReport
+from collector.flow import task_group
+from collector.ports import PageCatalog, Progress
+from collector.sources import Source
+from collector.stages.api import ApiClient
+
+# More does not help: the rate limit, not the latency, bounds the pages per minute then.
+PAGES_IN_FLIGHT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractOptions:
+    """At most `max_pages` pages; `refresh` reads on where a page has nothing new."""
+
+    max_pages: int
+    refresh: bool = False
+
+
+async def extract(
+    run_key: int,
+    *,
+    source: Source,
+    api: ApiClient,
+    catalog: PageCatalog,
+    options: ExtractOptions,
+    progress: Progress,
+) -> StageReport:
+    """Stage the pages of the search, newest first, until what is known or the end.
+
+    Each page and its ledger row are committed together, so that a run that is stopped goes on
+    where it was. Reading stops at the first page with nothing new, unless `refresh` is set or
+    the last reading of this search did not come to its end (its hole would stay for ever).
+    Raises Outage; pages staged until then stay.
+    """
+    contiguous = await catalog.is_contiguous(source.search_key)
+    covered = await catalog.covered_pages(run_key)
+    frontier = Frontier(
+        covered, max_pages=options.max_pages, may_stop=contiguous and not options.refresh
+    )
+    reader = _Reader(run_key, source, api, catalog, frontier, progress)
+    await reader.read_all()
+    if frontier.reached_end or not frontier.found_known:
+        await catalog.set_contiguous(source.search_key, contiguous=True)
+    return _report(reader.pages, api)
+
+
+class _Reader:
+    def __init__(
+        self,
+        run_key: int,
+        source: Source,
+        api: ApiClient,
+        catalog: PageCatalog,
+        frontier: Frontier,
+        progress: Progress,
+    ) -> None:
+        self._run_key = run_key
+        self._source = source
+        self._api = api
+        self._catalog = catalog
+        self._frontier = frontier
+        self._progress = progress
+        self.pages: list[CoveredPage] = []
+
+    async def read_all(self) -> None:
+        """Read page 1 alone, then, where much is new, several at a time."""
+        self._progress.start("pages", None)
+        if (first := self._frontier.take()) is not None:
+            await self._read(first)
+        width = 1 if self._frontier.is_familiar else PAGES_IN_FLIGHT
+        async with task_group() as tasks:
+            for _ in range(width):
+                tasks.start_soon(self._work)
+        self._progress.finish("pages")
+
+    async def _work(self) -> None:
+        while (number := self._frontier.take()) is not None:
+            await self._read(number)
+
+    async def _read(self, number: int) -> None:
+        page = await self._api.get(
+            self._source.page_request(number), lambda body: self._source.parse_page(body, number)
+        )
+        if not self.pages:
+            # Before anything new is staged: a reading that ends here leaves a hole behind.
+            await self._catalog.set_contiguous(self._source.search_key, contiguous=False)
+        covered = await self._catalog.stage_page(self._run_key, page)
+        self.pages.append(covered)
+        self._frontier.note(covered)
+        self._progress.advance("pages", 1)
+
+
+def _report(pages: list[CoveredPage], api: ApiClient) -> StageReport:
+    return StageReport(
+        StageName.EXTRACT,
+        {
+            "pages": len(pages),
+            "items": sum(page.items for page in pages),
+            "invalid": sum(page.invalid for page in pages),
+            "known": sum(page.known for page in pages),
+            "api_requests": api.requests_sent,
+        },
+    )

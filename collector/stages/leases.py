@@ -1,0 +1,105 @@
+"""The claims in our hands: kept alive, watched, and handed back in the end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+
+from collector.core.errors import CollectorError, LeaseLost
+from collector.core.transfers import Claim
+from collector.ports import TransferCatalog
+
+logger = logging.getLogger(__name__)
+
+# Two heartbeats may fail before a lease lapses.
+BEATS_PER_LEASE = 3
+# A clean exit after SIGTERM has 4 s in all; a claim not handed back in 1 lapses by itself.
+RELEASE_TIMEOUT_SECONDS = 1.0
+
+
+class Leases:
+    """Claims held by this process. A claim is ours for sure only while its beat is fresh."""
+
+    def __init__(
+        self, catalog: TransferCatalog, lease_seconds: float, clock: Callable[[], float]
+    ) -> None:
+        self._catalog = catalog
+        self._lease_seconds = lease_seconds
+        self._clock = clock
+        self._claims: dict[int, Claim] = {}
+        self._fresh_at: dict[int, float] = {}
+        self._scopes: dict[int, anyio.CancelScope] = {}
+
+    @property
+    def count(self) -> int:
+        """Claims in hand, those that wait for a worker included."""
+        return len(self._claims)
+
+    def add(self, claim: Claim) -> None:
+        """Take a claim that was just made."""
+        self._claims[claim.wallpaper_key] = claim
+        self._fresh_at[claim.wallpaper_key] = self._clock()
+
+    def watch(self, claim: Claim, scope: anyio.CancelScope) -> None:
+        """Cancel `scope` when the claim is lost; at once where it is lost already."""
+        if claim.wallpaper_key not in self._claims:
+            scope.cancel()
+        self._scopes[claim.wallpaper_key] = scope
+
+    def drop(self, claim: Claim) -> None:
+        """The claim's item is dealt with, or no longer ours."""
+        for held in (self._claims, self._fresh_at, self._scopes):
+            held.pop(claim.wallpaper_key, None)
+
+    def require(self, claim: Claim) -> None:
+        """Raise LeaseLost unless the last heartbeat is younger than half a lease.
+
+        Asked before every write: a process that was stopped for a while must not write into
+        what another one owns by now.
+        """
+        fresh_at = self._fresh_at.get(claim.wallpaper_key, float("-inf"))
+        if self._clock() - fresh_at > self._lease_seconds / 2:
+            raise LeaseLost(claim.wallhaven_id)
+
+    async def beat(self) -> None:
+        """Extend all leases, three times in a lease, for ever; cancel what is lost."""
+        while True:
+            await anyio.sleep(self._lease_seconds / BEATS_PER_LEASE)
+            claims = list(self._claims.values())
+            # The lease counts from before the question: the answer may have taken its time.
+            asked_at = self._clock()
+            ours = await self._catalog.heartbeat(claims) if claims else set()
+            for claim in claims:
+                if claim.wallpaper_key in ours:
+                    self._fresh_at[claim.wallpaper_key] = asked_at
+                else:
+                    self._lose(claim)
+
+    def _lose(self, claim: Claim) -> None:
+        # Dealt with in the meantime, or claimed anew by ourselves: nothing is lost.
+        if self._claims.get(claim.wallpaper_key) != claim:
+            return
+        logger.warning("the lease of %s is lost", claim.wallhaven_id)
+        scope = self._scopes.get(claim.wallpaper_key)
+        self.drop(claim)
+        if scope is not None:
+            scope.cancel()
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Hand back, on any exit, what is still in hand: shielded, bounded, never raising."""
+        try:
+            yield
+        finally:
+            if self._claims:
+                with anyio.move_on_after(RELEASE_TIMEOUT_SECONDS, shield=True):
+                    await self._release()
+
+    async def _release(self) -> None:
+        try:
+            await self._catalog.release(list(self._claims.values()))
+        except CollectorError as error:
+            logger.warning("claims not handed back, they lapse by themselves: %s", error)

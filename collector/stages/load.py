@@ -1,0 +1,18 @@
+"""Load: merge what was staged into `wallpapers`, once."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from collector.core.runs import StageName, StageReport
+from collector.ports import LoadCatalog
+
+
+async def load(run_key: int, *, catalog: LoadCatalog) -> StageReport:
+    """Merge this run's staged pages, and those that an ended run left behind.
+
+    One transaction: on failure or cancellation nothing has changed and the staged rows wait for
+    the next load. Raises StagingMismatch where staging and ledger disagree.
+    """
+    counts = await catalog.merge(run_key)
+    return StageReport(StageName.LOAD, asdict(counts))

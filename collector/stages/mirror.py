@@ -1,0 +1,217 @@
+"""Mirror one image: bytes from the source, judged, into the store, create-only.
+
+The three promises of docs/architecture.md live here: nothing wrong is ever visible under a final
+key, done means a verified object, and a lost reply is read again, never guessed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+import anyio
+
+from collector.core.errors import Code, Edge, Fault, ItemError, LeaseLost
+from collector.core.images import ImageType
+from collector.core.judge import Judge
+from collector.core.keys import expected_type, object_key
+from collector.core.parts import PART_BYTES, Part, PartCutter
+from collector.core.transfers import Claim, Outcome, StoredObject
+from collector.flow import ByteBudget
+from collector.ports import (
+    Http,
+    ObjectExists,
+    ObjectInfo,
+    ObjectStore,
+    Upload,
+    WriteUnknown,
+)
+from collector.stages.multipart import MultipartWriter, abort_upload, open_multipart
+
+# An honest slow line: below 100 kB/s for the whole of an image something is wrong. The minute
+# covers connecting and the store's answer.
+DEADLINE_BASE_SECONDS = 60.0
+SLOWEST_BYTES_PER_SECOND = 100_000
+# A body larger than one part holds one part on its way out and one that fills.
+LARGE_BODY_BYTES = 2 * PART_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorPorts:
+    """What mirroring one image needs.
+
+    `require_lease` raises LeaseLost where the claim may not be ours any more; `journal_upload`
+    commits a multipart upload's id and says whether the claim still is.
+    """
+
+    http: Http
+    store: ObjectStore
+    budget: ByteBudget
+    require_lease: Callable[[Claim], None]
+    journal_upload: Callable[[Claim, str], Awaitable[bool]]
+    max_image_bytes: int
+
+
+async def mirror_image(claim: Claim, ports: MirrorPorts) -> StoredObject:
+    """Store the image of `claim` and return what is now verified under its key.
+
+    Memory: a body holds at most two parts, one on its way out and one that fills, so all bodies
+    together hold at most
+
+        sum over images in flight of min(file_size or 2 parts, 2 parts) <= COLLECTOR_MEMORY_BYTES
+
+    besides what aiohttp buffers for each connection. Raises ItemError (this item's), LeaseLost or
+    Outage (everything's). On failure or cancellation nothing wrong is visible, and no multipart
+    upload is left as far as the store answers.
+    """
+    mirror = _Mirror(claim, ports)
+    if (known := await mirror.find_known()) is not None:
+        return known
+    held_bytes = min(claim.file_size or LARGE_BODY_BYTES, LARGE_BODY_BYTES)
+    async with ports.budget.reserve(held_bytes):
+        return await mirror.transfer()
+
+
+class _Mirror:
+    """One image on its way."""
+
+    def __init__(self, claim: Claim, ports: MirrorPorts) -> None:
+        self._claim = claim
+        self._ports = ports
+        self._store = ports.store
+        self._type: ImageType = expected_type(claim.file_type, claim.url)
+        self._key = object_key(claim.wallhaven_id, self._type)
+        # The fence makes it unique to this try: whose write landed can be told afterwards.
+        self._token = f"{claim.owner}/{claim.fence}"
+
+    async def find_known(self) -> StoredObject | None:
+        """Adopt without a download what is there with its true hash known.
+
+        Looks only where something is likely: after an earlier try, or where the row has a hash.
+        """
+        if self._claim.stale_upload_id:
+            await abort_upload(self._store, Upload(self._key, self._claim.stale_upload_id))
+        if self._claim.attempt == 1 and self._claim.object_sha256 is None:
+            return None
+        info = await self._store.head(self._key)
+        sha256 = _true_sha256(info, self._claim.object_sha256) if info else None
+        if info is None or sha256 is None or info.size_bytes != self._claim.file_size:
+            return None
+        return StoredObject(self._key, sha256, info.size_bytes, Outcome.ADOPTED)
+
+    async def transfer(self) -> StoredObject:
+        """Download, judge and store, before the item's deadline."""
+        size_bytes = self._claim.file_size or self._ports.max_image_bytes
+        deadline_seconds = DEADLINE_BASE_SECONDS + size_bytes / SLOWEST_BYTES_PER_SECOND
+        try:
+            with anyio.fail_after(deadline_seconds):
+                return await self._transfer()
+        except TimeoutError:
+            problem = f"not done in {deadline_seconds:.0f} s"
+            raise ItemError(Code.SOURCE_ERROR, problem, fault=Fault.TRANSIENT) from None
+
+    async def _transfer(self) -> StoredObject:
+        judge, cutter = self._judge(), PartCutter()
+        async with self._ports.http.open(self._claim.url) as body, self._writer() as writer:
+            judge.check_head(body.status, body.headers)
+            async for chunk in body.chunks():
+                judge.feed(chunk)
+                for part in cutter.feed(chunk):
+                    await writer.write(part)
+            sha256 = judge.verdict()
+            if writer.upload is None:
+                return await self._put(cutter.rest(), sha256)
+            await writer.write(cutter.rest())
+            return await self._complete(writer, sha256, judge.size_bytes)
+
+    def _judge(self) -> Judge:
+        return Judge(
+            self._type,
+            file_size=self._claim.file_size,
+            dimensions=(self._claim.dimension_x, self._claim.dimension_y),
+            max_bytes=self._ports.max_image_bytes,
+        )
+
+    def _writer(self) -> AbstractAsyncContextManager[MultipartWriter]:
+        return open_multipart(
+            self._store,
+            self._key,
+            content_type=self._type,
+            token=self._token,
+            journal=self._journal,
+        )
+
+    async def _journal(self, upload_id: str) -> None:
+        if not await self._ports.journal_upload(self._claim, upload_id):
+            raise LeaseLost(self._claim.wallhaven_id)
+
+    async def _put(self, whole: Part, sha256: bytes) -> StoredObject:
+        self._ports.require_lease(self._claim)
+        checksum = f"sha256:{base64.b64encode(sha256).decode()}"
+        try:
+            await self._store.put(
+                self._key,
+                whole.chunks,
+                size_bytes=whole.size_bytes,
+                sha256=sha256,
+                content_type=self._type,
+                token=self._token,
+            )
+        except (ObjectExists, WriteUnknown) as error:
+            return await self._resolve(sha256, whole.size_bytes, checksum, error)
+        # The store compared the bytes with our checksum before it said yes: that is verified.
+        return self._stored(sha256, whole.size_bytes, Outcome.UPLOADED)
+
+    async def _complete(
+        self, writer: MultipartWriter, sha256: bytes, size_bytes: int
+    ) -> StoredObject:
+        problem: Exception | None = None
+        try:
+            await writer.complete(lambda: self._ports.require_lease(self._claim))
+        except (ObjectExists, WriteUnknown) as error:
+            problem = error
+        return await self._resolve(sha256, size_bytes, writer.composite_checksum, problem)
+
+    async def _resolve(
+        self, sha256: bytes, size_bytes: int, checksum: str, problem: Exception | None
+    ) -> StoredObject:
+        """Read what is under the key and decide: ours, a twin's, nothing, or another object."""
+        info = await self._store.head(self._key)
+        if info is None:
+            reason = str(problem or "the object is not there after its upload")
+            raise ItemError(Code.STORE_ERROR, reason, fault=Fault.TRANSIENT, edge=Edge.UPLOAD)
+        if info.size_bytes == size_bytes:
+            if info.token == self._token and info.checksum in (None, checksum):
+                return self._stored(sha256, size_bytes, Outcome.UPLOADED)
+            if await self._hash_of_stored() == sha256:
+                return self._stored(sha256, size_bytes, Outcome.ADOPTED)
+        raise ItemError(
+            Code.CONFLICT_OBJECT,
+            f"{self._key} holds another object of {info.size_bytes} bytes; it was left alone",
+            fault=Fault.PERMANENT,
+            edge=Edge.UPLOAD,
+        )
+
+    async def _hash_of_stored(self) -> bytes:
+        digest = hashlib.sha256()
+        async with self._store.read(self._key) as chunks:
+            async for chunk in chunks:
+                digest.update(chunk)
+        return digest.digest()
+
+    def _stored(self, sha256: bytes, size_bytes: int, outcome: Outcome) -> StoredObject:
+        return StoredObject(self._key, sha256.hex(), size_bytes, outcome)
+
+
+def _true_sha256(info: ObjectInfo, row_sha256: str | None) -> str | None:
+    """Return the object's hash where it is known for sure: our metadata, and the store agrees.
+
+    The row's hash counts where the store's own checksum confirms it, too.
+    """
+    for sha256 in (row_sha256, info.sha256):
+        if sha256 and info.checksum == f"sha256:{base64.b64encode(bytes.fromhex(sha256)).decode()}":
+            return sha256
+    return None

@@ -1,0 +1,130 @@
+"""A multipart upload that is either completed or aborted, whatever happens."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+from anyio.abc import TaskGroup
+
+from collector.core.errors import CollectorError
+from collector.core.images import ImageType
+from collector.core.parts import Part
+from collector.flow import task_group
+from collector.ports import ObjectStore, Upload, UploadedPart
+
+logger = logging.getLogger(__name__)
+
+# A clean exit after SIGTERM has 4 s in all; what cannot be aborted in 2 the janitor finds.
+ABORT_TIMEOUT_SECONDS = 2.0
+
+
+class MultipartWriter:
+    """Parts go out one at a time while the next one fills; nothing starts before the first."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        begin: Callable[[], Awaitable[Upload]],
+        tasks: TaskGroup,
+    ) -> None:
+        self._store = store
+        self._begin = begin
+        self._tasks = tasks
+        self._sent = anyio.Event()
+        self._sent.set()
+        self._parts: list[UploadedPart] = []
+        self.upload: Upload | None = None
+        self.completed = False
+
+    async def write(self, part: Part) -> None:
+        """Send `part` as soon as the one before it is stored; returns when sending begins."""
+        if self.upload is None:
+            self.upload = await self._begin()
+        await self._sent.wait()
+        self._sent = anyio.Event()
+        self._tasks.start_soon(self._send, self.upload, part)
+
+    async def complete(self, before_write: Callable[[], None]) -> str:
+        """Make the object visible and return its composite checksum, `sha256:<base64>-<parts>`.
+
+        Raises ObjectExists, WriteUnknown.
+        """
+        await self._sent.wait()
+        if self.upload is None:
+            raise ValueError("no part was written")
+        before_write()
+        await self._store.complete(self.upload, self._parts)
+        self.completed = True
+        return self.composite_checksum
+
+    @property
+    def composite_checksum(self) -> str:
+        """What the store should say of the object: the sha256 of its parts' sha256."""
+        digest = hashlib.sha256(b"".join(part.sha256 for part in self._parts)).digest()
+        return f"sha256:{base64.b64encode(digest).decode()}-{len(self._parts)}"
+
+    async def _send(self, upload: Upload, part: Part) -> None:
+        sha256 = hashlib.sha256()
+        for chunk in part.chunks:
+            sha256.update(chunk)
+        self._parts.append(
+            await self._store.upload_part(
+                upload,
+                part.number,
+                part.chunks,
+                size_bytes=part.size_bytes,
+                sha256=sha256.digest(),
+            )
+        )
+        self._sent.set()
+
+
+@asynccontextmanager
+async def open_multipart(
+    store: ObjectStore,
+    key: str,
+    *,
+    content_type: ImageType,
+    token: str,
+    journal: Callable[[str], Awaitable[None]],
+) -> AsyncIterator[MultipartWriter]:
+    """Lend a writer for one object; the upload begins with its first part.
+
+    `journal` commits the upload's id before any part is sent. On any exit without completion,
+    cancellation included, parts in flight are joined and the upload is aborted within
+    ABORT_TIMEOUT_SECONDS.
+    """
+
+    async def begin() -> Upload:
+        upload = await store.begin(key, content_type=content_type, token=token)
+        await journal(upload.upload_id)
+        return upload
+
+    writer: MultipartWriter | None = None
+    try:
+        async with task_group() as tasks:
+            writer = MultipartWriter(store, begin, tasks)
+            yield writer
+    finally:
+        if writer is not None and writer.upload is not None and not writer.completed:
+            await abort_upload(store, writer.upload)
+
+
+async def abort_upload(store: ObjectStore, upload: Upload) -> None:
+    """Abort, shielded from cancellation and bounded; never raises.
+
+    An upload that cannot be aborted now stays in the journal: the next claim of its item, or the
+    janitor, aborts it again.
+    """
+    with anyio.move_on_after(ABORT_TIMEOUT_SECONDS, shield=True) as scope:
+        try:
+            await store.abort(upload)
+        except CollectorError as error:
+            logger.warning("upload of %s not aborted yet: %s", upload.key, error)
+    if scope.cancelled_caught:
+        logger.warning("upload of %s not aborted yet: no answer in time", upload.key)

@@ -1,0 +1,240 @@
+"""Transfer: carry the images of the backlog into the store, some at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import anyio
+from anyio.abc import ObjectReceiveStream, ObjectSendStream
+
+from collector.core.errors import Code, CollectorError, Edge, Fault, ItemError, LeaseLost, Outage
+from collector.core.health import OUTAGE_CODES, EdgeHealth
+from collector.core.retry import GiveUp, decide
+from collector.core.runs import StageName, StageReport
+from collector.core.transfers import Claim, ItemFailure, Outcome, StoredObject
+from collector.flow import ByteBudget, task_group
+from collector.ports import Http, ObjectStore, Progress, TransferCatalog
+from collector.stages.leases import Leases
+from collector.stages.mirror import MirrorPorts, mirror_image
+
+logger = logging.getLogger(__name__)
+
+# Work that falls due later than this is the next run's: waiting costs more than it brings.
+LONGEST_WAIT_SECONDS = 30.0
+# Reasons are read by people and kept for ever; the first 500 characters tell enough.
+_REASON_CHARACTERS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class TransferOptions:
+    """Bounds of one transfer; `limit` 0 means no limit of images stored by the run."""
+
+    in_flight: int
+    limit: int
+    memory_bytes: int
+    max_image_bytes: int
+    lease_seconds: float
+    max_attempts: int
+    retry_base_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """Time and randomness, passed in: a monotonic clock in seconds, a uniform number in [0, 1)."""
+
+    clock: Callable[[], float]
+    jitter: Callable[[], float]
+
+
+async def transfer(
+    run_key: int,
+    *,
+    catalog: TransferCatalog,
+    http: Http,
+    store: ObjectStore,
+    options: TransferOptions,
+    chance: Chance,
+    progress: Progress,
+) -> StageReport:
+    """Store images until nothing is due, or `limit` of this run are stored.
+
+    At most `in_flight` images are on their way at once, within the byte budget. One item's
+    failure never stops the others. Raises Outage where an edge is down: attempts that were lost
+    to it are given back. On any failure or cancellation the claims in hand are released with
+    their attempts refunded, as far as the database answers.
+    """
+    work = _Transfer(run_key, catalog, http, store, options, chance, progress)
+    return await work.run()
+
+
+class _Transfer:
+    def __init__(
+        self,
+        run_key: int,
+        catalog: TransferCatalog,
+        http: Http,
+        store: ObjectStore,
+        options: TransferOptions,
+        chance: Chance,
+        progress: Progress,
+    ) -> None:
+        self._run_key = run_key
+        self._catalog = catalog
+        self._options = options
+        self._chance = chance
+        self._progress = progress
+        self._leases = Leases(catalog, options.lease_seconds, chance.clock)
+        self._ports = MirrorPorts(
+            http=http,
+            store=store,
+            budget=ByteBudget(options.memory_bytes),
+            require_lease=self._leases.require,
+            journal_upload=catalog.journal_upload,
+            max_image_bytes=options.max_image_bytes,
+        )
+        self._health = EdgeHealth()
+        self._counts: Counter[str] = Counter()
+        self._codes: Counter[str] = Counter()
+        self._done = anyio.Event()
+
+    async def run(self) -> StageReport:
+        try:
+            await self._run()
+        except Outage:
+            # Only now, when no try is under way any more: one that ends later would count.
+            await self._catalog.refund_outage(self._run_key, sorted(OUTAGE_CODES))
+            raise
+        return self._report()
+
+    async def _run(self) -> None:
+        backlog = await self._catalog.backlog()
+        due = backlog.pending + backlog.claimed
+        self._progress.start("images", min(due, self._options.limit or due))
+        async with self._leases.held(), task_group() as tasks:
+            tasks.start_soon(self._leases.beat)
+            await self._work()
+            tasks.cancel_scope.cancel()
+        self._progress.finish("images")
+        if self._health.never_answered:
+            raise self._outage()
+
+    async def _work(self) -> None:
+        send, receive = anyio.create_memory_object_stream[Claim](self._options.in_flight)
+        async with task_group() as workers:
+            for _ in range(self._options.in_flight):
+                workers.start_soon(self._carry_all, receive.clone())
+            receive.close()
+            await self._feed(send)
+
+    async def _feed(self, claims: ObjectSendStream[Claim]) -> None:
+        """Claim what is due, a batch at a time, while the run may store more."""
+        stored_before = await self._catalog.stored_in_run(self._run_key)
+        async with claims:
+            while (room := self._room(stored_before)) > 0 or self._leases.count:
+                batch = await self._catalog.claim(self._run_key, room) if room > 0 else []
+                for claim in batch:
+                    self._leases.add(claim)
+                for claim in batch:
+                    await claims.send(claim)
+                if not batch and not await self._wait_for_work():
+                    return
+
+    def _room(self, stored_before: int) -> int:
+        batch = self._options.in_flight
+        if not self._options.limit:
+            return batch
+        stored = stored_before + self._counts["images_uploaded"] + self._counts["images_adopted"]
+        return min(batch, self._options.limit - stored - self._leases.count)
+
+    async def _wait_for_work(self) -> bool:
+        """Wait until something may have become due; False where nothing will in time."""
+        if self._leases.count:
+            await self._done.wait()
+            return True
+        due_seconds = await self._catalog.next_due_seconds(self._run_key)
+        if due_seconds is None or due_seconds > LONGEST_WAIT_SECONDS:
+            return False
+        await anyio.sleep(due_seconds)
+        return True
+
+    async def _carry_all(self, claims: ObjectReceiveStream[Claim]) -> None:
+        async with claims:
+            async for claim in claims:
+                with anyio.CancelScope() as scope:
+                    self._leases.watch(claim, scope)
+                    await self._carry(claim)
+                self._leases.drop(claim)
+                self._done.set()
+                self._done = anyio.Event()
+
+    async def _carry(self, claim: Claim) -> None:
+        try:
+            stored = await mirror_image(claim, self._ports)
+            self._leases.require(claim)
+        except LeaseLost as error:
+            logger.warning("%s", error)
+        except ItemError as error:
+            await self._failed(claim, error)
+        except CollectorError:
+            raise
+        except Exception as error:  # A defect costs its item, with a dead letter, not the run.
+            logger.exception("defect at %s", claim.wallhaven_id)
+            await self._failed(claim, _defect(error))
+        else:
+            await self._stored(claim, stored)
+
+    async def _stored(self, claim: Claim, stored: StoredObject) -> None:
+        if not await self._catalog.confirm(claim, stored):
+            return
+        self._health.answered()
+        if stored.outcome is Outcome.UPLOADED:
+            self._counts["images_uploaded"] += 1
+            self._counts["bytes_uploaded"] += stored.size_bytes
+        else:
+            self._counts["images_adopted"] += 1
+        self._progress.advance("images", 1, stored.size_bytes)
+
+    async def _failed(self, claim: Claim, error: ItemError) -> None:
+        decision = decide(
+            error.fault,
+            error.code,
+            claim.attempt,
+            max_attempts=self._options.max_attempts,
+            base_seconds=self._options.retry_base_seconds,
+            jitter=self._chance.jitter(),
+            retry_after_seconds=error.retry_after_seconds,
+        )
+        failure = ItemFailure(error.code, error.reason[:_REASON_CHARACTERS], error.edge, decision)
+        if not await self._catalog.fail(claim, failure):
+            return
+        logger.info("%s not stored (try %d): %s", claim.wallhaven_id, claim.attempt, error)
+        self._codes[error.code] += 1
+        self._counts["dead_letters"] += isinstance(decision, GiveUp)
+        self._health.failed(error.code, error.fault)
+        if self._health.is_down:
+            raise self._outage()
+
+    def _outage(self) -> Outage:
+        most = ", ".join(f"{code} {count}" for code, count in self._codes.most_common(3))
+        return Outage(Edge.DOWNLOAD, f"the image host does not deliver ({most})")
+
+    def _report(self) -> StageReport:
+        names = ("images_uploaded", "images_adopted", "bytes_uploaded", "dead_letters")
+        counts = {name: self._counts[name] for name in names}
+        counts["failed_tries"] = sum(self._codes.values())
+        return StageReport(
+            StageName.TRANSFER,
+            counts,
+            {
+                "codes": {str(code): count for code, count in sorted(self._codes.items())},
+                "peak_body_bytes": self._ports.budget.peak_bytes,
+            },
+        )
+
+
+def _defect(error: Exception) -> ItemError:
+    # The type alone: its text may hold anything.
+    return ItemError(Code.INTERNAL_ERROR, type(error).__name__, fault=Fault.BUG)

@@ -1,0 +1,180 @@
+-- name: begin_load
+-- A merge by run $1 begins.
+INSERT INTO draenei_content.run_loads (audit_id) VALUES ($1) RETURNING id;
+
+-- name: take_pages
+-- Load $1 of run $2 takes this run's unmerged pages and those that ended runs left.
+WITH taken AS (
+    UPDATE draenei_content.staged_pages AS p
+    SET load_id = $1
+    FROM draenei_content.run_audit AS a
+    WHERE p.load_id IS NULL
+        AND a.id = p.audit_id
+        AND (p.audit_id = $2 OR a.status IN ('failed', 'interrupted', 'crashed'))
+    RETURNING p.items
+)
+SELECT count(*)::int AS pages, COALESCE(sum(items), 0)::int AS items FROM taken;
+
+-- name: count_staged
+-- Rows in staging that belong to load $1, and the rejected among them.
+SELECT
+    count(*)::int AS items,
+    count(s.code)::int AS invalid
+FROM draenei_content.staged_pages AS p
+INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page)
+WHERE p.load_id = $1;
+
+-- name: merge_wallpapers
+-- Merge the rows of load $1. The newest reading of an id wins; an unchanged row is not written;
+-- ids are sorted, since concurrent merges in different order deadlock. A new row joins the
+-- backlog.
+WITH staged AS MATERIALIZED (
+    SELECT DISTINCT ON (s.wallhaven_id COLLATE "C") s.*
+    FROM draenei_content.staged_pages AS p
+    INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page)
+    WHERE p.load_id = $1 AND s.code IS NULL
+    ORDER BY s.wallhaven_id COLLATE "C", p.fetched_at DESC, s.page DESC, s.position DESC
+),
+changed AS (
+    SELECT s.*
+    FROM staged AS s
+    LEFT JOIN draenei_content.wallpapers AS w USING (wallhaven_id)
+    WHERE w.id IS NULL
+        OR (w.url, w.page_url, w.short_url, w.source, w.category, w.purity, w.dimension_x,
+            w.dimension_y, w.resolution, w.ratio, w.file_size, w.file_type,
+            w.source_created_at, w.colors, w.thumb_large, w.thumb_original, w.thumb_small,
+            w.raw)
+        IS DISTINCT FROM
+           (s.url, s.page_url, s.short_url, s.source, s.category, s.purity, s.dimension_x,
+            s.dimension_y, s.resolution, s.ratio, s.file_size, s.file_type,
+            s.source_created_at, s.colors, s.thumb_large, s.thumb_original, s.thumb_small,
+            s.raw)
+),
+merged AS (
+    INSERT INTO draenei_content.wallpapers AS w (
+        wallhaven_id, url, page_url, short_url, source, category, purity, dimension_x,
+        dimension_y, resolution, ratio, file_size, file_type, source_created_at, colors,
+        thumb_large, thumb_original, thumb_small, raw
+    )
+    SELECT
+        wallhaven_id, url, page_url, short_url, source, category, purity, dimension_x,
+        dimension_y, resolution, ratio, file_size, file_type, source_created_at, colors,
+        thumb_large, thumb_original, thumb_small, raw
+    FROM changed
+    ORDER BY wallhaven_id COLLATE "C"
+    ON CONFLICT (wallhaven_id) DO UPDATE SET
+        url = EXCLUDED.url,
+        page_url = EXCLUDED.page_url,
+        short_url = EXCLUDED.short_url,
+        source = EXCLUDED.source,
+        category = EXCLUDED.category,
+        purity = EXCLUDED.purity,
+        dimension_x = EXCLUDED.dimension_x,
+        dimension_y = EXCLUDED.dimension_y,
+        resolution = EXCLUDED.resolution,
+        ratio = EXCLUDED.ratio,
+        file_size = EXCLUDED.file_size,
+        file_type = EXCLUDED.file_type,
+        source_created_at = EXCLUDED.source_created_at,
+        colors = EXCLUDED.colors,
+        thumb_large = EXCLUDED.thumb_large,
+        thumb_original = EXCLUDED.thumb_original,
+        thumb_small = EXCLUDED.thumb_small,
+        raw = EXCLUDED.raw,
+        updated_at = now()
+    WHERE (w.url, w.page_url, w.short_url, w.source, w.category, w.purity, w.dimension_x,
+            w.dimension_y, w.resolution, w.ratio, w.file_size, w.file_type,
+            w.source_created_at, w.colors, w.thumb_large, w.thumb_original, w.thumb_small,
+            w.raw)
+        IS DISTINCT FROM
+           (EXCLUDED.url, EXCLUDED.page_url, EXCLUDED.short_url, EXCLUDED.source,
+            EXCLUDED.category, EXCLUDED.purity, EXCLUDED.dimension_x, EXCLUDED.dimension_y,
+            EXCLUDED.resolution, EXCLUDED.ratio, EXCLUDED.file_size, EXCLUDED.file_type,
+            EXCLUDED.source_created_at, EXCLUDED.colors, EXCLUDED.thumb_large,
+            EXCLUDED.thumb_original, EXCLUDED.thumb_small, EXCLUDED.raw)
+    -- A tuple that this statement made has no xmax; one that it updated has.
+    RETURNING w.id, (w.xmax = 0) AS is_new
+),
+backlog AS (
+    INSERT INTO draenei_content.transfers (wallpaper_id)
+    SELECT id FROM merged WHERE is_new
+    ON CONFLICT DO NOTHING
+)
+SELECT
+    (SELECT count(*) FROM staged)::int          AS distinct_items,
+    count(*) FILTER (WHERE is_new)::int         AS inserted,
+    count(*) FILTER (WHERE NOT is_new)::int     AS updated
+FROM merged;
+
+-- name: merge_counters
+-- Views and favourites of load $1, where they changed.
+INSERT INTO draenei_content.wallpaper_counters AS c (wallpaper_id, views, favorites)
+SELECT DISTINCT ON (w.id) w.id, s.views, s.favorites
+FROM draenei_content.staged_pages AS p
+INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page)
+INNER JOIN draenei_content.wallpapers AS w USING (wallhaven_id)
+WHERE p.load_id = $1 AND s.code IS NULL AND (s.views, s.favorites) IS DISTINCT FROM (NULL, NULL)
+ORDER BY w.id, p.fetched_at DESC, s.page DESC, s.position DESC
+ON CONFLICT (wallpaper_id) DO UPDATE SET
+    views = EXCLUDED.views,
+    favorites = EXCLUDED.favorites,
+    seen_at = now()
+WHERE (c.views, c.favorites) IS DISTINCT FROM (EXCLUDED.views, EXCLUDED.favorites);
+
+-- name: bury_rejected
+-- One open dead letter for each rejected item of load $1, by run $2.
+INSERT INTO draenei_content.dead_letters AS d (
+    stage, item, wallhaven_id, code, reason, raw, audit_id, run_id
+)
+SELECT DISTINCT ON (item) 'load', item, wallhaven_id, code, reason, rejected, a.id, a.run_id
+FROM (
+    SELECT
+        s.*,
+        COALESCE(
+            s.wallhaven_id,
+            'sha256:' || encode(sha256(convert_to(s.rejected, 'UTF8')), 'hex')
+        ) AS item
+    FROM draenei_content.staged_pages AS p
+    INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page)
+    WHERE p.load_id = $1 AND s.code IS NOT NULL
+) AS rejected_items, draenei_content.run_audit AS a
+WHERE a.id = $2
+ORDER BY item
+ON CONFLICT (stage, item) WHERE resolved_at IS NULL DO UPDATE SET
+    code = EXCLUDED.code,
+    reason = EXCLUDED.reason,
+    raw = EXCLUDED.raw,
+    attempts = d.attempts + 1,
+    last_failed_at = now(),
+    audit_id = EXCLUDED.audit_id,
+    run_id = EXCLUDED.run_id;
+
+-- name: resolve_loaded
+-- An item of load $1 that has become a row is no dead letter any more.
+UPDATE draenei_content.dead_letters AS d
+SET resolved_at = now()
+FROM draenei_content.staged_pages AS p
+INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page)
+WHERE p.load_id = $1
+    AND s.code IS NULL
+    AND d.stage = 'load'
+    AND d.item = s.wallhaven_id
+    AND d.resolved_at IS NULL;
+
+-- name: empty_staging
+-- Delete the staged rows of load $1; its pages stay in the ledger.
+DELETE FROM draenei_content.staged_wallpapers AS s
+USING draenei_content.staged_pages AS p
+WHERE p.load_id = $1 AND s.audit_id = p.audit_id AND s.page = p.page;
+
+-- name: end_load
+-- Note what load $1 did: $2 pages, $3 inserted, $4 updated, $5 unchanged, $6 invalid,
+-- $7 duplicates.
+UPDATE draenei_content.run_loads SET
+    pages = $2,
+    inserted = $3,
+    updated = $4,
+    unchanged = $5,
+    invalid = $6,
+    duplicates = $7
+WHERE id = $1;

@@ -1,0 +1,128 @@
+-- name: open_run
+-- The run begins, or goes on: $1 dag_id, $2 run_id, $3 logical_date. Answers its key.
+INSERT INTO draenei_content.run_audit AS a (dag_id, run_id, logical_date, started_at, status)
+VALUES ($1, $2, $3, clock_timestamp(), 'running')
+ON CONFLICT (dag_id, run_id) DO UPDATE SET
+    status = 'running',
+    ended_at = NULL,
+    heartbeat_at = clock_timestamp(),
+    updated_at = clock_timestamp(),
+    logical_date = COALESCE(EXCLUDED.logical_date, a.logical_date)
+RETURNING a.id;
+
+-- name: begin_stage
+-- A stage of run $1 begins: $2 stage.
+INSERT INTO draenei_content.run_stages AS s (audit_id, stage, status, started_at)
+VALUES ($1, $2, 'running', clock_timestamp())
+ON CONFLICT (audit_id, stage) DO UPDATE SET
+    status = 'running',
+    tries = s.tries + 1,
+    ended_at = NULL,
+    problem = NULL;
+
+-- name: end_stage
+-- A stage of run $1 ended: $2 stage, $3 status, $4 API requests of this call, $5 report,
+-- $6 problem.
+UPDATE draenei_content.run_stages SET
+    status = $3,
+    ended_at = clock_timestamp(),
+    api_requests = api_requests + $4,
+    report = $5,
+    problem = $6
+WHERE audit_id = $1 AND stage = $2;
+
+-- name: recount
+-- Count anew, from what lies in the tables, what run $1 did.
+SELECT
+    loads.*,
+    items.*,
+    dead.*,
+    stages.*,
+    (SELECT count(*) FROM draenei_content.wallpapers WHERE s3_key IS NULL)
+        AS missing_s3_after_run
+FROM (
+    SELECT
+        COALESCE(sum(inserted), 0)::int   AS metadata_inserted,
+        COALESCE(sum(updated), 0)::int    AS metadata_updated,
+        COALESCE(sum(unchanged), 0)::int  AS metadata_unchanged,
+        COALESCE(sum(invalid), 0)::int    AS metadata_invalid,
+        COALESCE(sum(duplicates), 0)::int AS duplicates,
+        COALESCE(sum(pages), 0)::int      AS pages
+    FROM draenei_content.run_loads
+    WHERE audit_id = $1
+) AS loads,
+(
+    SELECT
+        count(*) FILTER (WHERE outcome = 'uploaded')::int AS images_uploaded,
+        count(*) FILTER (WHERE outcome = 'adopted')::int  AS images_adopted,
+        COALESCE(sum(bytes) FILTER (WHERE outcome = 'uploaded'), 0)::bigint AS bytes_uploaded,
+        count(*) FILTER (WHERE outcome = 'failed' AND edge = 'download')::int
+            AS download_failures,
+        count(*) FILTER (WHERE outcome = 'failed' AND edge = 'upload')::int AS upload_failures
+    FROM draenei_content.run_items
+    WHERE audit_id = $1
+) AS items,
+(
+    SELECT
+        count(*) FILTER (WHERE stage = 'load')::int     AS metadata_dead,
+        count(*) FILTER (WHERE stage = 'transfer')::int AS images_dead
+    FROM draenei_content.dead_letters
+    WHERE audit_id = $1 AND resolved_at IS NULL
+) AS dead,
+(
+    SELECT
+        COALESCE(sum(api_requests), 0)::int AS api_requests,
+        COALESCE(bool_or(status IN ('failed', 'running')), FALSE) AS any_failed,
+        COALESCE(bool_or(status = 'interrupted'), FALSE) AS any_interrupted,
+        COALESCE(
+            jsonb_object_agg(stage, report || jsonb_build_object('status', status)), '{}'
+        ) AS stage_reports,
+        string_agg(
+            stage || ': ' || COALESCE(problem, 'did not end'), '; ' ORDER BY started_at
+        ) FILTER (WHERE status <> 'succeeded') AS problems
+    FROM draenei_content.run_stages
+    WHERE audit_id = $1 AND stage <> 'audit'
+) AS stages;
+
+-- name: close_run
+-- Write the audit of run $1: $2 status, $3 notes, $4 report, $5 to $15 the counters.
+UPDATE draenei_content.run_audit SET
+    status = $2,
+    notes = $3,
+    report = $4,
+    metadata_inserted = $5,
+    metadata_updated = $6,
+    metadata_unchanged = $7,
+    metadata_invalid = $8,
+    images_uploaded = $9,
+    images_adopted = $10,
+    bytes_uploaded = $11,
+    download_failures = $12,
+    upload_failures = $13,
+    missing_s3_after_run = $14,
+    api_requests = $15,
+    ended_at = clock_timestamp(),
+    duration_seconds = round(GREATEST(
+        0, extract(EPOCH FROM clock_timestamp() - started_at)), 3)::double precision,
+    updated_at = clock_timestamp()
+WHERE id = $1
+RETURNING
+    dag_id, run_id, logical_date, started_at, ended_at, duration_seconds,
+    metadata_inserted, metadata_updated, metadata_unchanged, metadata_invalid,
+    images_uploaded, images_adopted, bytes_uploaded, download_failures, upload_failures,
+    missing_s3_after_run, api_requests, status, notes, report;
+
+-- name: last_runs
+-- The newest $1 runs.
+SELECT
+    dag_id, run_id, status, started_at, duration_seconds, metadata_inserted, metadata_updated,
+    images_uploaded, images_adopted, bytes_uploaded, download_failures, upload_failures, notes
+FROM draenei_content.run_audit
+ORDER BY started_at DESC NULLS LAST, id DESC
+LIMIT $1;
+
+-- name: stored_recently
+-- Images and bytes stored in the last $1 seconds.
+SELECT count(*) AS images, COALESCE(sum(object_bytes), 0)::bigint AS bytes
+FROM draenei_content.wallpapers
+WHERE stored_at > now() - make_interval(secs => $1);

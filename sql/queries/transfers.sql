@@ -1,0 +1,234 @@
+-- name: reap_leases
+-- Claims whose lease has lapsed go back to the backlog; after $1 attempts they are dead.
+UPDATE draenei_content.transfers SET
+    state = CASE WHEN attempts < $1 THEN 'pending' ELSE 'dead' END,
+    owner = NULL,
+    lease_until = NULL,
+    next_attempt_at = now()
+WHERE wallpaper_id IN (
+    SELECT wallpaper_id
+    FROM draenei_content.transfers
+    WHERE state = 'claimed' AND lease_until < now()
+    ORDER BY wallpaper_id
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING wallpaper_id, attempts, state = 'dead' AS is_dead;
+
+-- name: claim
+-- Run $1 claims up to $4 due items for owner $2, not more than $3 times each in this run; the
+-- lease lasts $5 seconds. The attempt is counted here, so that a crash counts.
+WITH due AS (
+    SELECT wallpaper_id
+    FROM draenei_content.transfers
+    WHERE state = 'pending'
+        AND next_attempt_at <= now()
+        AND NOT (last_audit_id IS NOT DISTINCT FROM $1 AND run_attempts >= $3)
+    ORDER BY next_attempt_at, wallpaper_id
+    LIMIT $4
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE draenei_content.transfers AS t SET
+    state = 'claimed',
+    owner = $2,
+    fence = t.fence + 1,
+    lease_until = clock_timestamp() + make_interval(secs => $5),
+    attempts = t.attempts + 1,
+    run_attempts = CASE WHEN t.last_audit_id = $1 THEN t.run_attempts + 1 ELSE 1 END,
+    last_audit_id = $1
+FROM due
+INNER JOIN draenei_content.wallpapers AS w ON w.id = due.wallpaper_id
+WHERE t.wallpaper_id = due.wallpaper_id
+RETURNING
+    t.last_audit_id AS run_key, t.wallpaper_id AS wallpaper_key, t.owner, t.fence,
+    t.attempts AS attempt, w.wallhaven_id, w.url, w.file_type, w.file_size, w.dimension_x,
+    w.dimension_y, w.object_sha256, t.upload_id AS stale_upload_id;
+
+-- name: heartbeat
+-- Extend the leases of the claims ($1 wallpaper, $2 owner, $3 fence) by $4 seconds; answers
+-- those that are still theirs.
+UPDATE draenei_content.transfers AS t
+SET lease_until = clock_timestamp() + make_interval(secs => $4)
+FROM unnest($1::bigint[], $2::uuid[], $3::bigint[]) AS c (wallpaper_id, owner, fence)
+WHERE t.wallpaper_id = c.wallpaper_id AND t.owner = c.owner AND t.fence = c.fence
+RETURNING t.wallpaper_id;
+
+-- name: journal_upload
+-- Note the multipart upload $4 of a claim ($1 wallpaper, $2 owner, $3 fence).
+UPDATE draenei_content.transfers
+SET upload_id = $4
+WHERE wallpaper_id = $1 AND owner = $2 AND fence = $3
+RETURNING wallpaper_id;
+
+-- name: confirm
+-- The object of a claim ($1 wallpaper, $2 owner, $3 fence) is stored: $4 run, $5 s3_key,
+-- $6 sha256, $7 bytes, $8 outcome. Nothing happens where the claim is no longer theirs.
+WITH owned AS (
+    DELETE FROM draenei_content.transfers
+    WHERE wallpaper_id = $1 AND owner = $2 AND fence = $3
+    RETURNING wallpaper_id
+),
+stored AS (
+    UPDATE draenei_content.wallpapers AS w
+    SET s3_key = $5, object_sha256 = $6, object_bytes = $7, stored_at = clock_timestamp()
+    FROM owned
+    WHERE w.id = owned.wallpaper_id
+    RETURNING w.id, w.wallhaven_id
+),
+noted AS (
+    INSERT INTO draenei_content.run_items AS i (audit_id, wallpaper_id, outcome, bytes)
+    SELECT $4, id, $8, $7 FROM stored
+    ON CONFLICT (audit_id, wallpaper_id) DO UPDATE SET
+        outcome = EXCLUDED.outcome,
+        edge = NULL,
+        code = NULL,
+        bytes = EXCLUDED.bytes,
+        tries = i.tries + 1,
+        ended_at = clock_timestamp()
+),
+resolved AS (
+    UPDATE draenei_content.dead_letters AS d
+    SET resolved_at = clock_timestamp()
+    FROM stored
+    WHERE d.stage = 'transfer' AND d.item = stored.wallhaven_id AND d.resolved_at IS NULL
+)
+SELECT id FROM stored;
+
+-- name: postpone
+-- A try of a claim ($1 wallpaper, $2 owner, $3 fence) failed in run $4 at edge $5 with code $6;
+-- the next may come in $7 seconds. $8: refund the attempt.
+WITH released AS (
+    UPDATE draenei_content.transfers SET
+        state = 'pending',
+        owner = NULL,
+        lease_until = NULL,
+        next_attempt_at = clock_timestamp() + make_interval(secs => $7),
+        attempts = attempts - CASE WHEN $8 THEN 1 ELSE 0 END
+    WHERE wallpaper_id = $1 AND owner = $2 AND fence = $3
+    RETURNING wallpaper_id
+)
+INSERT INTO draenei_content.run_items AS i (audit_id, wallpaper_id, outcome, edge, code)
+SELECT $4, wallpaper_id, 'failed', $5, $6 FROM released
+ON CONFLICT (audit_id, wallpaper_id) DO UPDATE SET
+    outcome = EXCLUDED.outcome,
+    edge = EXCLUDED.edge,
+    code = EXCLUDED.code,
+    bytes = 0,
+    tries = i.tries + 1,
+    ended_at = clock_timestamp()
+RETURNING wallpaper_id;
+
+-- name: bury
+-- A claim ($1 wallpaper, $2 owner, $3 fence) is given up in run $4 at edge $5: $6 code,
+-- $7 reason.
+WITH buried AS (
+    UPDATE draenei_content.transfers SET
+        state = 'dead', owner = NULL, lease_until = NULL
+    WHERE wallpaper_id = $1 AND owner = $2 AND fence = $3
+    RETURNING wallpaper_id, attempts
+),
+noted AS (
+    INSERT INTO draenei_content.run_items AS i (audit_id, wallpaper_id, outcome, edge, code)
+    SELECT $4, wallpaper_id, 'failed', $5, $6 FROM buried
+    ON CONFLICT (audit_id, wallpaper_id) DO UPDATE SET
+        outcome = EXCLUDED.outcome,
+        edge = EXCLUDED.edge,
+        code = EXCLUDED.code,
+        bytes = 0,
+        tries = i.tries + 1,
+        ended_at = clock_timestamp()
+)
+INSERT INTO draenei_content.dead_letters AS d (
+    stage, item, wallhaven_id, code, reason, attempts, audit_id, run_id
+)
+SELECT 'transfer', w.wallhaven_id, w.wallhaven_id, $6, $7, b.attempts, a.id, a.run_id
+FROM buried AS b
+INNER JOIN draenei_content.wallpapers AS w ON w.id = b.wallpaper_id
+INNER JOIN draenei_content.run_audit AS a ON a.id = $4
+ON CONFLICT (stage, item) WHERE resolved_at IS NULL DO UPDATE SET
+    code = EXCLUDED.code,
+    reason = EXCLUDED.reason,
+    attempts = EXCLUDED.attempts,
+    last_failed_at = now(),
+    audit_id = EXCLUDED.audit_id,
+    run_id = EXCLUDED.run_id
+RETURNING d.id;
+
+-- name: bury_exhausted
+-- Items ($1 wallpapers) whose every try ended with the death of its process, found by run $2:
+-- $3 code, $4 reason.
+INSERT INTO draenei_content.dead_letters AS d (
+    stage, item, wallhaven_id, code, reason, attempts, audit_id, run_id
+)
+SELECT 'transfer', w.wallhaven_id, w.wallhaven_id, $3, $4, t.attempts, a.id, a.run_id
+FROM draenei_content.transfers AS t
+INNER JOIN draenei_content.wallpapers AS w ON w.id = t.wallpaper_id
+INNER JOIN draenei_content.run_audit AS a ON a.id = $2
+WHERE t.wallpaper_id = ANY($1::bigint[])
+ON CONFLICT (stage, item) WHERE resolved_at IS NULL DO UPDATE SET
+    attempts = EXCLUDED.attempts,
+    last_failed_at = now(),
+    audit_id = EXCLUDED.audit_id,
+    run_id = EXCLUDED.run_id;
+
+-- name: release
+-- Hand claims back ($1 wallpapers, $2 owners, $3 fences) and refund their attempts.
+UPDATE draenei_content.transfers AS t SET
+    state = 'pending',
+    owner = NULL,
+    lease_until = NULL,
+    next_attempt_at = now(),
+    attempts = GREATEST(t.attempts - 1, 0),
+    run_attempts = GREATEST(t.run_attempts - 1, 0)
+FROM unnest($1::bigint[], $2::uuid[], $3::bigint[]) AS c (wallpaper_id, owner, fence)
+WHERE t.wallpaper_id = c.wallpaper_id AND t.owner = c.owner AND t.fence = c.fence;
+
+-- name: refund_outage
+-- An edge turned out to be down in run $1: tries that failed with the codes $2 were not the
+-- items' fault. Their attempts of this run are given back and they are due again.
+WITH blamed AS (
+    DELETE FROM draenei_content.run_items
+    WHERE audit_id = $1 AND outcome = 'failed' AND code = ANY($2::text[])
+    RETURNING wallpaper_id
+),
+revived AS (
+    UPDATE draenei_content.transfers AS t SET
+        state = 'pending',
+        next_attempt_at = now(),
+        attempts = GREATEST(t.attempts - t.run_attempts, 0),
+        run_attempts = 0
+    FROM blamed
+    WHERE t.wallpaper_id = blamed.wallpaper_id
+        AND t.last_audit_id = $1
+        AND t.state IN ('pending', 'dead')
+)
+DELETE FROM draenei_content.dead_letters
+WHERE stage = 'transfer' AND audit_id = $1 AND resolved_at IS NULL AND code = ANY($2::text[]);
+
+-- name: next_due_seconds
+-- When may run $1 try one of its items again, having tried it fewer than $2 times?
+SELECT extract(EPOCH FROM min(next_attempt_at) - now())::double precision
+FROM draenei_content.transfers
+WHERE state = 'pending' AND last_audit_id = $1 AND run_attempts < $2;
+
+-- name: stored_in_run
+-- How many images has run $1 stored or adopted?
+SELECT count(*)::int
+FROM draenei_content.run_items
+WHERE audit_id = $1 AND outcome IN ('uploaded', 'adopted');
+
+-- name: backlog
+-- Items without an object, by state.
+SELECT
+    count(*) FILTER (WHERE state = 'pending' AND next_attempt_at <= now())::int AS pending,
+    count(*) FILTER (WHERE state = 'claimed')::int AS claimed,
+    count(*) FILTER (WHERE state = 'pending' AND next_attempt_at > now())::int AS waiting,
+    count(*) FILTER (WHERE state = 'dead')::int AS dead
+FROM draenei_content.transfers;
+
+-- name: stored_objects
+-- The newest $1 stored wallpapers (NULL: all).
+SELECT wallhaven_id, url, s3_key, object_sha256, object_bytes
+FROM draenei_content.wallpapers
+WHERE stored_at IS NOT NULL
+ORDER BY stored_at DESC, id DESC
+LIMIT $1::bigint;

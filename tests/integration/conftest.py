@@ -1,0 +1,139 @@
+"""Servers of the integration tests: each is started once and shared by all tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import world
+from anyio.from_thread import start_blocking_portal
+from PIL import Image
+from world import OpenWorld
+
+from collector.adapters.migrations import migrate
+from collector.adapters.postgres import Database, open_database
+from collector.local import LocalPostgres, LocalS3, open_local_servers
+
+SYSTEM_POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
+# Tests need no durability; the statement log shows what was asked (COPY above all).
+POSTGRES_SETTINGS = {"fsync": "off", "full_page_writes": "off", "log_statement": "all"}
+TEMPLATE = "collector_template"
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
+    """The embedded S3 server; its loop lives in a thread, so that tests may have their own."""
+    home = tmp_path_factory.mktemp("s3_server")
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(open_local_servers(home, postgres=False)) as servers,
+    ):
+        assert servers.s3 is not None
+        yield servers.s3
+
+
+@pytest.fixture(scope="session", params=["embedded", "15"])
+def postgres_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalPostgres]:
+    """The embedded PostgreSQL, and 15 where its programs are on the machine."""
+    binaries = None if request.param == "embedded" else SYSTEM_POSTGRES_15
+    if binaries is not None and not binaries.is_dir():
+        pytest.skip("no PostgreSQL 15 on this machine")
+    servers = open_local_servers(
+        tmp_path_factory.mktemp("postgres_server"),
+        s3=False,
+        postgres_settings=POSTGRES_SETTINGS,
+        postgres_binaries=binaries,
+    )
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(servers) as running:
+        assert running.postgres is not None
+        portal.call(_make_template, running.postgres.dsn)
+        yield running.postgres
+
+
+async def _make_template(dsn: str) -> None:
+    await _execute(dsn, f"CREATE DATABASE {TEMPLATE}")
+    async with open_database(_with_name(dsn, TEMPLATE)) as database, database.session() as session:
+        await migrate(session)
+
+
+async def _execute(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _with_name(dsn: str, name: str) -> str:
+    return f"{dsn.rpartition('/')[0]}/{name}"
+
+
+@pytest.fixture
+def new_database(
+    postgres_server: LocalPostgres,
+) -> Callable[[str], AbstractAsyncContextManager[str]]:
+    """Make a database from a template for one test: the address of a copy nobody shares."""
+
+    @asynccontextmanager
+    async def make(template: str) -> AsyncIterator[str]:
+        name = f"test_{uuid4().hex}"
+        await _execute(postgres_server.dsn, f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield _with_name(postgres_server.dsn, name)
+        await _execute(postgres_server.dsn, f"DROP DATABASE {name} WITH (FORCE)")
+
+    return make
+
+
+@pytest.fixture
+async def dsn(
+    new_database: Callable[[str], AbstractAsyncContextManager[str]],
+) -> AsyncIterator[str]:
+    """A database at the newest schema, for this test alone."""
+    async with new_database(TEMPLATE) as address:
+        yield address
+
+
+@pytest.fixture
+async def empty_dsn(
+    new_database: Callable[[str], AbstractAsyncContextManager[str]],
+) -> AsyncIterator[str]:
+    """A database without any schema, for this test alone."""
+    async with new_database("template0") as address:
+        yield address
+
+
+@pytest.fixture
+async def database(dsn: str) -> AsyncIterator[Database]:
+    """A pool on this test's database."""
+    async with open_database(dsn) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def small_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small real pictures, so that many of them cost little."""
+    folder = tmp_path_factory.mktemp("images")
+    for number, (name, size) in enumerate({"a.jpg": (64, 36), "b.png": (48, 48)}.items()):
+        Image.new("RGB", size, (40 * number, 90, 160)).save(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def large_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one picture of more than two parts: incompressible, 2600 x 2600 pixels."""
+    folder = tmp_path_factory.mktemp("large_images")
+    Image.effect_noise((2600, 2600), 90).convert("RGB").save(folder / "noise.png", compress_level=0)
+    return folder
+
+
+@pytest.fixture
+def open_world(dsn: str, s3_server: LocalS3) -> OpenWorld:
+    """Open a simulator and a runtime on this test's database and a bucket of its own."""
+    return partial(world.open_world, dsn, s3_server, f"test-{uuid4().hex[:20]}")

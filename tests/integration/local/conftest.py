@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+
+from collector.local import LocalPostgres, LocalS3
+
+BUCKET = "bucket"
+S3_CONFIG = AioConfig(
+    s3={"addressing_style": "path"},
+    retries={"total_max_attempts": 1},
+    connect_timeout=5,
+    read_timeout=10,
+)
+
+# Opens the servers named to it, tells what it got, and leaves when its standard input ends.
+OPENER = """
+import json, sys
+from dataclasses import asdict
+from pathlib import Path
+import anyio
+from collector.local import open_local_servers
+
+async def main():
+    wanted = {"postgres": "postgres" in sys.argv[2:], "s3": "s3" in sys.argv[2:]}
+    async with open_local_servers(Path(sys.argv[1]), **wanted) as servers:
+        opened = {name: asdict(getattr(servers, name)) for name in sys.argv[2:]}
+        print(json.dumps(opened, default=str), flush=True)
+        await anyio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+
+anyio.run(main)
+"""
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A home that other users may pass through, which pytest's own folders forbid them."""
+    folder = Path(tempfile.mkdtemp(prefix="home-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+class Client:
+    """What a user of the embedded servers does with them."""
+
+    async def query(self, postgres: LocalPostgres | None, statement: str) -> Any:
+        assert postgres is not None
+        connection = await asyncpg.connect(postgres.dsn, timeout=5)
+        try:
+            return await connection.fetchval(statement, timeout=10)
+        finally:
+            await connection.close(timeout=5)
+
+    async def put(self, s3: LocalS3 | None, key: str, body: bytes) -> None:
+        async with self._s3(s3) as session:
+            found = await session.list_buckets()
+            if BUCKET not in [bucket["Name"] for bucket in found["Buckets"]]:
+                await session.create_bucket(Bucket=BUCKET)
+            await session.put_object(Bucket=BUCKET, Key=key, Body=body)
+
+    async def get(self, s3: LocalS3 | None, key: str) -> bytes:
+        async with self._s3(s3) as session:
+            answer = await session.get_object(Bucket=BUCKET, Key=key)
+            async with answer["Body"] as body:
+                content: bytes = await body.read()
+        return content
+
+    @asynccontextmanager
+    async def _s3(self, s3: LocalS3 | None) -> AsyncIterator[Any]:
+        assert s3 is not None
+        async with get_session().create_client(
+            "s3",
+            endpoint_url=s3.endpoint_url,
+            aws_access_key_id=s3.access_key,
+            aws_secret_access_key=s3.secret_key,
+            region_name=s3.region,
+            config=S3_CONFIG,
+        ) as session:
+            yield session
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client()
+
+
+@pytest.fixture
+def open_elsewhere(home: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start another process that opens the servers of `home`; its first line tells how."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*servers: str, **options: Any) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", OPENER, str(home), *servers],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            **options,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.communicate(timeout=30)

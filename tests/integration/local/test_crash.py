@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+
+from collector.local import open_local_servers
+from collector.local.pids import command_of
+from collector.local.polling import holds_within
+from collector.local.sharing import wait_stopped
+
+NOTICED_SECONDS = 10
+GONE_SECONDS = 15
+
+
+def is_gone(pid: int) -> bool:
+    return command_of(pid) == ""
+
+
+def parent_of(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("PPid"))
+
+
+@pytest.mark.parametrize("victim", ["postgres", "s3"])
+async def test_a_killed_server_is_noticed_and_its_data_are_there_at_the_next_start(
+    home, client, victim
+) -> None:
+    async with open_local_servers(home, postgres=victim == "postgres", s3=victim == "s3") as first:
+        if first.postgres:
+            await client.query(first.postgres, "create table t as select 1 as one")
+            os.kill(first.postgres.pid, signal.SIGKILL)
+        else:
+            await client.put(first.s3, "key", b"kept")
+            os.kill(first.s3.pid, signal.SIGKILL)
+        with anyio.fail_after(NOTICED_SECONDS):
+            error = await first.wait_lost()
+    assert str(error).startswith(
+        f"{'PostgreSQL' if victim == 'postgres' else 'SeaweedFS'}: has ended"
+    )
+    async with open_local_servers(home, postgres=victim == "postgres", s3=victim == "s3") as again:
+        if again.postgres:
+            assert await client.query(again.postgres, "select one from t") == 1
+        else:
+            assert await client.get(again.s3, "key") == b"kept"
+
+
+async def test_a_killed_owner_leaves_no_server_and_another_takes_over(
+    home, client, open_elsewhere
+) -> None:
+    owner = open_elsewhere("postgres", "s3")
+    killed = [server["pid"] for server in json.loads(owner.stdout.readline()).values()]
+    async with open_local_servers(home) as servers:
+        await client.query(servers.postgres, "create table t as select 1 as one")
+        await client.put(servers.s3, "key", b"kept")
+        owner.kill()
+        assert await holds_within(GONE_SECONDS, lambda: all(map(is_gone, killed)))
+        async with open_local_servers(home) as again:
+            assert {again.postgres.pid, again.s3.pid}.isdisjoint(killed)
+            assert await client.query(again.postgres, "select one from t") == 1
+            assert await client.get(again.s3, "key") == b"kept"
+
+
+async def test_one_who_waits_at_the_moment_the_owner_is_killed_starts_anew(
+    home, client, open_elsewhere
+) -> None:
+    owner = open_elsewhere("postgres")
+    owner.stdout.readline()
+    owner.kill()
+    owner.wait()
+    async with open_local_servers(home, s3=False) as servers:
+        assert await client.query(servers.postgres, "select 1") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the parent death signal of Linux")
+async def test_a_killed_warden_takes_its_server_along(home) -> None:
+    async with open_local_servers(home) as servers:
+        for pid in (servers.postgres.pid, servers.s3.pid):
+            os.kill(parent_of(pid), signal.SIGKILL)
+        assert await holds_within(
+            GONE_SECONDS, lambda: is_gone(servers.postgres.pid) and is_gone(servers.s3.pid)
+        )
+        with anyio.fail_after(NOTICED_SECONDS):
+            await wait_stopped(home / "postgres")
+
+
+async def test_an_interrupted_first_start_is_repeated(home, client) -> None:
+    with anyio.move_on_after(0.2):
+        async with open_local_servers(home, s3=False):
+            await anyio.sleep_forever()
+    async with open_local_servers(home, s3=False) as servers:
+        assert await client.query(servers.postgres, "select 1") == 1
+
+
+async def test_a_stale_pid_file_with_a_living_pid_is_no_obstacle(home, client) -> None:
+    async with open_local_servers(home, s3=False) as servers:
+        pid_file = home / "postgres" / "cluster" / "data" / "postmaster.pid"
+        lines = pid_file.read_text().splitlines()
+    # A process of the same user, as a restarted container has it.
+    async with await anyio.open_process(
+        ["/bin/sleep", "60"],
+        **({"user": 65534, "group": 65534, "extra_groups": ()} if os.geteuid() == 0 else {}),
+    ) as bystander:
+        pid_file.write_text("\n".join([str(bystander.pid), *lines[1:]]) + "\n")
+        async with open_local_servers(home, s3=False) as servers:
+            assert await client.query(servers.postgres, "select 1") == 1
+        assert bystander.returncode is None
+        bystander.kill()

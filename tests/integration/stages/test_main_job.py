@@ -1,0 +1,182 @@
+"""The main job on real parts: what it stores, what it counts, and that twice changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from world import OpenWorld, small
+
+from collector.core.errors import Outage
+from collector.core.runs import RunStatus, StageName, StageReport
+from collector.local import LocalPostgres
+from collector.runtime import RunOptions
+from collector.simulator import Hooks
+
+
+async def test_a_run_stores_every_image_and_says_so(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(small(small_images)) as world:
+        audit = await world.run()
+
+        assert await world.objects() == world.truth()
+        rows = await world.rows("SELECT * FROM draenei_content.wallpapers")
+        assert {row["s3_key"]: row["object_sha256"] for row in rows} == world.truth()
+        counted = (audit.status, audit.metadata_inserted, audit.images_uploaded)
+        assert counted == (RunStatus.SUCCEEDED, 60, 60)
+        assert audit.bytes_uploaded == sum(w.file_size for w in world.simulator.catalogue)
+        assert audit.missing_s3_after_run == 0
+        assert audit.api_requests == world.simulator.journal.requests["search"] == 3
+
+
+async def test_a_second_run_stores_and_changes_nothing(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(small(small_images)) as world:
+        await world.run("first")
+        everything = "SELECT xmin::text, * FROM draenei_content.wallpapers ORDER BY id"
+        before, images = await world.rows(everything), world.simulator.journal.requests["image"]
+
+        audit = await world.run("second")
+
+        assert await world.rows(everything) == before
+        assert world.simulator.journal.requests["image"] == images
+        assert (audit.metadata_inserted, audit.metadata_updated, audit.images_uploaded) == (0, 0, 0)
+        assert audit.metadata_unchanged == 24  # one page: it stops at what is known
+        assert audit.api_requests == 1
+
+
+async def test_the_same_run_id_goes_on_and_counts_items_once(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(small(small_images)) as world:
+        await world.stage(StageName.EXTRACT)
+        await world.stage(StageName.LOAD)
+        await world.stage(StageName.TRANSFER, options=RunOptions(limit=20))
+
+        audit = await world.run()
+
+        assert audit.metadata_inserted == audit.images_uploaded == 60
+        assert audit.api_requests == 3, "pages in the ledger are not asked for again"
+
+
+async def test_the_limit_is_of_images_stored_by_the_run(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(small(small_images)) as world:
+        audit = await world.run(options=RunOptions(limit=25))
+        assert (audit.images_uploaded, audit.missing_s3_after_run) == (25, 35)
+        assert len(await world.objects()) == 25
+
+        again = await world.run(options=RunOptions(limit=25))
+        assert again.images_uploaded == 25
+
+
+async def test_max_pages_bounds_the_reading(open_world: OpenWorld, small_images: Path) -> None:
+    async with open_world(small(small_images)) as world:
+        audit = await world.run(options=RunOptions(max_pages=2))
+        assert (audit.metadata_inserted, audit.api_requests) == (48, 2)
+
+
+async def test_refresh_reads_on(open_world: OpenWorld, small_images: Path) -> None:
+    async with open_world(small(small_images)) as world:
+        await world.run("first")
+        audit = await world.run("second", RunOptions(refresh=True))
+        assert (audit.metadata_unchanged, audit.api_requests) == (60, 3)
+
+
+async def test_a_reading_that_was_cut_short_leaves_no_hole(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    broken = {"yes": True}
+
+    def page(number: int, answer: dict[str, object]) -> dict[str, object]:
+        return {"error": "broken"} if broken["yes"] and number == 2 else answer
+
+    async with open_world(small(small_images, 100), Hooks(page=page)) as world:
+        first = await world.run("first")
+        assert first.status is RunStatus.FAILED
+        broken["yes"] = False
+
+        second = await world.run("second")
+
+        assert second.status is RunStatus.SUCCEEDED
+        assert await world.objects() == world.truth()
+
+
+async def test_staged_rows_of_a_run_that_died_are_merged_by_the_next_load(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(small(small_images)) as world:
+        await world.stage(StageName.EXTRACT, "dead")
+        await world.rows("UPDATE draenei_content.run_audit SET status = 'crashed'")
+
+        report = await world.stage(StageName.LOAD, "next")
+
+        assert isinstance(report, StageReport)
+        assert report.counts["inserted"] == 60
+        assert await world.value("SELECT count(*) FROM draenei_content.staged_wallpapers") == 0
+
+
+async def test_metadata_travels_by_copy(
+    open_world: OpenWorld, small_images: Path, postgres_server: LocalPostgres
+) -> None:
+    copies = postgres_server.log.read_text().count('COPY "draenei_content"."staged_wallpapers"')
+    async with open_world(small(small_images)) as world:
+        await world.stage(StageName.EXTRACT)
+    seen = postgres_server.log.read_text().count('COPY "draenei_content"."staged_wallpapers"')
+    assert seen - copies == 3
+
+
+async def test_pages_are_read_concurrently(open_world: OpenWorld, small_images: Path) -> None:
+    slow = small(small_images, 24 * 12, latency_seconds=0.2)
+    async with open_world(slow) as world:
+        await world.stage(StageName.EXTRACT)
+        assert world.simulator.journal.peak_in_flight["search"] >= 4
+
+
+async def test_images_in_flight_reach_their_bound_and_never_pass_it(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    slow = small(small_images, image_latency_seconds=0.1)
+    async with open_world(slow, collector_in_flight=7) as world:
+        await world.run()
+        assert world.simulator.journal.peak_in_flight["image"] == 7
+
+
+async def test_an_api_that_is_down_fails_the_run_and_is_audited(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    def page(number: int, answer: dict[str, object]) -> dict[str, object]:
+        return {"error": "broken"}
+
+    async with open_world(small(small_images), Hooks(page=page)) as world:
+        with pytest.raises(Outage):
+            await world.stage(StageName.EXTRACT, "stage")
+        audit = await world.run("run")
+        assert audit.status is RunStatus.FAILED
+        assert audit.notes is not None
+        assert "api" in audit.notes
+
+
+async def test_changed_metadata_is_updated_and_counters_alone_are_not(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    edits: dict[str, object] = {}
+
+    def listing(items: list[dict[str, object]]) -> list[object]:
+        return [item | edits for item in items]
+
+    async with open_world(small(small_images, 20), Hooks(listing=listing)) as world:
+        await world.run("first")
+
+        edits["views"] = 123_456
+        popular = await world.run("popular")
+        edits["purity"] = "sketchy"
+        edited = await world.run("edited")
+
+        assert (popular.metadata_updated, popular.metadata_unchanged) == (0, 20)
+        assert (edited.metadata_updated, edited.metadata_unchanged) == (20, 0)
+        views = "SELECT DISTINCT views FROM draenei_content.wallpaper_counters"
+        assert await world.value(views) == 123_456

@@ -1,0 +1,229 @@
+"""The transfer on real parts: large bodies, existing objects, outages, interruption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from aiohttp import web
+from world import OpenWorld, World, small
+
+from collector.core.errors import Code, Outage
+from collector.core.images import ImageType
+from collector.core.parts import PART_BYTES
+from collector.core.runs import RunStatus, StageName, StageReport
+from collector.simulator import Hooks, Wallpaper
+
+
+async def uploads(world: World) -> list[str]:
+    """Return the keys of the multipart uploads under way."""
+    return [upload.key async for upload in world.runtime.store.uploads("wallpapers/")]
+
+
+async def test_a_large_image_goes_in_parts_while_it_still_arrives(
+    open_world: OpenWorld, large_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first_part_left = anyio.Event()
+
+    async def image(request: web.Request, wallpaper: Wallpaper) -> web.StreamResponse:
+        """Send all but the last byte, which waits until a part has left."""
+        body = b"".join(world.simulator.catalogue.body(wallpaper))
+        response = web.StreamResponse(headers={"Content-Length": str(len(body))})
+        response.content_type = wallpaper.file_type
+        await response.prepare(request)
+        await response.write(body[:-1])
+        with anyio.fail_after(20):
+            await first_part_left.wait()
+        await response.write(body[-1:])
+        return response
+
+    async with open_world(small(large_images, 1), Hooks(image=image)) as world:
+        upload_part = world.runtime.store.upload_part
+
+        async def seen(*args: Any, **kwargs: Any) -> Any:
+            first_part_left.set()
+            return await upload_part(*args, **kwargs)
+
+        monkeypatch.setattr(world.runtime.store, "upload_part", seen)
+        audit = await world.run()
+
+        assert audit.images_uploaded == 1
+        assert audit.bytes_uploaded > 2 * PART_BYTES
+        assert await world.objects() == world.truth()
+        assert await uploads(world) == []
+
+
+async def test_a_large_body_that_is_wrong_at_its_end_is_aborted(
+    open_world: OpenWorld, large_images: Path
+) -> None:
+    async def image(request: web.Request, wallpaper: Wallpaper) -> web.StreamResponse:
+        body = b"".join(world.simulator.catalogue.body(wallpaper))
+        return web.Response(body=body[:-8] + b"\x00" * 8, content_type=wallpaper.file_type)
+
+    options = small(large_images, 1)
+    async with open_world(options, Hooks(image=image), collector_max_attempts=1) as world:
+        audit = await world.run()
+        assert audit.download_failures == 1
+        assert await world.objects() == {}
+        assert await uploads(world) == []
+        (letter,) = await world.rows("SELECT code FROM draenei_content.dead_letters")
+        assert letter["code"] == Code.TRUNCATED
+
+
+async def test_cancelling_in_the_middle_leaves_no_upload_and_refunds_the_attempt(
+    open_world: OpenWorld, large_images: Path
+) -> None:
+    half_sent = anyio.Event()
+
+    async def image(request: web.Request, wallpaper: Wallpaper) -> web.StreamResponse:
+        body = b"".join(world.simulator.catalogue.body(wallpaper))
+        response = web.StreamResponse(headers={"Content-Length": str(len(body))})
+        await response.prepare(request)
+        await response.write(body[: PART_BYTES + 1])
+        half_sent.set()
+        await anyio.sleep_forever()
+        return response
+
+    async with open_world(small(large_images, 1), Hooks(image=image)) as world:
+        await world.stage(StageName.EXTRACT)
+        await world.stage(StageName.LOAD)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(world.stage, StageName.TRANSFER)
+            await half_sent.wait()
+            with anyio.fail_after(20):
+                while not await uploads(world):
+                    await anyio.sleep(0.02)
+            tasks.cancel_scope.cancel()
+
+        assert await uploads(world) == []
+        (item,) = await world.rows("SELECT * FROM draenei_content.transfers")
+        assert (item["state"], item["attempts"], item["owner"]) == ("pending", 0, None)
+        (stage,) = await world.rows(
+            "SELECT status FROM draenei_content.run_stages WHERE stage = 'transfer'"
+        )
+        assert stage["status"] == "interrupted"
+
+
+async def test_an_object_that_is_there_is_adopted_or_left_alone(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(small(small_images, 4)) as world:
+        same, other, *_ = world.simulator.catalogue
+        body = b"".join(world.simulator.catalogue.body(same))
+        await _plant(world, same, body)
+        await _plant(world, other, b"something else")
+
+        audit = await world.run()
+
+        counted = (audit.images_uploaded, audit.images_adopted, audit.upload_failures)
+        assert counted == (2, 1, 1)
+        objects = await world.objects()
+        truth = world.truth()
+        assert objects[_key(same)] == truth[_key(same)]
+        assert objects[_key(other)] != truth[_key(other)], "never overwritten"
+        (letter,) = await world.rows("SELECT * FROM draenei_content.dead_letters")
+        assert letter["code"] == Code.CONFLICT_OBJECT
+
+
+def _key(wallpaper: Wallpaper) -> str:
+    return f"wallpapers/{wallpaper.id}.{wallpaper.extension}"
+
+
+async def _plant(world: World, wallpaper: Wallpaper, body: bytes) -> None:
+    import hashlib
+
+    await world.runtime.store.put(
+        _key(wallpaper),
+        [body],
+        size_bytes=len(body),
+        sha256=hashlib.sha256(body).digest(),
+        content_type=ImageType(wallpaper.file_type),
+        token="somebody else",
+    )
+
+
+async def test_a_host_that_fails_for_all_is_an_outage_and_costs_no_attempt(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async def image(request: web.Request, wallpaper: Wallpaper) -> web.StreamResponse:
+        return web.Response(status=503)
+
+    async with open_world(small(small_images, 40), Hooks(image=image)) as world:
+        audit = await world.run()
+
+        assert audit.status is RunStatus.FAILED
+        assert await world.value("SELECT max(attempts) FROM draenei_content.transfers") == 0
+        assert await world.value("SELECT count(*) FROM draenei_content.dead_letters") == 0
+        assert audit.missing_s3_after_run == 40
+
+
+async def test_a_host_that_nobody_reaches_is_an_outage_even_for_one_image(
+    open_world: OpenWorld, small_images: Path, unused_tcp_port: int
+) -> None:
+    def listing(items: list[dict[str, Any]]) -> list[object]:
+        return [item | {"path": f"http://127.0.0.1:{unused_tcp_port}/x.jpg"} for item in items]
+
+    hosts = f"127.0.0.1:{unused_tcp_port}"
+    hooks = Hooks(listing=listing)
+    async with open_world(small(small_images, 1), hooks, wallhaven_image_hosts=hosts) as world:
+        audit = await world.run()
+        assert audit.status is RunStatus.FAILED
+        assert await world.value("SELECT max(attempts) FROM draenei_content.transfers") == 0
+
+
+async def test_a_failure_that_passes_is_tried_again_in_the_same_run(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    failed: set[str] = set()
+
+    async def image(request: web.Request, wallpaper: Wallpaper) -> web.StreamResponse | None:
+        if wallpaper.index % 5 == 0 and wallpaper.id not in failed:
+            failed.add(wallpaper.id)
+            return web.Response(status=500)
+        return None
+
+    async with open_world(small(small_images, 20), Hooks(image=image)) as world:
+        audit = await world.run()
+        assert len(failed) == 4
+        assert (audit.images_uploaded, audit.download_failures) == (20, 0)
+        assert audit.status is RunStatus.SUCCEEDED
+
+
+async def test_two_workers_share_one_backlog_without_a_double_upload(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(small(small_images, 60), collector_in_flight=4) as world:
+        await world.stage(StageName.EXTRACT)
+        await world.stage(StageName.LOAD)
+        reports: list[StageReport] = []
+
+        async def worker(run_id: str) -> None:
+            report = await world.stage(StageName.TRANSFER, run_id)
+            assert isinstance(report, StageReport)
+            reports.append(report)
+
+        async with anyio.create_task_group() as workers:
+            workers.start_soon(worker, "one")
+            workers.start_soon(worker, "two")
+
+        assert sum(report.counts["images_uploaded"] for report in reports) == 60
+        assert world.simulator.journal.requests["image"] == 60
+        assert await world.objects() == world.truth()
+
+
+async def test_a_missing_bucket_fails_the_stage_and_burns_nothing(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(small(small_images, 3)) as world:
+        await world.stage(StageName.EXTRACT)
+        await world.stage(StageName.LOAD)
+        missing = world.settings.model_copy(update={"bucket_name": "never-made-at-all"})
+        from collector.cli.progress import SilentProgress
+        from collector.runtime import Need, open_runtime
+
+        with pytest.raises(Outage, match="never-made-at-all"):
+            async with open_runtime(missing, Need.SCHEMA | Need.STORE, SilentProgress()):
+                pass
+        assert await world.value("SELECT max(attempts) FROM draenei_content.transfers") == 0

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import anyio
+import pytest
+
+from collector.local.pids import command_of
+from collector.local.polling import holds_within, until
+from collector.local.process import open_child
+
+GONE_SECONDS = 5
+READY_SECONDS = 10
+
+# Writes what it gets, then ends in the way it was asked to.
+SCRIPT = """
+import os, signal, sys, time
+def stop(number, frame):
+    print("stopping", flush=True)
+    if sys.argv[1] != "stubborn":
+        sys.exit(7)
+signal.signal(signal.SIGTERM, stop)
+signal.signal(signal.SIGINT, stop)
+print("ready", os.environ.get("WORD"), os.getcwd(), os.getsid(0), flush=True)
+if sys.argv[1] == "leave":
+    sys.exit(3)
+while True:
+    time.sleep(60)
+"""
+
+
+def command(way: str = "stay") -> list[str]:
+    return [sys.executable, "-c", SCRIPT, way]
+
+
+def is_gone(pid: int) -> bool:
+    return command_of(pid) == ""
+
+
+async def until_logged(log: Path, text: str) -> None:
+    with anyio.fail_after(READY_SECONDS):
+        await until(lambda: log.exists() and text in log.read_text())
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+async def test_child_gets_its_environment_and_folder_and_writes_to_the_log(log: Path) -> None:
+    folder = log.parent.resolve()
+    async with open_child(command(), env={"WORD": "wide"}, cwd=folder, log=log) as child:
+        await until_logged(log, f"ready wide {folder}")
+        assert child.running
+    assert not child.running
+    assert child.returncode == 7
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+async def test_child_is_not_in_our_session(log: Path) -> None:
+    async with open_child(command(), env={}, cwd=log.parent, log=log):
+        await until_logged(log, "ready")
+    assert str(os.getsid(0)) != log.read_text().split()[3]
+
+
+async def test_wait_tells_the_exit_status_to_all_who_wait(log: Path) -> None:
+    statuses: list[int] = []
+    async with open_child(command("leave"), env={}, cwd=log.parent, log=log) as child:
+
+        async def wait() -> None:
+            statuses.append(await child.wait())
+
+        async with anyio.create_task_group() as waiters:
+            waiters.start_soon(wait)
+            waiters.start_soon(wait)
+        assert not child.running
+    assert statuses == [3, 3]
+
+
+async def test_a_child_that_ignores_the_signal_is_killed_in_bounded_time(log: Path) -> None:
+    began = anyio.current_time()
+    async with open_child(
+        command("stubborn"), env={}, cwd=log.parent, log=log, stop_seconds=0.3
+    ) as child:
+        await until_logged(log, "ready")
+    assert child.returncode == -signal.SIGKILL
+    assert "stopping" in log.read_text()
+    assert anyio.current_time() - began < 4
+
+
+async def test_the_stop_signal_can_be_chosen(log: Path) -> None:
+    async with open_child(
+        ["/bin/sleep", "60"], env={}, cwd=log.parent, log=log, stop_signal=signal.SIGINT
+    ) as child:
+        pass
+    assert child.returncode == -signal.SIGINT
+
+
+async def test_cancellation_stops_the_child_and_passes_through(log: Path) -> None:
+    with anyio.CancelScope() as scope:
+        async with open_child(command(), env={}, cwd=log.parent, log=log) as child:
+            await until_logged(log, "ready")
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert child.returncode == 7
+    assert is_gone(child.pid)
+
+
+async def test_a_wait_that_was_cancelled_loses_nothing(log: Path) -> None:
+    async with open_child(command(), env={}, cwd=log.parent, log=log) as child:
+        await until_logged(log, "ready")
+        with anyio.move_on_after(0):
+            await child.wait()
+        assert child.running
+        os.kill(child.pid, signal.SIGKILL)
+        with anyio.fail_after(GONE_SECONDS):
+            assert await child.wait() == -signal.SIGKILL
+
+
+async def test_a_command_that_does_not_exist_is_an_os_error(log: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        async with open_child(["/nonexistent/server"], env={}, cwd=log.parent, log=log):
+            pytest.fail("must not get here")
+
+
+async def test_kill_of_the_warden_leaves_no_child(log: Path) -> None:
+    async with open_child(command(), env={}, cwd=log.parent, log=log) as child:
+        await until_logged(log, "ready")
+        os.kill(child.warden_pid, signal.SIGKILL)
+        with anyio.fail_after(GONE_SECONDS):
+            assert await child.wait() == -signal.SIGKILL
+        assert is_gone(child.pid)
+
+
+async def test_kill_of_the_owner_leaves_no_child(log: Path) -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", owner_script(log)], stdout=subprocess.PIPE, cwd=Path.cwd()
+    )
+    with owner:
+        assert owner.stdout is not None
+        child, warden = map(int, owner.stdout.readline().split())
+        assert not is_gone(child)
+        owner.kill()
+    assert await holds_within(GONE_SECONDS, lambda: is_gone(child) and is_gone(warden))
+    assert "stopping" in log.read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the parent death signal of Linux")
+async def test_kill_of_owner_and_warden_at_once_leaves_no_child(log: Path) -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", owner_script(log)], stdout=subprocess.PIPE, cwd=Path.cwd()
+    )
+    with owner:
+        assert owner.stdout is not None
+        child, warden = map(int, owner.stdout.readline().split())
+        os.kill(warden, signal.SIGSTOP)
+        owner.kill()
+        os.kill(warden, signal.SIGKILL)
+    assert await holds_within(GONE_SECONDS, lambda: is_gone(child))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can drop to another user")
+async def test_child_runs_as_the_user_asked_for(log: Path) -> None:
+    async with open_child(
+        ["/usr/bin/id"], env={"PATH": os.defpath}, cwd=Path("/"), log=log, user=65534
+    ) as child:
+        assert await child.wait() == 0
+    assert log.read_text().startswith("uid=65534")
+    assert "root" not in log.read_text()
+
+
+def owner_script(log: Path) -> str:
+    """A process that runs a child until it is killed, and tells the pids of child and warden."""
+    return textwrap.dedent(
+        f"""
+        import anyio, pathlib, collections
+        from collector.local.process import open_child
+        async def main():
+            log = pathlib.Path({str(log)!r})
+            async with open_child({command()!r}, env={{}}, cwd=log.parent, log=log) as child:
+                while not log.exists() or "ready" not in log.read_text():
+                    await anyio.sleep(0.01)
+                print(child.pid, child.warden_pid, flush=True)
+                await anyio.sleep_forever()
+        anyio.run(main)
+        """
+    )

@@ -386,8 +386,8 @@ async def _recorded(
     runtime: Runtime, run_key: int, stage: StageName, options: RunOptions
 ) -> StageReport:
     api = runtime.api() if stage is StageName.EXTRACT else None
-    await runtime.runs.begin_stage(run_key, stage)
     try:
+        await runtime.runs.begin_stage(run_key, stage)
         if api is not None:
             report = await runtime.extract(run_key, options, api)
         elif stage is StageName.LOAD:

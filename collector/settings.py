@@ -25,7 +25,6 @@ PUBLIC_REQUESTS_PER_MINUTE = 45
 _SIZES = r"\d{1,5}x\d{1,5}"
 _BITS = r"[01]{3}"
 _HOST = re.compile(r"([A-Za-z0-9.\-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?")
-
 _HEADER_VALUE = re.compile(r"[!-~]+")
 
 Positive = Annotated[int, Field(ge=1)]

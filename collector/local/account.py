@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import pwd
 import stat
+import subprocess
+from functools import partial
 from pathlib import Path
 
-import anyio
+import anyio.to_thread
 
 from collector.local.errors import LocalServerError
 from collector.local.files import PRIVATE_FOLDER_MODE
@@ -49,15 +51,14 @@ async def can_run(argv: list[str], user: int | None) -> bool:
 
     Access lists, mount options and user namespaces all have their say this way.
     """
-    group = None if user is None else user
-    extra_groups = None if user is None else ()
+    # In a thread and not on the loop: uvloop's processes cannot change their user.
+    as_user = {} if user is None else {"user": user, "group": user, "extra_groups": ()}
+    trial = partial(subprocess.run, argv, check=False, cwd="/", capture_output=True, **as_user)
     try:
-        trial = await anyio.run_process(
-            argv, check=False, cwd="/", user=user, group=group, extra_groups=extra_groups
-        )
+        ended = await anyio.to_thread.run_sync(trial)
     except OSError:
         return False
-    return trial.returncode == 0
+    return ended.returncode == 0
 
 
 async def can_use_folder(folder: Path, user: int | None) -> bool:

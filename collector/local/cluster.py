@@ -94,7 +94,7 @@ async def _reaches(within: Path, user: int) -> bool:
     make_private(within, user)
     if await can_use_folder(within, user):
         return True
-    within.rmdir()  # noqa: ASYNC240  (microseconds)
+    within.rmdir()
     return False
 
 

@@ -12,7 +12,7 @@ POLL_SECONDS = 0.05
 
 async def until(condition: Callable[[], bool]) -> None:
     """Return once `condition()` holds, asked right away and then every POLL_SECONDS."""
-    while not condition():  # noqa: ASYNC110  (no event reaches us from another process)
+    while not condition():
         await anyio.sleep(POLL_SECONDS)
 
 

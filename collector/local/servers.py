@@ -69,7 +69,7 @@ async def open_local_servers(
 
     Raises LocalServerError where a server cannot be started or reached: nothing is left running.
     """
-    home = home.absolute()  # noqa: ASYNC240  (microseconds)
+    home = home.absolute()
     async with AsyncExitStack() as stack:
         database = store = None
         if postgres:

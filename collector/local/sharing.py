@@ -195,7 +195,7 @@ async def _seats(name: str, published: Path) -> AsyncIterator[None]:
         else:
             await _wait_for_users(name, seats)
         finally:
-            published.unlink(missing_ok=True)  # noqa: ASYNC240  (microseconds)
+            published.unlink(missing_ok=True)
 
 
 async def _wait_for_users(name: str, seats: int) -> None:

@@ -45,7 +45,6 @@ def bound_to_this_process(stop_signal: int) -> Callable[[], None] | None:
 
 def start(order: dict[str, Any]) -> subprocess.Popen[bytes]:
     as_user = {"user": order["user"], "group": order["group"], "extra_groups": []}
-    # This process has one thread here, which is what preexec_fn asks for.
     return subprocess.Popen(  # noqa: S603
         order["argv"],
         env=order["env"],
@@ -55,7 +54,7 @@ def start(order: dict[str, Any]) -> subprocess.Popen[bytes]:
         pass_fds=order["pass_fds"],
         process_group=0,
         umask=CHILD_UMASK,
-        preexec_fn=bound_to_this_process(order["stop_signal"]),
+        preexec_fn=bound_to_this_process(order["stop_signal"]),  # noqa: PLW1509  (one thread)
         **(as_user if order["user"] is not None else {}),
     )
 

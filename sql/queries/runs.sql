@@ -23,13 +23,16 @@ ON CONFLICT (audit_id, stage) DO UPDATE SET
 -- name: end_stage
 -- A stage of run $1 ended: $2 stage, $3 status, $4 API requests of this call, $5 report,
 -- $6 problem.
-UPDATE draenei_content.run_stages SET
-    status = $3,
-    ended_at = clock_timestamp(),
-    api_requests = api_requests + $4,
-    report = $5,
-    problem = $6
-WHERE audit_id = $1 AND stage = $2;
+INSERT INTO draenei_content.run_stages AS s (
+    audit_id, stage, status, ended_at, api_requests, report, problem
+)
+VALUES ($1, $2, $3, clock_timestamp(), $4, $5, $6)
+ON CONFLICT (audit_id, stage) DO UPDATE SET
+    status = EXCLUDED.status,
+    ended_at = EXCLUDED.ended_at,
+    api_requests = s.api_requests + EXCLUDED.api_requests,
+    report = EXCLUDED.report,
+    problem = EXCLUDED.problem;
 
 -- name: recount
 -- Count anew, from what lies in the tables, what run $1 did.

@@ -1,22 +1,27 @@
 from __future__ import annotations
 
+import json
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
 import asyncpg
 import pytest
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
+from anyio.abc import Process
+from anyio.streams.buffered import BufferedByteReceiveStream
 
 from collector.local import LocalPostgres, LocalS3
 
 BUCKET = "bucket"
+LINE_BYTES = 65536
 S3_CONFIG = AioConfig(
     s3={"addressing_style": "path"},
     retries={"total_max_attempts": 1},
@@ -96,21 +101,32 @@ def client() -> Client:
     return Client()
 
 
+@dataclass
+class Opener:
+    """Another process that opened servers of the same home, and what it got."""
+
+    process: Process
+    opened: dict[str, Any]
+
+    async def leave(self) -> None:
+        """Make it leave its servers, without waiting for that."""
+        assert self.process.stdin
+        await self.process.stdin.aclose()
+
+
 @pytest.fixture
-def open_elsewhere(home: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Start another process that opens the servers of `home`; its first line tells how."""
-    started: list[subprocess.Popen[bytes]] = []
+async def open_elsewhere(home: Path) -> AsyncIterator[Callable[..., Awaitable[Opener]]]:
+    async with AsyncExitStack() as stack:
 
-    def start(*servers: str, **options: Any) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", OPENER, str(home), *servers],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            **options,
-        )
-        started.append(process)
-        return process
+        async def open_there(*servers: str, **options: Any) -> Opener:
+            command = [sys.executable, "-c", OPENER, str(home), *servers]
+            process = await anyio.open_process(command, stderr=None, **options)
+            await stack.enter_async_context(process)
+            assert process.stdout
+            line = await BufferedByteReceiveStream(process.stdout).receive_until(b"\n", LINE_BYTES)
+            opener = Opener(process, json.loads(line))
+            stack.push_async_callback(process.wait)
+            stack.push_async_callback(opener.leave)
+            return opener
 
-    yield start
-    for process in started:
-        process.communicate(timeout=30)
+        yield open_there

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -53,12 +52,12 @@ async def test_a_killed_server_is_noticed_and_its_data_are_there_at_the_next_sta
 async def test_a_killed_owner_leaves_no_server_and_another_takes_over(
     home, client, open_elsewhere
 ) -> None:
-    owner = open_elsewhere("postgres", "s3")
-    killed = [server["pid"] for server in json.loads(owner.stdout.readline()).values()]
+    owner = await open_elsewhere("postgres", "s3")
+    killed = [server["pid"] for server in owner.opened.values()]
     async with open_local_servers(home) as servers:
         await client.query(servers.postgres, "create table t as select 1 as one")
         await client.put(servers.s3, "key", b"kept")
-        owner.kill()
+        owner.process.kill()
         assert await holds_within(GONE_SECONDS, lambda: all(map(is_gone, killed)))
         async with open_local_servers(home) as again:
             assert {again.postgres.pid, again.s3.pid}.isdisjoint(killed)
@@ -69,10 +68,9 @@ async def test_a_killed_owner_leaves_no_server_and_another_takes_over(
 async def test_one_who_waits_at_the_moment_the_owner_is_killed_starts_anew(
     home, client, open_elsewhere
 ) -> None:
-    owner = open_elsewhere("postgres")
-    owner.stdout.readline()
-    owner.kill()
-    owner.wait()
+    owner = await open_elsewhere("postgres")
+    owner.process.kill()
+    await owner.process.wait()
     async with open_local_servers(home, s3=False) as servers:
         assert await client.query(servers.postgres, "select 1") == 1
 

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from collector.local import LocalServerError, open_local_servers
+from collector.local.locks import is_locked
 from collector.local.ports import LOOPBACK
 from collector.local.sharing import wait_stopped
 
@@ -19,7 +20,9 @@ LOOPBACK_HEX = "0100007F"
 LISTEN_STATE = "0A"
 
 
-async def test_rows_passwords_and_port_survive_a_restart(home, client) -> None:
+async def test_rows_password_and_port_survive_a_restart_and_rows_a_change_of_port(
+    home, client
+) -> None:
     async with open_local_servers(home, s3=False) as first:
         await client.query(first.postgres, "create table t as select 'kept' as word")
         assert await client.query(first.postgres, "show data_checksums") in ("on", "off")
@@ -27,6 +30,10 @@ async def test_rows_passwords_and_port_survive_a_restart(home, client) -> None:
         assert await client.query(second.postgres, "select word from t") == "kept"
         assert second.s3 is None
         assert second.postgres.dsn == first.postgres.dsn
+    with occupied(home / "postgres", "postgres"):
+        async with open_local_servers(home, s3=False) as third:
+            assert third.postgres.dsn != first.postgres.dsn
+            assert await client.query(third.postgres, "select word from t") == "kept"
 
 
 async def test_database_is_durable_utf8_and_utc(home, client) -> None:
@@ -72,7 +79,9 @@ async def shell(words: list[str]) -> subprocess.CompletedProcess[bytes]:
     return await anyio.run_process(["/bin/sh", "-c", " ".join([*quoted, "-w"])], check=False)
 
 
-async def test_objects_keys_and_endpoint_survive_a_restart(home, client) -> None:
+async def test_objects_keys_and_endpoint_survive_a_restart_and_objects_a_change_of_ports(
+    home, client
+) -> None:
     async with open_local_servers(home, postgres=False) as first:
         await client.put(first.s3, "a/key", b"kept" * 1000)
     async with open_local_servers(home, postgres=False) as second:
@@ -80,19 +89,11 @@ async def test_objects_keys_and_endpoint_survive_a_restart(home, client) -> None
         assert second.postgres is None
         assert second.s3.endpoint_url == first.s3.endpoint_url
         assert second.s3.secret_key == first.s3.secret_key
+    with occupied(home / "s3", "s3.port"), occupied(home / "s3", "master.port"):
+        async with open_local_servers(home, postgres=False) as third:
+            assert third.s3.endpoint_url != first.s3.endpoint_url
+            assert await client.get(third.s3, "a/key") == b"kept" * 1000
     assert first.s3.secret_key not in repr(first)
-
-
-async def test_data_survive_a_change_of_ports(home, client) -> None:
-    async with open_local_servers(home) as first:
-        await client.query(first.postgres, "create table t as select 1 as one")
-        await client.put(first.s3, "key", b"kept")
-    with occupied(home / "postgres", "postgres"), occupied(home / "s3", "s3.port"):
-        async with open_local_servers(home) as second:
-            assert second.postgres.dsn != first.postgres.dsn
-            assert second.s3.endpoint_url != first.s3.endpoint_url
-            assert await client.query(second.postgres, "select one from t") == 1
-            assert await client.get(second.s3, "key") == b"kept"
 
 
 def occupied(folder: Path, name: str) -> socket.socket:
@@ -137,26 +138,25 @@ async def test_a_second_process_uses_what_runs_and_starts_what_does_not(
     home, client, open_elsewhere
 ) -> None:
     async with open_local_servers(home, s3=False) as servers:
-        other = open_elsewhere("postgres", "s3")
-        opened = json.loads(other.stdout.readline())
-        assert opened["postgres"]["dsn"] == servers.postgres.dsn
+        other = await open_elsewhere("postgres", "s3")
+        assert other.opened["postgres"]["dsn"] == servers.postgres.dsn
         async with open_local_servers(home, postgres=False) as both:
-            assert opened["s3"]["pid"] == both.s3.pid
+            assert other.opened["s3"]["pid"] == both.s3.pid
             await client.put(both.s3, "key", b"body")
-        other.communicate()
+        await other.leave()
+        assert await other.process.wait() == 0
         assert await client.query(servers.postgres, "select 1") == 1
 
 
 async def test_the_owner_waits_for_the_other_process(home, client, open_elsewhere) -> None:
-    owner = open_elsewhere("postgres")
-    owner.stdout.readline()
+    owner = await open_elsewhere("postgres")
     async with open_local_servers(home, s3=False) as servers:
-        owner.stdin.close()
+        await owner.leave()
         assert await client.query(servers.postgres, "select 1") == 1
-        assert owner.poll() is None
-    owner.stdin = None
+        assert owner.process.returncode is None
     with anyio.fail_after(20):
-        await wait_stopped(home / "postgres")
+        assert await owner.process.wait() == 0
+    assert not is_locked(home / "postgres" / "running.lock")
 
 
 async def test_two_homes_do_not_clash_and_a_long_path_works(home, client) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -44,10 +43,10 @@ async def test_an_ordinary_user_runs_both_servers(home, open_elsewhere) -> None:
     if not python_is_within_reach():
         pytest.skip("the user nobody cannot run this Python")
     os.chown(home, NOBODY, NOBODY)
-    other = open_elsewhere(
+    other = await open_elsewhere(
         "postgres", "s3", env={"HOME": str(home), "PYTHONPATH": str(Path.cwd())}, **DROPPED
     )
-    for server in json.loads(other.stdout.readline()).values():
+    for server in other.opened.values():
         assert Path(f"/proc/{server['pid']}").stat().st_uid == NOBODY
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 
 import anyio
@@ -19,27 +18,26 @@ def test_the_command_of_this_process_is_known_and_of_none_is_empty() -> None:
 
 
 async def test_a_process_ends_only_where_its_command_is_the_expected_one() -> None:
-    with subprocess.Popen(SLEEP) as sleeper:
+    async with await anyio.open_process(SLEEP) as sleeper:
         # The kernel shows the new command line an instant after exec.
         assert await holds_within(5, lambda: is_running(sleeper.pid, SLEEP))
         assert await end_process(
             sleeper.pid, ["/bin/sleep", "62"], stop_signal=signal.SIGTERM, stop_seconds=1
         )
-        assert sleeper.poll() is None
+        assert sleeper.returncode is None
         assert await end_process(sleeper.pid, SLEEP, stop_signal=signal.SIGTERM, stop_seconds=5)
-        # Not waited for yet: a zombie, which counts as gone.
         assert not is_running(sleeper.pid, SLEEP)
-    assert sleeper.returncode == -signal.SIGTERM
+        assert await sleeper.wait() == -signal.SIGTERM
 
 
 async def test_a_process_that_ignores_the_signal_is_killed() -> None:
     script = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True)\n"
     argv = [sys.executable, "-I", "-S", "-c", script + "signal.pause()"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as stubborn:
-        assert stubborn.stdout is not None
-        stubborn.stdout.readline()
+    async with await anyio.open_process(argv) as stubborn:
+        assert stubborn.stdout
+        await stubborn.stdout.receive()
         with anyio.fail_after(5):
             assert await end_process(
                 stubborn.pid, argv, stop_signal=signal.SIGTERM, stop_seconds=0.2
             )
-    assert stubborn.returncode == -signal.SIGKILL
+        assert await stubborn.wait() == -signal.SIGKILL

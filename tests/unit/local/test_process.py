@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import anyio
 import pytest
+from anyio.streams.buffered import BufferedByteReceiveStream
 
 from collector.local.pids import command_of
 from collector.local.polling import holds_within, until
@@ -16,6 +16,7 @@ from collector.local.process import open_child
 
 GONE_SECONDS = 5
 READY_SECONDS = 10
+LINE_BYTES = 100
 
 # Writes what it gets, then ends in the way it was asked to.
 SCRIPT = """
@@ -139,12 +140,10 @@ async def test_kill_of_the_warden_leaves_no_child(log: Path) -> None:
 
 
 async def test_kill_of_the_owner_leaves_no_child(log: Path) -> None:
-    owner = subprocess.Popen(
-        [sys.executable, "-c", owner_script(log)], stdout=subprocess.PIPE, cwd=Path.cwd()
-    )
-    with owner:
-        assert owner.stdout is not None
-        child, warden = map(int, owner.stdout.readline().split())
+    async with await anyio.open_process([sys.executable, "-c", owner_script(log)]) as owner:
+        assert owner.stdout
+        line = await BufferedByteReceiveStream(owner.stdout).receive_until(b"\n", LINE_BYTES)
+        child, warden = map(int, line.split())
         assert not is_gone(child)
         owner.kill()
     assert await holds_within(GONE_SECONDS, lambda: is_gone(child) and is_gone(warden))
@@ -153,12 +152,10 @@ async def test_kill_of_the_owner_leaves_no_child(log: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs the parent death signal of Linux")
 async def test_kill_of_owner_and_warden_at_once_leaves_no_child(log: Path) -> None:
-    owner = subprocess.Popen(
-        [sys.executable, "-c", owner_script(log)], stdout=subprocess.PIPE, cwd=Path.cwd()
-    )
-    with owner:
-        assert owner.stdout is not None
-        child, warden = map(int, owner.stdout.readline().split())
+    async with await anyio.open_process([sys.executable, "-c", owner_script(log)]) as owner:
+        assert owner.stdout
+        line = await BufferedByteReceiveStream(owner.stdout).receive_until(b"\n", LINE_BYTES)
+        child, warden = map(int, line.split())
         os.kill(warden, signal.SIGSTOP)
         owner.kill()
         os.kill(warden, signal.SIGKILL)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -172,12 +171,12 @@ async def test_a_server_left_over_is_ended(
     server.folder.mkdir(parents=True)
     with lock_file(server.folder / "running.lock") as descriptor:
         assert try_lock(descriptor)
-        leftover = subprocess.Popen(SLEEP, pass_fds=[descriptor])
+        leftover = await anyio.open_process(SLEEP, pass_fds=[descriptor])
         Running(descriptor).name(leftover.pid, SLEEP)
-    with leftover:
+    async with leftover:
         async with shared_server(server) as record:
             assert record.pid != leftover.pid
-    assert leftover.returncode == -signal.SIGINT
+        assert await leftover.wait() == -signal.SIGINT
 
 
 async def test_a_process_that_holds_the_lock_but_is_another_is_left_alone(

@@ -1,0 +1,200 @@
+"""The contract of the command line: output, exit statuses, and a demo that can be repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from itertools import count
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+AUDIT_KEYS = {
+    "dag_id",
+    "run_id",
+    "logical_date",
+    "started_at",
+    "ended_at",
+    "duration_seconds",
+    "metadata_inserted",
+    "metadata_updated",
+    "metadata_unchanged",
+    "metadata_invalid",
+    "images_uploaded",
+    "images_adopted",
+    "bytes_uploaded",
+    "download_failures",
+    "upload_failures",
+    "missing_s3_after_run",
+    "api_requests",
+    "status",
+    "notes",
+    "report",
+}
+
+
+def test_demo_twice_stores_everything_once(collector, home: Path) -> None:
+    first = collector("demo", "--wallpapers", "30", "--json")
+    assert first.status == 0, first.stderr
+    assert set(first.answer) == AUDIT_KEYS
+    assert (first.answer["status"], first.answer["images_uploaded"]) == ("succeeded", 30)
+
+    second = collector("--json", "demo", "--wallpapers", "30")
+    assert second.status == 0, second.stderr
+    changed = ("metadata_inserted", "metadata_updated", "images_uploaded", "images_adopted")
+    assert [second.answer[name] for name in changed] == [0, 0, 0, 0]
+
+    pictures = sorted((home / "pictures").iterdir())
+    assert len(pictures) == 12
+    for path in pictures:
+        with Image.open(path) as picture:
+            picture.load()
+
+    status = collector("status", "--json").answer
+    assert (status["pending"], status["dead"]) == (0, 0)
+    assert [run["status"] for run in status["runs"]] == ["succeeded", "succeeded"]
+
+    shown = collector("demo", "--wallpapers", "30")
+    assert "verified: 30 of 30" in shown.stdout
+    assert "[draenei] audit:" in shown.stderr
+
+
+def test_migrate_is_safe_to_repeat(collector) -> None:
+    assert collector("migrate").status == 0
+    again = collector("migrate", "--json")
+    assert again.answer == {"applied": [], "version": 1}
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "named"),
+    [
+        (("run",), {"WALLHAVEN_MAX_PAGES": "many"}, "WALLHAVEN_MAX_PAGES"),
+        (("run",), {"COLLECTOR_MEMORY_BYTES": "1"}, "COLLECTOR_MEMORY_BYTES"),
+        (("run",), {"WALLHAVEN_API_URL": "http://example.com"}, "WALLHAVEN_API_URL"),
+        (("status",), {"DATABASE_URL": "mysql://secret@host/db"}, "DATABASE_URL"),
+        (("run",), {"AWS_ACCESS_KEY_ID": "AKIA"}, "AWS_ACCESS_KEY_ID"),
+        (("--env-file", "absent.env", "run"), {}, "--env-file"),
+        (("run", "--max-pages", "0"), {}, "--max-pages"),
+        (("run", "--nonsense"), {}, "--nonsense"),
+        (("nonsense",), {}, "nonsense"),
+        (("simulate", "--images", "/nonexistent"), {}, "--images"),
+    ],
+)
+def test_wrong_usage_is_exit_2_with_one_clear_line(collector, words, env, named) -> None:
+    ended = collector(*words, "--json", env=env)
+    assert ended.status == 2
+    assert ended.stdout == ""
+    assert named in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "secret" not in ended.stderr
+
+
+def test_a_database_that_is_down_is_exit_1_with_one_object(collector) -> None:
+    env = {"DATABASE_URL": "postgresql://airflow:hidden@127.0.0.1:1/airflow"}
+    ended = collector("run", "--json", env=env)
+    assert ended.status == 1
+    assert ended.answer["status"] == "failed"
+    assert "database" in ended.answer["notes"]
+    assert "hidden" not in ended.stderr + ended.stdout
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_missing_schema_is_exit_2_and_names_migrate(collector, postgres_dsn: str) -> None:
+    ended = collector("run", env={"DATABASE_URL": postgres_dsn})
+    assert ended.status == 2
+    assert "collector migrate" in ended.stderr
+
+
+SEEDS = count(100)
+
+
+@pytest.fixture
+def simulator(environment, tmp_path: Path):
+    """`collector simulate` with wallpapers that no other test has; the settings it printed."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "collector", "simulate", "--json", "--wallpapers", "40"]
+        + ["--seed", str(next(SEEDS))],
+        env=environment,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    printed = json.loads(process.stdout.readline())
+    yield printed
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    process.stdout.close()
+
+
+def test_run_status_and_stages_against_a_simulator(collector, simulator) -> None:
+    limited = collector("run", "--limit", "3", "--json", env=simulator)
+    assert limited.status == 0, limited.stderr
+    assert limited.answer["images_uploaded"] == 3
+
+    run = ("--run-id", "by-hand", "--dag-id", "hands")
+    assert collector("extract", "--json", *run, env=simulator).answer["stage"] == "extract"
+    assert collector("load", "--json", *run, env=simulator).answer["stage"] == "load"
+    stored = collector("transfer", "--json", "--limit", "2", *run, env=simulator)
+    assert stored.answer["images_uploaded"] == 2
+    audit = collector("audit", "--json", *run, env=simulator)
+    assert set(audit.answer) == AUDIT_KEYS
+    assert (audit.answer["dag_id"], audit.answer["images_uploaded"]) == ("hands", 2)
+
+
+def test_doctor_finds_all_well(collector, simulator) -> None:
+    ended = collector("doctor", "--json", env=simulator)
+    assert ended.status == 0, ended.stdout
+    assert [check["check"] for check in ended.answer["checks"]] == [
+        "settings",
+        "database",
+        "bucket",
+        "api",
+    ]
+
+
+def test_doctor_says_what_to_mend(collector) -> None:
+    env = {"WALLHAVEN_API_URL": "http://127.0.0.1:1/api/v1"}
+    ended = collector("doctor", "--json", env=env)
+    assert ended.status == 1
+    assert [check["well"] for check in ended.answer["checks"]] == [True, True, True, False]
+
+
+def test_sigterm_ends_a_run_cleanly_and_the_same_command_resumes(
+    environment, tmp_path: Path, collector, simulator
+) -> None:
+    words = ["run", "--run-id", "stopped", "--dag-id", "signals", "--limit", "0", "--json"]
+    env = {**environment, **simulator, "BUCKET_NAME": "interrupted", "COLLECTOR_IN_FLIGHT": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "collector", *words],
+        env=env,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "[draenei] load:" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    stdout, _ = process.communicate(timeout=15)
+    assert process.returncode == 75
+    assert json.loads(stdout)["status"] == "interrupted"
+
+    resumed = collector(*words, env={**simulator, "BUCKET_NAME": "interrupted"})
+    assert resumed.status == 0
+    assert resumed.answer["status"] == "succeeded"
+    assert resumed.answer["missing_s3_after_run"] == 0
+
+
+def test_importing_collector_needs_no_airflow_and_runs_nothing() -> None:
+    code = "import sys, collector; print('airflow' in sys.modules, len(sys.modules) < 200)"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert shown.stdout.split() == ["False", "True"]

@@ -1,0 +1,170 @@
+"""The schema: made once, repeatable, and the original's brought up to date without loss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from collector.adapters.migrations import known_migrations, migrate, require_schema
+from collector.adapters.postgres import Database, open_database
+from collector.adapters.sql import load_queries, sql_folder
+from collector.core.errors import SchemaMissing
+
+# The tables of the synchronous original, as its first version made them.
+ORIGINAL = """
+CREATE SCHEMA draenei_content;
+CREATE TABLE draenei_content.wallpapers (
+    id BIGSERIAL PRIMARY KEY, wallhaven_id TEXT NOT NULL, url TEXT NOT NULL, resolution TEXT,
+    category TEXT, purity TEXT, file_size BIGINT, s3_key TEXT,
+    created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(), updated_at TIMESTAMPTZ);
+CREATE UNIQUE INDEX ux_wallpapers_wallhaven_id ON draenei_content.wallpapers (wallhaven_id);
+CREATE INDEX ix_wallpapers_pending_upload ON draenei_content.wallpapers (id)
+    WHERE s3_key IS NULL;
+CREATE TABLE draenei_content.run_audit (
+    id BIGSERIAL PRIMARY KEY, dag_id TEXT NOT NULL, run_id TEXT NOT NULL,
+    logical_date TIMESTAMPTZ, started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ,
+    duration_seconds INTEGER, metadata_inserted INTEGER NOT NULL DEFAULT 0,
+    metadata_updated INTEGER NOT NULL DEFAULT 0, images_uploaded INTEGER NOT NULL DEFAULT 0,
+    download_failures INTEGER NOT NULL DEFAULT 0, upload_failures INTEGER NOT NULL DEFAULT 0,
+    missing_s3_after_run INTEGER NOT NULL DEFAULT 0, notes TEXT,
+    created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(), updated_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+    UNIQUE (dag_id, run_id));
+INSERT INTO draenei_content.wallpapers (wallhaven_id, url, s3_key) VALUES
+    ('aaaaaa', 'https://w.wallhaven.cc/full/aa/wallhaven-aaaaaa.jpg', 'wallpapers/aaaaaa.jpg'),
+    ('bbbbbb', 'https://w.wallhaven.cc/full/bb', 'wallpapers/bbbbbb.cc/full/bb'),
+    ('cccccc', 'https://w.wallhaven.cc/full/cc/wallhaven-cccccc.png', NULL);
+INSERT INTO draenei_content.run_audit (dag_id, run_id, duration_seconds, images_uploaded)
+VALUES ('draenei_content_loader_v4_clean', 'manual__1', 12, 2);
+"""
+
+# Word for word from the first README.
+FIRST_README = """
+SELECT
+  dag_id,
+  run_id,
+  metadata_inserted,
+  metadata_updated,
+  images_uploaded,
+  download_failures,
+  upload_failures,
+  missing_s3_after_run,
+  duration_seconds,
+  ended_at
+FROM draenei_content.run_audit
+ORDER BY ended_at DESC
+LIMIT 5;
+"""
+
+DEFINITIONS = """
+SELECT table_name, column_name, data_type, is_nullable, column_default
+FROM information_schema.columns WHERE table_schema = 'draenei_content'
+UNION ALL
+SELECT tablename, indexname, indexdef, '', '' FROM pg_indexes WHERE schemaname = 'draenei_content'
+UNION ALL
+SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid), '', ''
+FROM pg_constraint WHERE connamespace = 'draenei_content'::regnamespace AND contype <> 'n'
+ORDER BY 1, 2, 3
+"""
+
+
+async def _definitions(dsn: str) -> list[asyncpg.Record]:
+    async with open_database(dsn) as database, database.session() as session:
+        return await session.connection.fetch(DEFINITIONS)
+
+
+async def test_migrations_applied_twice_change_nothing(empty_dsn: str) -> None:
+    async with open_database(empty_dsn) as database, database.session() as session:
+        assert await migrate(session) == [m.path.name for m in known_migrations()]
+        before = await session.connection.fetch(DEFINITIONS)
+        assert await migrate(session) == []
+        assert await session.connection.fetch(DEFINITIONS) == before
+
+
+async def test_every_file_is_idempotent_by_itself(dsn: str) -> None:
+    before = await _definitions(dsn)
+    async with open_database(dsn) as database, database.session() as session:
+        for migration in known_migrations():
+            await session.connection.execute(migration.path.read_text())
+    assert await _definitions(dsn) == before
+
+
+async def test_the_original_schema_is_upgraded_without_losing_a_row(
+    empty_dsn: str, dsn: str
+) -> None:
+    async with open_database(empty_dsn) as database, database.session() as session:
+        connection = session.connection
+        await connection.execute(ORIGINAL)
+        wallpapers = await connection.fetch("SELECT * FROM draenei_content.wallpapers")
+        audits = await connection.fetch("SELECT * FROM draenei_content.run_audit")
+
+        await migrate(session)
+
+        for row in wallpapers:
+            found = await connection.fetchrow(
+                "SELECT * FROM draenei_content.wallpapers WHERE id = $1", row["id"]
+            )
+            assert found is not None
+            assert dict(row).items() <= dict(found).items()
+        (audit,) = await connection.fetch("SELECT * FROM draenei_content.run_audit")
+        assert dict(audits[0]).items() <= dict(audit).items()
+        assert audit["status"] == "succeeded"
+        pending = await connection.fetch("SELECT wallpaper_id FROM draenei_content.transfers")
+        assert [row["wallpaper_id"] for row in pending] == [3]
+        await connection.execute(
+            "UPDATE draenei_content.wallpapers SET updated_at = now()"
+        )  # its odd keys do not bind
+        assert len(await connection.fetch(FIRST_README)) == 1
+    assert await _definitions(empty_dsn) == await _definitions(dsn)
+
+
+async def test_every_query_prepares(database: Database) -> None:
+    async with database.session() as session:
+        for name, query in load_queries().items():
+            statement = await session.connection.prepare(query)
+            assert statement is not None, name
+
+
+async def test_a_database_without_schema_or_of_another_version_is_refused(
+    empty_dsn: str, database: Database
+) -> None:
+    async with open_database(empty_dsn) as empty, empty.session() as session:
+        with pytest.raises(SchemaMissing, match="collector migrate"):
+            await require_schema(session)
+    async with database.session() as session:
+        await require_schema(session)
+        await session.connection.execute(
+            "INSERT INTO draenei_content.schema_migrations (version, name) VALUES (999, 'later')"
+        )
+        with pytest.raises(SchemaMissing, match="999"):
+            await require_schema(session)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO draenei_content.wallpapers (wallhaven_id, url, s3_key, object_sha256,"
+        " object_bytes, stored_at) VALUES ('x', 'u', 'elsewhere/x.jpg', repeat('0', 64), 1, now())",
+        "INSERT INTO draenei_content.wallpapers (wallhaven_id, url, s3_key, stored_at)"
+        " VALUES ('x', 'u', 'wallpapers/x.jpg', now())",
+        "INSERT INTO draenei_content.run_audit (dag_id, run_id, status) VALUES ('d', 'r', 'fine')",
+    ],
+)
+async def test_the_schema_refuses_what_must_not_be(database: Database, statement: str) -> None:
+    async with database.session() as session:
+        with pytest.raises(asyncpg.CheckViolationError):
+            await session.connection.execute(statement)
+
+
+def test_sql_lives_in_sql_alone() -> None:
+    package = sql_folder().parent / "collector"
+    for path in package.rglob("*.py"):
+        text = path.read_text().upper()
+        for word in ("SELECT ", "INSERT INTO", "DELETE FROM", "CREATE TABLE", "UPDATE DRAENEI"):
+            assert word not in text or _is_prose(path), f"{path}: {word}"
+
+
+def _is_prose(path: Path) -> bool:
+    # The embedded server's launcher creates its own database before any schema exists.
+    return path.parent.name == "local"

@@ -1,0 +1,208 @@
+"""The audit: what a recount says about a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.core.audit import AuditRow, Recount, judge_run
+from collector.core.runs import RunStatus, StageName, StageReport
+
+CLEAN = Recount(
+    metadata_inserted=20,
+    metadata_updated=3,
+    metadata_unchanged=1,
+    metadata_invalid=0,
+    images_uploaded=20,
+    images_adopted=0,
+    bytes_uploaded=12_345,
+    download_failures=0,
+    upload_failures=0,
+    missing_s3_after_run=0,
+    api_requests=1,
+    duplicates=0,
+    pages=1,
+    metadata_dead=0,
+    images_dead=0,
+    any_failed=False,
+    any_interrupted=False,
+    stage_reports={"extract": {"pages": 1}},
+    problems=None,
+)
+NOTHING = replace(CLEAN, metadata_inserted=0, metadata_updated=0, metadata_unchanged=0)
+
+
+def status(recount: Recount, max_dead_percent: float = 5.0) -> RunStatus:
+    return judge_run(recount, max_dead_percent).status
+
+
+def test_a_clean_run_succeeded() -> None:
+    verdict = judge_run(CLEAN, 5.0)
+    assert verdict.status is RunStatus.SUCCEEDED
+    assert verdict.notes is None
+    assert verdict.report == {
+        "items_seen": 24,
+        "duplicates": 0,
+        "pages": 1,
+        "metadata_dead": 0,
+        "images_dead": 0,
+        "stages": {"extract": {"pages": 1}},
+    }
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["metadata_invalid", "download_failures", "upload_failures", "metadata_dead", "images_dead"],
+)
+def test_a_run_that_gave_something_up_is_partial(column: str) -> None:
+    assert status(replace(CLEAN, **{column: 1})) is RunStatus.PARTIAL
+
+
+def test_a_run_with_nothing_to_do_succeeded() -> None:
+    assert status(replace(NOTHING, images_uploaded=0, pages=0)) is RunStatus.SUCCEEDED
+
+
+def test_items_that_wait_for_the_next_run_are_no_failure() -> None:
+    assert status(replace(CLEAN, missing_s3_after_run=1000)) is RunStatus.SUCCEEDED
+
+
+def test_a_failed_stage_fails_the_run_and_is_told() -> None:
+    verdict = judge_run(replace(CLEAN, any_failed=True, problems="load: gone"), 5.0)
+    assert verdict.status is RunStatus.FAILED
+    assert verdict.notes == "load: gone"
+
+
+def test_an_interrupted_run_is_interrupted_whatever_else_happened() -> None:
+    assert status(replace(CLEAN, any_interrupted=True)) is RunStatus.INTERRUPTED
+    assert status(replace(CLEAN, any_interrupted=True, any_failed=True)) is RunStatus.INTERRUPTED
+    assert status(replace(CLEAN, any_interrupted=True, images_dead=20)) is RunStatus.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("dead", "tried", "expected"),
+    [
+        (9, 9, RunStatus.PARTIAL),
+        (10, 10, RunStatus.FAILED),
+        (10, 199, RunStatus.FAILED),
+        (10, 200, RunStatus.PARTIAL),
+        (11, 200, RunStatus.FAILED),
+        (10, 0, RunStatus.FAILED),
+    ],
+)
+def test_the_share_of_dead_images(dead: int, tried: int, expected: RunStatus) -> None:
+    failures = min(dead, tried)
+    recount = replace(
+        CLEAN, images_dead=dead, download_failures=failures, images_uploaded=tried - failures
+    )
+    assert recount.images_tried == tried
+    assert status(recount) is expected
+
+
+@pytest.mark.parametrize(
+    ("dead", "seen", "expected"),
+    [
+        (9, 9, RunStatus.PARTIAL),
+        (10, 199, RunStatus.FAILED),
+        (10, 200, RunStatus.PARTIAL),
+    ],
+)
+def test_the_share_of_dead_metadata(dead: int, seen: int, expected: RunStatus) -> None:
+    recount = replace(
+        NOTHING, metadata_dead=dead, metadata_invalid=dead, metadata_inserted=seen - dead
+    )
+    assert recount.items_seen == seen
+    assert status(recount) is expected
+
+
+def test_the_threshold_is_a_setting() -> None:
+    recount = replace(CLEAN, images_dead=20, download_failures=20, images_uploaded=20)
+    assert status(recount, 50.0) is RunStatus.PARTIAL
+    assert status(recount, 49.9) is RunStatus.FAILED
+    assert status(recount, 100.0) is RunStatus.PARTIAL
+
+
+def test_the_notes_name_what_was_given_up() -> None:
+    recount = replace(CLEAN, images_dead=10, download_failures=10, problems="extract: slow")
+    verdict = judge_run(recount, 5.0)
+    assert verdict.notes == "extract: slow; 10 of 30 images given up (33.3 %)"
+
+
+counts = st.integers(0, 10**6)
+
+
+@given(counts, counts, counts, counts, counts)
+def test_every_item_seen_is_counted_once(
+    inserted: int, updated: int, unchanged: int, invalid: int, duplicates: int
+) -> None:
+    recount = replace(
+        CLEAN,
+        metadata_inserted=inserted,
+        metadata_updated=updated,
+        metadata_unchanged=unchanged,
+        metadata_invalid=invalid,
+        duplicates=duplicates,
+    )
+    verdict = judge_run(recount, 100.0)
+    assert verdict.report["items_seen"] == inserted + updated + unchanged + invalid + duplicates
+    assert (verdict.status is RunStatus.SUCCEEDED) == (invalid == 0)
+
+
+def test_images_tried_are_distinct_images() -> None:
+    recount = replace(CLEAN, images_adopted=5, download_failures=2, upload_failures=1)
+    assert recount.images_tried == 28
+
+
+def audit_row(**changes: Any) -> AuditRow:
+    started = datetime(2026, 9, 23, 17, 27, 56, tzinfo=UTC)
+    counters = dict.fromkeys(COUNTERS, 0)
+    values: dict[str, Any] = {
+        "dag_id": "collector",
+        "run_id": "run__1",
+        "logical_date": None,
+        "started_at": started,
+        "ended_at": started.replace(second=58),
+        "duration_seconds": 2.0,
+        "status": RunStatus.PARTIAL,
+        "notes": None,
+        "report": {"stages": {"extract": {"pages": 1}}},
+    }
+    return AuditRow(**{**counters, **values, **changes})
+
+
+COUNTERS = [
+    *("metadata_inserted", "metadata_updated", "metadata_unchanged", "metadata_invalid"),
+    *("images_uploaded", "images_adopted", "bytes_uploaded", "download_failures"),
+    *("upload_failures", "missing_s3_after_run", "api_requests"),
+]
+
+
+def test_the_row_is_one_json_object_named_as_its_columns() -> None:
+    row = audit_row(images_uploaded=7, notes='a "b"')
+    shown = json.loads(json.dumps(row.as_json()))
+    assert list(shown) == [field.name for field in fields(AuditRow)]
+    assert set(COUNTERS) <= shown.keys()
+    assert shown["started_at"] == "2026-09-23T17:27:56+00:00"
+    assert shown["logical_date"] is None
+    assert shown["status"] == "partial"
+    assert shown["images_uploaded"] == 7
+    assert shown["report"] == {"stages": {"extract": {"pages": 1}}}
+
+
+def test_a_logical_date_is_iso_8601() -> None:
+    row = audit_row(logical_date=datetime(2026, 1, 2, tzinfo=UTC))
+    assert row.as_json()["logical_date"] == "2026-01-02T00:00:00+00:00"
+
+
+def test_a_stage_report_is_one_flat_json_object() -> None:
+    report = StageReport(StageName.LOAD, {"inserted": 2}, {"codes": {"gone": 1}})
+    assert json.loads(json.dumps(report.as_json())) == {
+        "stage": "load",
+        "inserted": 2,
+        "codes": {"gone": 1},
+    }

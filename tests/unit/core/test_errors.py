@@ -1,0 +1,67 @@
+"""Errors carry data, and read as one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from collector.core.errors import (
+    CODE_MEANING,
+    Code,
+    CollectorError,
+    Edge,
+    Fault,
+    ItemError,
+    LeaseLost,
+    Outage,
+    PayloadError,
+    SchemaMissing,
+    SettingsError,
+    StagingMismatch,
+)
+
+CONTRACT_CODES = [
+    *("invalid_metadata", "bad_id", "type_mismatch", "size_mismatch", "length_mismatch"),
+    *("magic_mismatch", "truncated", "html_response", "empty", "too_large", "not_found", "gone"),
+    *("forbidden", "redirect_refused", "host_refused", "conflict_object", "checksum_mismatch"),
+    *("exhausted", "internal_error"),
+]
+
+
+def test_every_code_of_the_contract_exists() -> None:
+    assert set(CONTRACT_CODES) <= {code.value for code in Code}
+
+
+def test_every_code_is_explained_in_one_line() -> None:
+    assert CODE_MEANING.keys() == set(Code)
+    assert all(text and "\n" not in text for text in CODE_MEANING.values())
+    assert len(set(CODE_MEANING.values())) == len(Code)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (SettingsError("BUCKET_NAME", "is wrong"), "BUCKET_NAME: is wrong"),
+        (SchemaMissing("no schema"), "no schema; run `collector migrate`"),
+        (Outage(Edge.UPLOAD, "nobody there"), "upload: nobody there"),
+        (PayloadError("no list"), "no list"),
+        (StagingMismatch(3, 4), "staging holds 3 rows but the page ledger says 4"),
+        (ItemError(Code.GONE, "HTTP 410", fault=Fault.PERMANENT), "gone: HTTP 410"),
+        (LeaseLost("2169oy"), "the lease of 2169oy is lost"),
+    ],
+)
+def test_an_error_reads_as_one_line(error: CollectorError, line: str) -> None:
+    assert str(error) == line
+
+
+def test_an_item_error_carries_what_decides() -> None:
+    error = ItemError(
+        Code.STORE_ERROR, "503", fault=Fault.TRANSIENT, edge=Edge.UPLOAD, retry_after_seconds=3.0
+    )
+    assert (error.code, error.reason, error.fault, error.edge, error.retry_after_seconds) == (
+        Code.STORE_ERROR,
+        "503",
+        Fault.TRANSIENT,
+        Edge.UPLOAD,
+        3.0,
+    )
+    assert ItemError(Code.EMPTY, "", fault=Fault.TRANSIENT).edge is Edge.DOWNLOAD

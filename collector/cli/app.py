@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -180,9 +181,21 @@ async def _status(runtime: Runtime) -> Answer:
 
     def show(console: Console) -> None:
         show_mapping("backlog", counts, console)
-        show_rows("last runs", runs, console)
+        show_rows("last runs", [_short(run) for run in runs], console)
 
     return Answer({**counts, "runs": list(runs)}, show)
+
+
+def _short(run: Mapping[str, Json]) -> dict[str, Json]:
+    """Return what fits one line of a terminal; `--json` has the rest."""
+    return {
+        "run_id": run["run_id"],
+        "status": run["status"],
+        "seconds": run["duration_seconds"],
+        "inserted": run["metadata_inserted"],
+        "uploaded": run["images_uploaded"],
+        "notes": run["notes"],
+    }
 
 
 def _stage(

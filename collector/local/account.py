@@ -66,12 +66,17 @@ async def can_use_folder(folder: Path, user: int | None) -> bool:
 
 
 def private_root() -> Path:
-    """Return root's folder for what `home` cannot hold, made if needed.
+    """Return where root's folder for what a home cannot hold is, or would be."""
+    parent = next(path for path in PRIVATE_PARENTS if os.access(path, os.W_OK))
+    return parent / PRIVATE_NAME
+
+
+def make_private_root() -> Path:
+    """Return root's folder, made if needed.
 
     Raises LocalServerError where somebody else made it first or can write into it.
     """
-    parent = next(path for path in PRIVATE_PARENTS if os.access(path, os.W_OK))
-    root = parent / PRIVATE_NAME
+    root = private_root()
     if not root.exists():
         root.mkdir()
         root.chmod(PASSABLE_FOLDER_MODE)  # whatever the umask

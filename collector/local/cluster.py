@@ -14,7 +14,13 @@ from pathlib import Path
 
 import anyio
 
-from collector.local.account import can_use_folder, make_private, private_root, user_name
+from collector.local.account import (
+    can_use_folder,
+    make_private,
+    make_private_root,
+    private_root,
+    user_name,
+)
 from collector.local.errors import LocalServerError
 from collector.local.files import write_private
 from collector.local.installation import Installation
@@ -99,6 +105,7 @@ async def _reaches(within: Path, user: int) -> bool:
 
 
 def _private(private: Path, folder: Path, user: int) -> Path:
+    make_private_root()
     make_private(private, user)
     logger.warning(
         "%s: %s cannot reach %s, so its data lies in %s", NAME, user_name(user), folder, private

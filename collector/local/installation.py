@@ -13,7 +13,7 @@ from pathlib import Path
 
 import anyio
 
-from collector.local.account import can_run, private_root, user_name
+from collector.local.account import can_run, make_private_root, user_name
 from collector.local.errors import LocalServerError
 
 logger = logging.getLogger("collector.local")
@@ -76,7 +76,7 @@ def _major_version(postgres: str) -> int:
 
 def _copy_within_reach(binaries: Path, user: int) -> Path:
     """Copy the bundle, once for each build of it, and return the copy's binaries."""
-    copy = private_root() / f"binaries-{_build_key(binaries)}"
+    copy = make_private_root() / f"binaries-{_build_key(binaries)}"
     if not copy.exists():
         logger.warning(
             "PostgreSQL: %s cannot reach %s, so a copy is made in %s",

@@ -111,6 +111,10 @@ def _application(
     return application
 
 
+# What nginx logs for it; nobody ever sees this status.
+_CLIENT_LEFT = 499
+
+
 def _keep(journal: Journal) -> Middleware:
     """Return the middleware that writes the journal."""
 
@@ -121,6 +125,9 @@ def _keep(journal: Journal) -> Middleware:
                 response = await handler(request)
             except web.HTTPException:
                 response = replies.missing_file()
+            except ConnectionResetError:
+                # The client left in the middle, as clients do: nobody is there to be answered.
+                return web.Response(status=_CLIENT_LEFT)
             visit.status = response.status
             if isinstance(response, web.Response) and isinstance(response.body, bytes):
                 visit.bytes_sent += len(response.body)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from anyio.from_thread import start_blocking_portal
+from homes import passable_home
 
 from collector.local import open_local_servers
 
@@ -38,10 +39,11 @@ class Ended:
 Collector = Callable[..., Ended]
 
 
-@pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data of the embedded servers, shared by the tests of this folder."""
-    return tmp_path_factory.mktemp("home")
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """Data of the embedded servers, for this test alone."""
+    with passable_home() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -72,10 +74,10 @@ def collector(environment: dict[str, str], tmp_path: Path) -> Collector:
 
 
 @pytest.fixture(scope="session")
-def postgres_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_dsn() -> Iterator[str]:
     """A PostgreSQL that the settings name, without any schema of ours."""
-    folder = tmp_path_factory.mktemp("named_postgres")
     with (
+        passable_home() as folder,
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(open_local_servers(folder, s3=False)) as servers,
     ):

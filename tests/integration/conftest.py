@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
 import pytest
 import world
 from anyio.from_thread import start_blocking_portal
+from homes import passable_home
 from PIL import Image
 from world import OpenWorld
 
@@ -26,10 +28,10 @@ TEMPLATE = "collector_template"
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
+def s3_server() -> Iterator[LocalS3]:
     """The embedded S3 server; its loop lives in a thread, so that tests may have their own."""
-    home = tmp_path_factory.mktemp("s3_server")
     with (
+        passable_home() as home,
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(open_local_servers(home, postgres=False)) as servers,
     ):
@@ -38,20 +40,23 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
 
 
 @pytest.fixture(scope="session", params=["embedded", "15"])
-def postgres_server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LocalPostgres]:
+def postgres_server(request: pytest.FixtureRequest) -> Iterator[LocalPostgres]:
     """The embedded PostgreSQL, and 15 where its programs are on the machine."""
     binaries = None if request.param == "embedded" else SYSTEM_POSTGRES_15
     if binaries is not None and not binaries.is_dir():
         pytest.skip("no PostgreSQL 15 on this machine")
-    servers = open_local_servers(
-        tmp_path_factory.mktemp("postgres_server"),
-        s3=False,
-        postgres_settings=POSTGRES_SETTINGS,
-        postgres_binaries=binaries,
-    )
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(servers) as running:
+    with (
+        passable_home() as home,
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(
+            open_local_servers(
+                home,
+                s3=False,
+                postgres_settings=POSTGRES_SETTINGS,
+                postgres_binaries=binaries,
+            )
+        ) as running,
+    ):
         assert running.postgres is not None
         portal.call(_make_template, running.postgres.dsn)
         yield running.postgres
@@ -72,7 +77,7 @@ async def _execute(dsn: str, statement: str) -> None:
 
 
 def _with_name(dsn: str, name: str) -> str:
-    return f"{dsn.rpartition('/')[0]}/{name}"
+    return urlsplit(dsn)._replace(path=f"/{name}").geturl()
 
 
 @pytest.fixture

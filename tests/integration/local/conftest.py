@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
+from homes import passable_home
 
 from collector.local import LocalPostgres, LocalS3
 
@@ -51,10 +50,8 @@ anyio.run(main)
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A home that other users may pass through, which pytest's own folders forbid them."""
-    folder = Path(tempfile.mkdtemp(prefix="home-"))
-    folder.chmod(0o711)
-    yield folder
-    shutil.rmtree(folder)
+    with passable_home() as folder:
+        yield folder
 
 
 class Client:

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -28,7 +29,7 @@ def parent_of(pid: int) -> int:
 
 @pytest.mark.parametrize("victim", ["postgres", "s3"])
 async def test_a_killed_server_is_noticed_and_its_data_are_there_at_the_next_start(
-    home, client, victim
+    home: Path, client: Any, victim: str
 ) -> None:
     async with open_local_servers(home, postgres=victim == "postgres", s3=victim == "s3") as first:
         if first.postgres:
@@ -50,7 +51,7 @@ async def test_a_killed_server_is_noticed_and_its_data_are_there_at_the_next_sta
 
 
 async def test_a_killed_owner_leaves_no_server_and_another_takes_over(
-    home, client, open_elsewhere
+    home: Path, client: Any, open_elsewhere: Any
 ) -> None:
     owner = await open_elsewhere("postgres", "s3")
     killed = [server["pid"] for server in owner.opened.values()]
@@ -66,7 +67,7 @@ async def test_a_killed_owner_leaves_no_server_and_another_takes_over(
 
 
 async def test_one_who_waits_at_the_moment_the_owner_is_killed_starts_anew(
-    home, client, open_elsewhere
+    home: Path, client: Any, open_elsewhere: Any
 ) -> None:
     owner = await open_elsewhere("postgres")
     owner.process.kill()
@@ -76,7 +77,7 @@ async def test_one_who_waits_at_the_moment_the_owner_is_killed_starts_anew(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs the parent death signal of Linux")
-async def test_a_killed_warden_takes_its_server_along(home) -> None:
+async def test_a_killed_warden_takes_its_server_along(home: Path) -> None:
     async with open_local_servers(home) as servers:
         for pid in (servers.postgres.pid, servers.s3.pid):
             os.kill(parent_of(pid), signal.SIGKILL)
@@ -87,7 +88,7 @@ async def test_a_killed_warden_takes_its_server_along(home) -> None:
             await wait_stopped(home / "postgres")
 
 
-async def test_an_interrupted_first_start_is_repeated(home, client) -> None:
+async def test_an_interrupted_first_start_is_repeated(home: Path, client: Any) -> None:
     with anyio.move_on_after(0.2):
         async with open_local_servers(home, s3=False):
             await anyio.sleep_forever()
@@ -95,7 +96,7 @@ async def test_an_interrupted_first_start_is_repeated(home, client) -> None:
         assert await client.query(servers.postgres, "select 1") == 1
 
 
-async def test_a_stale_pid_file_with_a_living_pid_is_no_obstacle(home, client) -> None:
+async def test_a_stale_pid_file_with_a_living_pid_is_no_obstacle(home: Path, client: Any) -> None:
     async with open_local_servers(home, s3=False) as servers:
         pid_file = home / "postgres" / "cluster" / "data" / "postmaster.pid"
         lines = pid_file.read_text().splitlines()

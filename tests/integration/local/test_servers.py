@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -21,7 +22,7 @@ LISTEN_STATE = "0A"
 
 
 async def test_rows_password_and_port_survive_a_restart_and_rows_a_change_of_port(
-    home, client
+    home: Path, client: Any
 ) -> None:
     async with open_local_servers(home, s3=False) as first:
         await client.query(first.postgres, "create table t as select 'kept' as word")
@@ -36,7 +37,7 @@ async def test_rows_password_and_port_survive_a_restart_and_rows_a_change_of_por
             assert await client.query(third.postgres, "select word from t") == "kept"
 
 
-async def test_database_is_durable_utf8_and_utc(home, client) -> None:
+async def test_database_is_durable_utf8_and_utc(home: Path, client: Any) -> None:
     expected = {
         "fsync": "on",
         "synchronous_commit": "on",
@@ -53,14 +54,14 @@ async def test_database_is_durable_utf8_and_utc(home, client) -> None:
         assert await client.query(servers.postgres, "select current_user::text") == "collector"
 
 
-async def test_settings_are_passed_on_and_statements_reach_the_log(home, client) -> None:
+async def test_settings_are_passed_on_and_statements_reach_the_log(home: Path, client: Any) -> None:
     settings = {"fsync": "off", "log_statement": "all"}
     async with open_local_servers(home, s3=False, postgres_settings=settings) as servers:
         assert await client.query(servers.postgres, "show fsync") == "off"
         assert "show fsync" in servers.postgres.log.read_text()
 
 
-async def test_a_wrong_password_is_refused(home, client) -> None:
+async def test_a_wrong_password_is_refused(home: Path, client: Any) -> None:
     async with open_local_servers(home, s3=False) as servers:
         password = servers.postgres.dsn.split(":")[2].partition("@")[0]
         words = [*servers.postgres.psql.split(), "-Atc", "select 42"]
@@ -80,7 +81,7 @@ async def shell(words: list[str]) -> subprocess.CompletedProcess[bytes]:
 
 
 async def test_objects_keys_and_endpoint_survive_a_restart_and_objects_a_change_of_ports(
-    home, client
+    home: Path, client: Any
 ) -> None:
     async with open_local_servers(home, postgres=False) as first:
         await client.put(first.s3, "a/key", b"kept" * 1000)
@@ -105,7 +106,7 @@ def occupied(folder: Path, name: str) -> socket.socket:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-async def test_both_listen_on_loopback_alone_and_keep_their_secrets(home) -> None:
+async def test_both_listen_on_loopback_alone_and_keep_their_secrets(home: Path) -> None:
     async with open_local_servers(home) as servers:
         for pid, least in ((servers.postgres.pid, 1), (servers.s3.pid, 8)):
             addresses = listening_addresses(pid)
@@ -135,7 +136,7 @@ def listening_addresses(pid: int) -> list[str]:
 
 
 async def test_a_second_process_uses_what_runs_and_starts_what_does_not(
-    home, client, open_elsewhere
+    home: Path, client: Any, open_elsewhere: Any
 ) -> None:
     async with open_local_servers(home, s3=False) as servers:
         other = await open_elsewhere("postgres", "s3")
@@ -148,7 +149,9 @@ async def test_a_second_process_uses_what_runs_and_starts_what_does_not(
         assert await client.query(servers.postgres, "select 1") == 1
 
 
-async def test_the_owner_waits_for_the_other_process(home, client, open_elsewhere) -> None:
+async def test_the_owner_waits_for_the_other_process(
+    home: Path, client: Any, open_elsewhere: Any
+) -> None:
     owner = await open_elsewhere("postgres")
     async with open_local_servers(home, s3=False) as servers:
         await owner.leave()
@@ -159,7 +162,7 @@ async def test_the_owner_waits_for_the_other_process(home, client, open_elsewher
     assert not is_locked(home / "postgres" / "running.lock")
 
 
-async def test_two_homes_do_not_clash_and_a_long_path_works(home, client) -> None:
+async def test_two_homes_do_not_clash_and_a_long_path_works(home: Path, client: Any) -> None:
     deep = home / LONG_NAME / LONG_NAME
     assert len(str(deep)) > 200
     async with open_local_servers(home) as near, open_local_servers(deep) as far:
@@ -170,7 +173,7 @@ async def test_two_homes_do_not_clash_and_a_long_path_works(home, client) -> Non
         assert await client.query(far.postgres, "select 1") == 1
 
 
-async def test_a_failed_start_tells_why_and_leaves_nothing(home) -> None:
+async def test_a_failed_start_tells_why_and_leaves_nothing(home: Path) -> None:
     with pytest.raises(LocalServerError) as caught:
         async with open_local_servers(home, postgres_settings={"max_connections": "many"}):
             pytest.fail("must not get here")
@@ -183,7 +186,7 @@ async def test_a_failed_start_tells_why_and_leaves_nothing(home) -> None:
         assert servers.postgres
 
 
-async def test_a_directory_of_another_version_is_left_alone(home) -> None:
+async def test_a_directory_of_another_version_is_left_alone(home: Path) -> None:
     async with open_local_servers(home, s3=False):
         pass
     version = home / "postgres" / "cluster" / "data" / "PG_VERSION"
@@ -203,14 +206,14 @@ def snapshot(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.skipif(not SYSTEM_POSTGRES_15.exists(), reason="PostgreSQL 15 is not installed here")
-async def test_other_binaries_can_be_used(home, client) -> None:
+async def test_other_binaries_can_be_used(home: Path, client: Any) -> None:
     async with open_local_servers(home, s3=False, postgres_binaries=SYSTEM_POSTGRES_15) as servers:
         version = await client.query(servers.postgres, "show server_version_num")
         assert version.startswith("15")
         assert await client.query(servers.postgres, "show server_encoding") == "UTF8"
 
 
-async def test_a_missing_binary_is_a_clear_error(home, tmp_path) -> None:
+async def test_a_missing_binary_is_a_clear_error(home: Path, tmp_path: Path) -> None:
     with pytest.raises(LocalServerError, match="cannot be run"):
         async with open_local_servers(home, s3=False, postgres_binaries=tmp_path):
             pytest.fail("must not get here")

@@ -102,8 +102,10 @@ def test_no_other_status_passes(status: int) -> None:
 
 @pytest.mark.parametrize(
     ("retry_after", "seconds"),
-    [("7", 7.0), ("0", 0.0), ("soon", None), ("-5", None), ("nan", None), ("1e9", None)]
-    + [("\u0667", None), ("\u00b2", None), ("", None)],
+    [
+        *(("7", 7.0), ("0", 0.0)),
+        *((text, None) for text in ("", "soon", "-5", "nan", "1e9", "\u0667", "\u00b2")),
+    ],
 )
 def test_retry_after_is_handed_on(retry_after: str, seconds: float | None) -> None:
     error = failure(lambda: judge().check_head(503, {"Retry-After": retry_after}))

@@ -1,0 +1,216 @@
+"""Follow the README from its first line to its last: every command in it is run as it stands.
+
+A code block marked `sh` holds commands, one marked `sql` statements. A line of another kind than
+those below fails the test, and so does a `make` target that nobody said how to rehearse.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import pytest
+from anyio.from_thread import start_blocking_portal
+
+from collector.adapters.s3 import S3Options, open_s3
+from collector.local import LocalS3, LocalServers, open_local_servers
+from collector.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+EXAMPLE = (ROOT / ".env.example").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+# Commands that serve until they are told to stop; Ctrl-C is their success.
+SERVING = {"serve", "simulate"}
+# A first start on a busy machine takes a few seconds; this only bounds a hang.
+COMMAND_TIMEOUT_SECONDS = 60
+# What each target of make runs in the end, as the tests may do it: without a second venv, and
+# `test` without itself.
+RECIPES = {
+    "demo": "$(BIN)/python -m collector demo",
+    "test": "$(BIN)/python -m pytest $(PYTEST_ARGS)",
+    "lint": "$(BIN)/lint-imports",
+    "requirements": "$(BIN)/uv pip compile",
+}
+
+
+def blocks(kind: str) -> list[str]:
+    """Return the code blocks of the README that are marked so, in order."""
+    return re.findall(rf"^```{kind}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
+ALL_COMMANDS = re.findall(r"^\| `([a-z]+)[ `]", README.partition("\n## Commands")[2], re.MULTILINE)
+STATEMENTS = [text.strip() for block in blocks("sql") for text in block.split(";") if text.strip()]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Somebody with a shell in the folder of the project."""
+
+    folder: Path
+    environment: dict[str, str]
+    filled_in: Mapping[str, str]
+    ran: list[str]
+
+    def follow(self, line: str) -> None:
+        """Do what one line says."""
+        words = shlex.split(line)
+        doing: dict[str, Callable[[list[str]], None]] = {
+            "make": self._make,
+            "export": self._export,
+            "cp": self._copy,
+            "collector": self._collector,
+            # The tests run in an environment of their own already.
+            ".": lambda words: self._expect(words == [".venv/bin/activate"], line),
+        }
+        self._expect(words[0] in doing, line)
+        doing[words[0]](words[1:])
+
+    def _expect(self, holds: bool, line: str) -> None:
+        assert holds, f"the README says `{line}`, and no test knows how to follow it"
+
+    def _make(self, words: list[str]) -> None:
+        (target,) = words
+        rule = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+        assert rule is not None, f"make has no target {target}"
+        assert RECIPES[target] in rule[1]
+        if target == "demo":
+            self._collector(["demo", "--wallpapers", "12"])
+
+    def _export(self, words: list[str]) -> None:
+        name, _, value = words[0].partition("=")
+        assert name.lower() in Settings.model_fields
+        self.environment[name] = value.replace("$PWD", str(self.folder))
+
+    def _copy(self, words: list[str]) -> None:
+        assert words == [".env.example", ".env"]
+        text = EXAMPLE
+        for name, value in self.filled_in.items():
+            text, found = re.subn(rf"^#{name}=.*$", f"{name}={value}", text, flags=re.MULTILINE)
+            assert found == 1, name
+        (self.folder / ".env").write_text(text)
+
+    def _collector(self, words: list[str]) -> None:
+        self.ran.append(next(word for word in words if word in ALL_COMMANDS))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "collector", *words],
+            env=self.environment,
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            if self.ran[-1] in SERVING:
+                assert process.stdout is not None
+                assert process.stdout.readline()
+                process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=COMMAND_TIMEOUT_SECONDS)
+        assert process.returncode == 0, f"{words}: {stdout}{stderr}"
+
+
+@dataclass(frozen=True)
+class OwnServers:
+    """A database and a bucket that settings name, as if they were somebody's own."""
+
+    dsn: str
+    s3: LocalS3
+    bucket: str
+
+
+@pytest.fixture
+def own_servers(home: Path) -> Iterator[OwnServers]:
+    """The reader's own, on the servers that the commands of `make` share."""
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(open_local_servers(home / ".collector")) as servers,
+    ):
+        yield portal.call(_prepared, servers)
+
+
+async def _prepared(servers: LocalServers) -> OwnServers:
+    assert servers.postgres is not None
+    assert servers.s3 is not None
+    connection = await asyncpg.connect(servers.postgres.dsn)
+    try:
+        await connection.execute("CREATE DATABASE own")
+    finally:
+        await connection.close()
+    s3, bucket = servers.s3, "own-bucket"
+    options = S3Options(bucket, s3.endpoint_url, s3.region, s3.access_key, s3.secret_key)
+    async with open_s3(options) as store:
+        await store.create_bucket()
+    return OwnServers(f"{servers.postgres.dsn.rpartition('/')[0]}/own", s3, bucket)
+
+
+@pytest.fixture
+def reader(own_servers: OwnServers, environment: dict[str, str], home: Path) -> Iterator[Reader]:
+    """A reader in an empty folder, whose Wallhaven is a simulator."""
+    environment = {**environment, "COLLECTOR_HOME": str(home / ".collector")}
+    simulator = subprocess.Popen(
+        [sys.executable, "-m", "collector", "simulate", "--json", "--wallpapers", "12"],
+        env=environment,
+        cwd=home,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with simulator:
+        assert simulator.stdout is not None
+        printed = json.loads(simulator.stdout.readline())
+        yield Reader(
+            folder=home,
+            environment={**environment, **printed},
+            filled_in={
+                "DATABASE_URL": own_servers.dsn,
+                "BUCKET_NAME": own_servers.bucket,
+                "S3_ENDPOINT_URL": own_servers.s3.endpoint_url,
+                "AWS_ACCESS_KEY_ID": own_servers.s3.access_key,
+                "AWS_SECRET_ACCESS_KEY": own_servers.s3.secret_key,
+                "AWS_DEFAULT_REGION": own_servers.s3.region,
+            },
+            ran=[],
+        )
+        simulator.send_signal(signal.SIGTERM)
+
+
+def test_every_command_of_the_readme_works_in_its_order(
+    reader: Reader, own_servers: OwnServers
+) -> None:
+    assert {"make demo", "make test"} <= set(COMMANDS)
+    for line in COMMANDS:
+        reader.follow(line)
+    assert {"run", "migrate", "doctor", "status", "serve"} <= set(reader.ran)
+
+    with start_blocking_portal() as portal:
+        last_runs, wallpapers, missing, *_ = portal.call(_answers, own_servers.dsn)
+    assert [run["images_uploaded"] for run in last_runs] == [0, 12]
+    assert (wallpapers[0]["count"], missing[0]["count"]) == (12, 0)
+
+
+async def _answers(dsn: str) -> list[list[asyncpg.Record]]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return [await connection.fetch(statement) for statement in STATEMENTS]
+    finally:
+        await connection.close()
+
+
+def test_commands_in_running_text_exist() -> None:
+    running_text = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
+    assert ALL_COMMANDS
+    assert set(re.findall(r"`collector (\w+)", running_text)) <= set(ALL_COMMANDS)
+    targets = re.findall(r"`make (\w+)", running_text)
+    assert set(targets) <= set(RECIPES)
+
+
+def test_every_block_is_of_a_known_kind() -> None:
+    assert set(re.findall(r"^```(\S+)$", README, re.MULTILINE)) == {"mermaid", "sh", "text", "sql"}

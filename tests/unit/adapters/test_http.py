@@ -1,0 +1,392 @@
+"""HTTP: what leaves, what is followed, and what each trouble on the wire becomes."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import anyio
+import pytest
+from aiohttp import web
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.test_utils import TestServer
+from aioresponses import aioresponses
+
+from collector.adapters.http import MAX_REPLY_BYTES, AiohttpClient, describe, open_http
+from collector.core.errors import Code, Edge, Fault, ItemError, Outage, PayloadError
+
+API_URL = "https://wallhaven.cc/api/v1/search?page=1"
+IMAGE_URL = "https://w.wallhaven.cc/full/21/wallhaven-2169oy.png"
+KEY = "SECRETkey"
+AGENT = "draenei-collector/test"
+# A local answer that takes longer than this will never come.
+TIMEOUT_SECONDS = 10
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def client(*hosts: str, connections: int = 4) -> AsyncIterator[AiohttpClient]:
+    opened = open_http(image_hosts=frozenset(hosts), user_agent=AGENT, connections=connections)
+    with anyio.fail_after(TIMEOUT_SECONDS):
+        async with opened as http:
+            yield http
+
+
+@asynccontextmanager
+async def serving(**handlers: Handler) -> AsyncIterator[str]:
+    """Serve each handler under its name; yield the server's host and port."""
+    app = web.Application()
+    for name, handler in handlers.items():
+        app.router.add_get(f"/{name}", handler)
+    async with TestServer(app) as server:
+        yield f"{server.host}:{server.port}"
+
+
+@asynccontextmanager
+async def answering(raw: bytes, *, abort: bool = False) -> AsyncIterator[str]:
+    """Answer each connection's request with these very bytes and close it."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(raw)
+        await writer.drain()
+        if abort:
+            writer.transport.abort()
+        else:
+            writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield "{}:{}".format(*server.sockets[0].getsockname())
+
+
+async def body_of(http: AiohttpClient, url: str) -> bytes:
+    async with http.open(url) as body:
+        return b"".join([chunk async for chunk in body.chunks()])
+
+
+async def item_error(http: AiohttpClient, url: str) -> ItemError:
+    with pytest.raises(ItemError) as caught:
+        await body_of(http, url)
+    return caught.value
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port that is taken, and where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+# --- Small cases, without a socket --------------------------------------------------------------
+
+
+async def test_an_answer_comes_whole(mocked_http: aioresponses) -> None:
+    mocked_http.get(API_URL, status=503, body=b"busy", headers={"Retry-After": "7"})
+    async with client() as http:
+        reply = await http.get(API_URL, {"X-API-Key": KEY})
+    assert (reply.status, reply.body) == (503, b"busy")
+    assert reply.headers["retry-after"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        (aiohttp.ServerDisconnectedError(), "api: ServerDisconnectedError"),
+        (aiohttp.ClientOSError(104, "reset"), "api: ClientOSError"),
+        (aiohttp.ServerTimeoutError(f"{API_URL}&apikey={KEY}"), "api: no answer in time"),
+        (TimeoutError(), "api: no answer in time"),
+        (OSError("x"), "api: OSError"),
+        (aiohttp.InvalidURL(f"http://[{KEY}"), "api: InvalidURL"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_no_answer_of_the_api_is_an_outage(
+    mocked_http: aioresponses, trouble: Exception, told: str
+) -> None:
+    mocked_http.get(API_URL, exception=trouble)
+    async with client() as http:
+        with pytest.raises(Outage) as caught:
+            await http.get(API_URL, {"X-API-Key": KEY})
+    assert caught.value.edge is Edge.API
+    assert str(caught.value) == told
+
+
+async def test_an_answer_that_breaks_off_is_a_payload_error(mocked_http: aioresponses) -> None:
+    mocked_http.get(API_URL, exception=aiohttp.ClientPayloadError("secret"))
+    async with client() as http:
+        with pytest.raises(PayloadError, match="the answer broke off"):
+            await http.get(API_URL, {})
+
+
+def connection_key() -> ConnectionKey:
+    return ConnectionKey("w.wallhaven.cc", 443, True, True, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "fault"),
+    [
+        (aiohttp.ClientConnectorError(connection_key(), OSError("x")), Fault.SYSTEMIC),
+        (aiohttp.ClientConnectorDNSError(connection_key(), OSError("x")), Fault.SYSTEMIC),
+        (aiohttp.ClientConnectorSSLError(connection_key(), OSError("x")), Fault.SYSTEMIC),
+        (aiohttp.ConnectionTimeoutError(), Fault.SYSTEMIC),
+        (aiohttp.ServerDisconnectedError(), Fault.TRANSIENT),
+        (aiohttp.SocketTimeoutError(), Fault.TRANSIENT),
+        (aiohttp.ClientOSError(104, "reset"), Fault.TRANSIENT),
+        (aiohttp.InvalidURL("x"), Fault.TRANSIENT),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_whose_fault_it_is_that_no_image_comes(
+    mocked_http: aioresponses, trouble: Exception, fault: Fault
+) -> None:
+    mocked_http.get(IMAGE_URL, exception=trouble)
+    async with client("w.wallhaven.cc") as http:
+        error = await item_error(http, IMAGE_URL)
+    assert (error.code, error.fault, error.edge) == (Code.SOURCE_ERROR, fault, Edge.DOWNLOAD)
+
+
+def test_a_connection_that_fails_is_told_with_its_host() -> None:
+    error = aiohttp.ClientConnectorError(connection_key(), ConnectionRefusedError("x"))
+    assert describe(error) == "cannot connect to w.wallhaven.cc:443 (ConnectionRefusedError)"
+
+
+# --- What leaves --------------------------------------------------------------------------------
+
+
+async def test_the_key_goes_to_the_api_alone() -> None:
+    seen: dict[str, dict[str, str]] = {}
+
+    async def note(request: web.Request) -> web.Response:
+        seen[request.path] = {name.lower(): value for name, value in request.headers.items()}
+        return web.Response(text="{}")
+
+    async with serving(search=note, image=note) as host, client(host) as http:
+        await http.get(f"http://{host}/search", {"X-API-Key": KEY, "User-Agent": "api"})
+        await body_of(http, f"http://{host}/image")
+    assert seen["/search"]["x-api-key"] == KEY
+    assert seen["/search"]["user-agent"] == "api"
+    assert KEY not in str(seen["/image"])
+    assert seen["/image"]["user-agent"] == AGENT
+    for headers in seen.values():
+        assert headers["accept-encoding"] == "identity"
+        assert "authorization" not in headers
+        assert "cookie" not in headers
+
+
+async def test_no_cookie_is_sent_back() -> None:
+    cookies: list[str | None] = []
+
+    async def bake(request: web.Request) -> web.Response:
+        cookies.append(request.headers.get("Cookie"))
+        response = web.Response(text="{}")
+        response.set_cookie("session", "tracked")
+        return response
+
+    async with serving(search=bake, image=bake) as host, client(host) as http:
+        for _ in range(2):
+            await http.get(f"http://{host}/search", {})
+            await body_of(http, f"http://{host}/image")
+    assert cookies == [None] * 4
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_no_redirect_is_followed(status: int) -> None:
+    followed: list[str] = []
+
+    async def elsewhere(_: web.Request) -> web.Response:
+        return web.Response(status=status, headers={"Location": "/target"})
+
+    async def target(request: web.Request) -> web.Response:
+        followed.append(request.path)
+        return web.Response()
+
+    async with serving(moved=elsewhere, target=target) as host, client(host) as http:
+        assert (await http.get(f"http://{host}/moved", {})).status == status
+        async with http.open(f"http://{host}/moved") as body:
+            assert body.status == status
+    assert followed == []
+
+
+async def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hello(_: web.Request) -> web.Response:
+        return web.Response(text="direct")
+
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    async with serving(hello=hello) as host, client(host) as http:
+        assert (await http.get(f"http://{host}/hello", {})).body == b"direct"
+
+
+async def test_a_host_that_is_not_listed_gets_no_connection() -> None:
+    connections = 0
+
+    async def count(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.close()
+
+    async with await asyncio.start_server(count, "127.0.0.1", 0) as server:
+        host = "{}:{}".format(*server.sockets[0].getsockname())
+        async with client("w.wallhaven.cc", "127.0.0.1:1") as http:
+            for url in (f"http://{host}/x.jpg", f"https://{host}/x.jpg", f"http://user@{host}/"):
+                error = await item_error(http, url)
+                assert (error.code, error.fault) == (Code.HOST_REFUSED, Fault.PERMANENT)
+    assert connections == 0
+
+
+# --- What comes ---------------------------------------------------------------------------------
+
+
+async def test_an_encoded_body_stays_as_it_is() -> None:
+    packed = gzip.compress(b"x" * 100_000)
+
+    async def bomb(_: web.Request) -> web.Response:
+        return web.Response(body=packed, headers={"Content-Encoding": "gzip"})
+
+    async with serving(bomb=bomb) as host, client(host) as http:
+        assert (await http.get(f"http://{host}/bomb", {})).body == packed
+        async with http.open(f"http://{host}/bomb") as body:
+            assert body.headers["content-encoding"] == "gzip"
+            assert b"".join([chunk async for chunk in body.chunks()]) == packed
+
+
+@pytest.mark.parametrize("announced", [True, False])
+@pytest.mark.parametrize("more", [0, 1])
+async def test_an_answer_has_a_largest_size(announced: bool, more: int) -> None:
+    size_bytes = MAX_REPLY_BYTES + more
+
+    async def large(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        if announced:
+            response.content_length = size_bytes
+        await response.prepare(request)
+        await response.write(bytes(MAX_REPLY_BYTES))
+        await response.write(bytes(more))
+        return response
+
+    async with serving(large=large) as host, client(host) as http:
+        if more:
+            with pytest.raises(PayloadError, match=f"larger than {MAX_REPLY_BYTES} bytes"):
+                await http.get(f"http://{host}/large", {})
+        else:
+            assert len((await http.get(f"http://{host}/large", {})).body) == size_bytes
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+BROKEN: dict[str, bytes] = {
+    "shorter than announced": OK + b"Content-Length: 100\r\n\r\n0123456789",
+    "without its last chunk": OK + b"Transfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n",
+    "within a chunk": OK + b"Transfer-Encoding: chunked\r\n\r\nff\r\n0123456789",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+async def test_a_body_that_breaks_off(name: str) -> None:
+    async with answering(BROKEN[name]) as host, client(host) as http:
+        with pytest.raises(PayloadError, match="broke off"):
+            await http.get(f"http://{host}/", {})
+        error = await item_error(http, f"http://{host}/")
+    assert (error.code, error.fault) == (Code.SOURCE_ERROR, Fault.TRANSIENT)
+
+
+NO_ANSWER: dict[str, bytes] = {
+    "nothing": b"",
+    "half a head": OK + b"Content-",
+    "no HTTP": b"SSH-2.0-OpenSSH\r\n\r\n",
+    "two lengths": OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+    "length and chunks": OK + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "absurd length": OK + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n",
+    "endless header": OK + b"X-Long: " + b"x" * 100_000 + b"\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", NO_ANSWER)
+async def test_an_answer_that_is_none(name: str) -> None:
+    async with answering(NO_ANSWER[name]) as host, client(host) as http:
+        with pytest.raises(Outage):
+            await http.get(f"http://{host}/", {})
+        error = await item_error(http, f"http://{host}/")
+    assert (error.code, error.fault) == (Code.SOURCE_ERROR, Fault.TRANSIENT)
+
+
+async def test_a_reset_is_transient() -> None:
+    async with (
+        answering(OK + b"Content-Length: 9\r\n\r\nx", abort=True) as host,
+        client(host) as http,
+    ):
+        with pytest.raises((PayloadError, Outage)):
+            await http.get(f"http://{host}/", {})
+        assert (await item_error(http, f"http://{host}/")).fault is Fault.TRANSIENT
+
+
+async def test_nobody_listens(closed_port: int) -> None:
+    host = f"127.0.0.1:{closed_port}"
+    async with client(host) as http:
+        with pytest.raises(Outage, match=f"api: cannot connect to {host} "):
+            await http.get(f"http://{host}/?apikey={KEY}", {})
+        error = await item_error(http, f"http://{host}/x.jpg")
+    assert (error.code, error.fault) == (Code.SOURCE_ERROR, Fault.SYSTEMIC)
+    assert error.reason.startswith(f"cannot connect to {host}")
+
+
+# --- Leaving early ------------------------------------------------------------------------------
+
+
+async def test_an_image_left_early_is_dropped_and_blocks_nobody() -> None:
+    dropped = anyio.Event()
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(bytes(64 * 1024))
+        finally:
+            dropped.set()
+
+    async def small(_: web.Request) -> web.Response:
+        return web.Response(body=b"whole")
+
+    async with serving(endless=endless, small=small) as host, client(host, connections=1) as http:
+        async with http.open(f"http://{host}/endless") as body:
+            assert await anext(aiter(body.chunks()))
+        assert await body_of(http, f"http://{host}/small") == b"whole"
+        await dropped.wait()
+
+
+async def test_an_image_that_is_refused_by_its_head_blocks_nobody() -> None:
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(status=404, body=bytes(1_000_000))
+
+    async with serving(missing=handler) as host, client(host, connections=1) as http:
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                async with http.open(f"http://{host}/missing") as body:
+                    _ = 1 / (body.status - 404)
+
+
+@pytest.mark.parametrize("call", [AiohttpClient.get, body_of], ids=["answer", "image"])
+async def test_a_cancelled_request_gives_its_connection_back(call: Any) -> None:
+    arrived = anyio.Event()
+
+    async def silent(_: web.Request) -> web.Response:
+        arrived.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def small(_: web.Request) -> web.Response:
+        return web.Response(body=b"whole")
+
+    async with serving(silent=silent, small=small) as host, client(host, connections=1) as http:
+        arguments = [http, f"http://{host}/silent", {}][: 3 if call is AiohttpClient.get else 2]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call, *arguments)
+            await arrived.wait()
+            tasks.cancel_scope.cancel()
+        assert await body_of(http, f"http://{host}/small") == b"whole"

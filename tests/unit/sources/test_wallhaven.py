@@ -1,0 +1,542 @@
+"""Wallhaven: requests as the API wants them, answers of any kind read without a surprise."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.core.errors import Code, PayloadError
+from collector.core.wallpapers import Page, Rejected, Wallpaper
+from collector.sources.wallhaven import Query, WallhavenSearch
+
+API = "https://wallhaven.cc/api/v1"
+KEY = "SECRETkey0123456789abcdefghijklm"
+SEARCH = WallhavenSearch(API, Query(q="draenei"))
+
+ITEM: dict[str, Any] = {
+    "id": "2169oy",
+    "url": "https://wallhaven.cc/w/2169oy",
+    "short_url": "https://whvn.cc/2169oy",
+    "views": 12,
+    "favorites": 0,
+    "source": "",
+    "purity": "sfw",
+    "category": "anime",
+    "dimension_x": 1920,
+    "dimension_y": 1080,
+    "resolution": "1920x1080",
+    "ratio": "1.78",
+    "file_size": 2_809_677,
+    "file_type": "image/png",
+    "created_at": "2026-09-23 17:27:56",
+    "colors": ["#000000", "#abbcda"],
+    "path": "https://w.wallhaven.cc/full/21/wallhaven-2169oy.png",
+    "thumbs": {
+        "large": "https://th.wallhaven.cc/lg/21/2169oy.jpg",
+        "original": "https://th.wallhaven.cc/orig/21/2169oy.jpg",
+        "small": "https://th.wallhaven.cc/small/21/2169oy.jpg",
+    },
+}
+META: dict[str, Any] = {
+    "current_page": 1,
+    "last_page": 9,
+    "per_page": 24,
+    "total": 195,
+    "query": "draenei",
+    "seed": None,
+}
+
+
+def body(*items: object, **meta: object) -> bytes:
+    return json.dumps({"data": items, "meta": META | meta}).encode()
+
+
+def parse(*items: object, **meta: object) -> Page:
+    return SEARCH.parse_page(body(*items, **meta), 1)
+
+
+def row(**changes: object) -> Wallpaper:
+    (item,) = parse(ITEM | changes).items
+    assert isinstance(item, Wallpaper), item
+    return item
+
+
+def rejection(**changes: object) -> Rejected:
+    """Parse a bad item between two good ones, which load."""
+    first, item, last = parse(ITEM, ITEM | changes, ITEM).items
+    assert isinstance(first, Wallpaper)
+    assert isinstance(last, Wallpaper)
+    assert isinstance(item, Rejected), item
+    return item
+
+
+# --- Requests -----------------------------------------------------------------------------------
+
+
+FULL = Query(
+    q='id:1 +draenei -"night elf" type:png @user like:abc & ü',
+    categories="101",
+    purity="110",
+    sorting="toplist",
+    order="asc",
+    top_range="1M",
+    atleast="1920x1080",
+    resolutions="1920x1080,2560x1440",
+    ratios="16x9,landscape",
+    colors="660000",
+    ai_art_filter="1",
+)
+
+
+def test_every_filter_is_sent() -> None:
+    address = urlsplit(WallhavenSearch(API, FULL).page_request(3).url)
+    assert f"{address.scheme}://{address.netloc}{address.path}" == f"{API}/search"
+    assert dict(parse_qsl(address.query, strict_parsing=True)) == {
+        "page": "3",
+        "categories": "101",
+        "purity": "110",
+        "sorting": "toplist",
+        "order": "asc",
+        "topRange": "1M",
+        "atleast": "1920x1080",
+        "resolutions": "1920x1080,2560x1440",
+        "ratios": "16x9,landscape",
+        "colors": "660000",
+        "ai_art_filter": "1",
+        "q": 'id:1 +draenei -"night elf" type:png @user like:abc & ü',
+    }
+
+
+def test_the_defaults_are_explicit_and_empty_filters_left_out() -> None:
+    assert SEARCH.page_request(1).url == (
+        f"{API}/search?page=1&categories=111&purity=100&sorting=date_added&order=desc&q=draenei"
+    )
+
+
+def test_what_means_something_in_a_query_string_is_encoded() -> None:
+    url = WallhavenSearch(API, Query(q="+a -b id:1 like:x&y=z#%")).page_request(1).url
+    assert url.endswith("&q=%2Ba%20-b%20id%3A1%20like%3Ax%26y%3Dz%23%25")
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(1, 10**6))
+def test_q_never_comes_first_and_always_comes_back(q: str, page: int) -> None:
+    raw = urlsplit(WallhavenSearch(API, Query(q=q)).page_request(page).url).query
+    assert raw.startswith(f"page={page}&")
+    assert raw.isascii()
+    sent = dict(parse_qsl(raw))
+    assert sent.get("q", "") == q
+
+
+def test_the_key_is_a_header_and_nowhere_else() -> None:
+    search = WallhavenSearch(API, FULL, KEY)
+    request = search.page_request(1)
+    assert request.headers["X-API-Key"] == KEY
+    assert KEY not in request.url
+    assert KEY not in search.search_key
+    assert KEY not in repr(search)
+
+
+@pytest.mark.parametrize("key", [None, ""])
+def test_no_key_sends_no_header(key: str | None) -> None:
+    headers = WallhavenSearch(API, FULL, key).page_request(1).headers
+    assert "X-API-Key" not in headers
+    assert headers["Accept"] == "application/json"
+    assert "draenei-collector" in headers["User-Agent"]
+
+
+def test_equal_questions_have_equal_search_keys() -> None:
+    assert SEARCH.search_key == WallhavenSearch("http://sim", Query("draenei"), KEY).search_key
+    keys = {WallhavenSearch(API, query).search_key for query in (FULL, Query(), Query(q="a"))}
+    assert len(keys) == 3
+
+
+# --- Answers of the known shapes ----------------------------------------------------------------
+
+
+def test_an_item_becomes_a_row() -> None:
+    assert row() == Wallpaper(
+        wallhaven_id="2169oy",
+        url="https://w.wallhaven.cc/full/21/wallhaven-2169oy.png",
+        page_url="https://wallhaven.cc/w/2169oy",
+        short_url="https://whvn.cc/2169oy",
+        source="",
+        category="anime",
+        purity="sfw",
+        dimension_x=1920,
+        dimension_y=1080,
+        resolution="1920x1080",
+        ratio="1.78",
+        file_size=2_809_677,
+        file_type="image/png",
+        source_created_at=datetime(2026, 9, 23, 17, 27, 56, tzinfo=UTC),
+        colors=["#000000", "#abbcda"],
+        thumb_large="https://th.wallhaven.cc/lg/21/2169oy.jpg",
+        thumb_original="https://th.wallhaven.cc/orig/21/2169oy.jpg",
+        thumb_small="https://th.wallhaven.cc/small/21/2169oy.jpg",
+        extra=None,
+        views=12,
+        favorites=0,
+    )
+
+
+def test_an_item_needs_an_id_and_an_address_only() -> None:
+    (item,) = parse({"id": "a", "path": "http://host/a.jpg"}).items
+    assert isinstance(item, Wallpaper)
+    given_fields = {"wallhaven_id": "a", "url": "http://host/a.jpg"}
+    nothing = dict.fromkeys(Wallpaper.__slots__)
+    assert {name: getattr(item, name) for name in Wallpaper.__slots__} == nothing | given_fields
+
+
+@pytest.mark.parametrize("name", sorted(ITEM.keys() - {"id", "path"}))
+def test_any_other_field_may_be_null(name: str) -> None:
+    assert row(**{name: None}).wallhaven_id == "2169oy"
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"per_page": "24"},
+        {"last_page": "9", "total": "195"},
+        {"query": None},
+        {"query": ""},
+        {"query": {"id": 123, "tag": "draenei"}},
+        {"seed": "abc123"},
+        {"current_page": "x", "later": [1]},
+    ],
+    ids=str,
+)
+def test_the_shapes_of_meta(meta: dict[str, object]) -> None:
+    page = parse(ITEM, **meta)
+    assert (page.number, page.last_page, page.total, page.per_page) == (1, 9, 195, 24)
+
+
+def test_a_collection_has_less_meta() -> None:
+    short = {"data": [], "meta": {"last_page": 1, "total": 0}}
+    page = SEARCH.parse_page(json.dumps(short).encode(), 7)
+    assert page == Page(7, (), 1, 0, 24)
+
+
+def test_the_order_and_duplicates_of_the_page_are_kept() -> None:
+    page = parse(*({**ITEM, "id": found} for found in ("b", "a", "b")), {"id": "../x"})
+    assert page.ids == ["b", "a", "b"]
+    assert len(page.items) == 4
+
+
+def test_what_has_no_column_is_kept_as_json() -> None:
+    extra = row(uploader={"username": "\u81ea\u7531"}, tags=[1, 2.5, None, True]).extra
+    assert extra is not None
+    assert extra.isascii()
+    assert json.loads(extra) == {
+        "uploader": {"username": "\u81ea\u7531"},
+        "tags": [1, 2.5, None, True],
+    }
+
+
+# --- Items that cannot become rows --------------------------------------------------------------
+
+
+BAD_IDS = ["x" * 10_240, "../x", "a/b", "A%2e", "2169o\u0443", "abc\n", "abc\x00", " ", "\ud800"]
+
+
+@pytest.mark.parametrize("found", BAD_IDS, ids=lambda text: ascii(text)[:12])
+def test_a_bad_id(found: str) -> None:
+    rejected = rejection(id=found)
+    assert rejected.code is Code.BAD_ID
+    assert rejected.wallhaven_id is None
+    assert rejected.reason.startswith("id: ")
+
+
+@pytest.mark.parametrize("found", [None, 5, True, 1.5, [], {}, ""], ids=repr)
+def test_no_usable_id(found: object) -> None:
+    rejected = rejection(id=found)
+    assert rejected.code in (Code.INVALID_METADATA, Code.BAD_ID)
+    assert rejected.wallhaven_id is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(None, "", 5, [], "w.wallhaven.cc/x.jpg", "javascript:alert(1)", "file:///etc/passwd"),
+        *("https://", "https://w/a b.jpg", "https://w/a.jpg\n", "https://w/\x00"),
+        *("https://w/\ud800", f"https://w/{'x' * 2000}"),
+    ],
+    ids=lambda text: ascii(text)[:20],
+)
+def test_no_usable_image_address(path: object) -> None:
+    rejected = rejection(path=path)
+    assert rejected.code is Code.INVALID_METADATA
+    assert rejected.wallhaven_id == "2169oy"
+    assert rejected.reason.startswith("path: ")
+
+
+WRONG: dict[str, list[object]] = {
+    "file_size": [-1, 0, "123", 1.5, 1.0, True, 2**63, 2**40 + 1, 10**4000, [], {}],
+    "dimension_x": [-1, 0, "1920", 1.0, True, 2**31],
+    "dimension_y": [-1, 0, False, 2**31],
+    "views": [-1, "1", True, 1.0, 2**31],
+    "favorites": [-1, "1", True, 2**31],
+    "ratio": [1.78, 2, ["1.78"], True, "x" * 10_001],
+    "resolution": [1080, {"x": 1}],
+    "category": [1, ["anime"], "a\x00b", "\ud800", "\udc00\ud800"],
+    "source": ["\x00", "a\udfffb", 5],
+    "colors": ["#000000", {"a": 1}, [1], ["\x00"], ["\ud800"], ["#000000"] * 101],
+    "thumbs": ["x", [], {"large": 5}, {"small": "\x00"}, {"original": "\ud800"}],
+    "created_at": [
+        *("", "yesterday", "2026-09-23", "2026-13-01 00:00:00", 1_790_000_000, "x" * 9999),
+        *("2026-09-23 17:27:56 ", "2026-09-23 17:27:61", "2026-09-23 17:27:56\x00", "\ud800"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for name, values in WRONG.items() for value in values],
+    ids=lambda value: ascii(value)[:24] if not isinstance(value, int) else hex(value)[:12],
+)
+def test_a_field_of_a_wrong_type_or_size(name: str, value: object) -> None:
+    rejected = rejection(**{name: value})
+    assert rejected.code is Code.INVALID_METADATA
+    assert rejected.wallhaven_id == "2169oy"
+    assert rejected.reason.startswith((f"{name}: ", f"{name}."))
+    assert len(rejected.reason) < 200
+    assert rejected.raw.startswith('{"id": "2169oy"')
+
+
+@pytest.mark.parametrize("item", [None, "text", 5, True, [], [ITEM]], ids=ascii)
+def test_an_item_that_is_no_object(item: object) -> None:
+    page = parse(ITEM, item)
+    rejected = page.items[1]
+    assert isinstance(rejected, Rejected)
+    assert rejected.code is Code.INVALID_METADATA
+    assert rejected.wallhaven_id is None
+    assert json.loads(rejected.raw) == item
+
+
+def test_an_unknown_name_that_is_no_text_rejects_its_item_alone() -> None:
+    rejected = rejection(**{"\ud800": 1})
+    assert rejected.code is Code.INVALID_METADATA
+    assert "\ud800" not in rejected.reason
+
+
+def test_the_reason_counts_the_problems_and_never_repeats_the_value() -> None:
+    rejected = rejection(file_size="hostile" * 50, views=-1, created_at="hostile" * 1000)
+    assert rejected.reason.endswith("(and 2 more)")
+    assert "hostile" not in rejected.reason
+    for name in ("id", "created_at", "path"):
+        assert "hostile" not in rejection(**{name: "hostile hostile hostile"}).reason
+
+
+def test_the_raw_item_is_ascii_and_bounded() -> None:
+    rejected = rejection(id=5, source="\u00fc\x00\ud800" * 10_000)
+    assert rejected.raw.isascii()
+    assert "\x00" not in rejected.raw
+    assert len(rejected.raw) == 4000
+
+
+# --- Answers that cannot be understood ----------------------------------------------------------
+
+
+def whole(text: str) -> bytes:
+    """Put the text where an unknown field of an item stands."""
+    return body(ITEM | {"later": 4711}).replace(b"4711", text.encode("utf-8", "surrogatepass"))
+
+
+NOT_JSON: dict[str, bytes] = {
+    "empty": b"",
+    "html": b"<!DOCTYPE html><title>It broke</title>",
+    "byte order mark": b"\xef\xbb\xbf" + body(ITEM),
+    "utf-16": body(ITEM).decode().encode("utf-16"),
+    "latin-1": whole('"') + b"\xfc",
+    "cut": body(ITEM)[:-1],
+    "trailing garbage": body(ITEM) + b"x",
+    "two answers": body(ITEM) * 2,
+    "NaN": whole("NaN"),
+    "Infinity": whole("Infinity"),
+    "-Infinity": whole("-Infinity"),
+    "1e400": whole("1e400"),
+    "-1e400": whole("-1e400"),
+    "5000 digits": whole("9" * 5000),
+    "same key twice": whole('{"a": 1, "a": 2}'),
+    "same id twice": body(ITEM).replace(b'"url"', b'"id"', 1),
+    "data twice": body(ITEM).replace(b'"meta"', b'"data"', 1),
+    "encoded surrogate": whole('"\ud800"'),
+    "control character": whole('"\x01"'),
+    "single quotes": b"{'data': []}",
+}
+
+
+@pytest.mark.parametrize("name", NOT_JSON)
+def test_an_answer_that_is_not_strict_json(name: str) -> None:
+    with pytest.raises(PayloadError, match="not strict JSON") as caught:
+        SEARCH.parse_page(NOT_JSON[name], 1)
+    assert len(str(caught.value)) < 100
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(None, [], "x", 5, {}, {"error": "Nothing here"}),
+        *({"data": data, "meta": META} for data in ({}, None, "x", 5)),
+        {"meta": META},
+    ],
+    ids=ascii,
+)
+def test_an_answer_without_a_list_of_data(answer: object) -> None:
+    with pytest.raises(PayloadError, match="list `data`"):
+        SEARCH.parse_page(json.dumps(answer).encode(), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("last_page", value) for value in (None, -1, 2**31, "x", "-1", 1.5, [], "9" * 5000)),
+        *(("total", value) for value in (None, -1, "", "1.5", {}, "\u0661")),
+        *(("per_page", value) for value in (0, "0", None, False)),
+    ],
+    ids=lambda value: ascii(value)[:12],
+)
+def test_an_answer_with_other_meta(name: str, value: object) -> None:
+    with pytest.raises(PayloadError, match=f"meta: {name}: ") as caught:
+        parse(ITEM, **{name: value})
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("meta", [None, [], "x", 5])
+def test_an_answer_without_meta(meta: object) -> None:
+    with pytest.raises(PayloadError, match="meta: "):
+        SEARCH.parse_page(json.dumps({"data": [], "meta": meta}).encode(), 1)
+
+
+@pytest.mark.parametrize("depth", [10, 500, 900, 1100, 1300, 1500, 5000, 100_000])
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_deep_nesting_is_read_or_refused(depth: int, opening: str) -> None:
+    closing = "]" if opening == "[" else "}"
+    nested = opening * depth + "1" + closing * depth
+    for answer in (
+        whole(nested),
+        whole(nested).replace(b'"2169oy"', b"5"),
+        whole(f"1}},{nested},{{"),
+        nested.encode(),
+    ):
+        assert_page_or_payload_error(answer)
+
+
+# --- Whatever comes -----------------------------------------------------------------------------
+
+
+def assert_page_or_payload_error(answer: bytes) -> None:
+    try:
+        page = SEARCH.parse_page(answer, 1)
+    except PayloadError:
+        return
+    for item in page.items:
+        if isinstance(item, Rejected):
+            assert_keepable(item)
+        else:
+            assert_storable(item)
+
+
+def assert_keepable(item: Rejected) -> None:
+    assert isinstance(item, Rejected)
+    assert item.code in (Code.INVALID_METADATA, Code.BAD_ID)
+    assert 0 < len(item.reason) < 300
+    assert "\x00" not in item.reason
+    item.reason.encode()
+    assert 0 < len(item.raw) <= 4000
+    assert item.raw.isascii()
+    assert "\x00" not in item.raw
+
+
+def assert_storable(item: Wallpaper) -> None:
+    assert isinstance(item, Wallpaper)
+    for name in Wallpaper.__slots__:
+        value = getattr(item, name)
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str):
+                assert "\x00" not in text
+                text.encode()
+    if item.extra is not None:
+        assert_jsonb(item.extra)
+
+
+def assert_jsonb(text: str) -> None:
+    """Say what Postgres asks of jsonb: strict JSON, no NUL and no half of a surrogate pair."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    value = json.loads(text, parse_constant=refuse)
+    assert isinstance(value, dict)
+    plain = json.dumps(value, ensure_ascii=False)
+    plain.encode()
+    assert "\\u0000" not in plain
+
+
+texts = st.text(st.characters(), max_size=12) | st.sampled_from(["\x00", "\ud800", "a", "24", ""])
+numbers = st.integers() | st.floats() | st.sampled_from([2**31, 2**63, 0, -1, 1.0])
+json_values = st.recursive(
+    st.none() | st.booleans() | numbers | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=12,
+)
+items = st.builds(
+    lambda base, changes, missing: {
+        name: value for name, value in (base | changes).items() if name not in missing
+    },
+    st.sampled_from([ITEM, {}]),
+    st.dictionaries(st.sampled_from(sorted(ITEM)) | texts, json_values, max_size=4),
+    st.sets(st.sampled_from(sorted(ITEM)), max_size=2),
+)
+metas = st.just(META) | st.dictionaries(st.sampled_from(sorted(META)), json_values) | json_values
+answers = st.fixed_dictionaries(
+    {"data": st.lists(items | json_values, max_size=4) | json_values, "meta": metas}
+)
+
+
+@given(answers | json_values)
+def test_any_json_is_a_page_or_a_payload_error(answer: object) -> None:
+    assert_page_or_payload_error(json.dumps(answer).encode())
+
+
+@given(st.lists(items | json_values, max_size=4))
+def test_every_item_of_a_page_is_a_row_or_a_rejection(found: list[object]) -> None:
+    try:
+        page = parse(*found)
+    except PayloadError:
+        # json.dumps writes NaN and Infinity, which are not JSON.
+        with pytest.raises(ValueError, match="JSON compliant"):
+            json.dumps(found, allow_nan=False)
+        return
+    assert len(page.items) == len(found)
+    assert_page_or_payload_error(body(*found))
+
+
+@given(json_values)
+def test_an_unknown_field_of_any_kind_is_kept(value: object) -> None:
+    try:
+        kept = row(later=value).extra
+    except PayloadError:
+        with pytest.raises(ValueError, match="JSON compliant"):
+            json.dumps(value, allow_nan=False)
+        return
+    assert kept is not None
+    assert_jsonb(kept)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_page_or_a_payload_error(answer: bytes) -> None:
+    assert_page_or_payload_error(answer)
+
+
+@given(st.integers(0, 2000), st.binary(max_size=3))
+def test_a_damaged_answer_is_a_page_or_a_payload_error(position: int, damage: bytes) -> None:
+    good = body(ITEM, ITEM | {"tags": ["\ud83d\ude00"]})
+    position %= len(good)
+    assert_page_or_payload_error(good[:position] + damage + good[position + len(damage) :])
+    assert_page_or_payload_error(good[:position] + damage)

@@ -1,0 +1,194 @@
+"""The documents tell the truth: every table, name and link in them agrees with the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from collector.cli import tools as _tools  # its import adds its commands
+from collector.cli.app import app
+from collector.cli.execution import Exit
+from collector.core.errors import CODE_MEANING, Fault
+from collector.settings import Settings, load_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+EXAMPLE = (ROOT / ".env.example").read_text()
+MARKDOWN = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [*MARKDOWN, ROOT / ".env.example"]
+
+HOME_DEFAULT = "the platform's user data folder"
+_CELL_BORDER = re.compile(r"(?<!\\)\|")
+
+
+def table(text: str, first_heading: str) -> list[list[str]]:
+    """Return the cells of the one table whose first column is headed so, row by row."""
+    lines = text.splitlines()
+    (start,) = [n for n, line in enumerate(lines) if line.startswith(f"| {first_heading} |")]
+    rows = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in _CELL_BORDER.split(line)[1:-1]])
+    return rows
+
+
+def bare(cell: str) -> str:
+    """Return a cell without its code marks."""
+    return cell.strip("`")
+
+
+def shown_default(name: str) -> str:
+    """Return a setting's default as the documents write it, empty for none."""
+    field = Settings.model_fields[name.lower()]
+    if field.default_factory is not None:
+        return ""
+    default = field.get_default()
+    if default is None:
+        return ""
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+SETTING_NAMES = [name.upper() for name in Settings.model_fields]
+
+
+def test_the_settings_table_names_every_setting_with_its_default() -> None:
+    documented = {bare(name): bare(default) for name, default, _ in table(README, "name")}
+    unset = {"unset": "", HOME_DEFAULT: ""}
+    assert list(documented) == SETTING_NAMES
+    assert {name: unset.get(default, default) for name, default in documented.items()} == {
+        name: shown_default(name) for name in SETTING_NAMES
+    }
+    assert documented["COLLECTOR_HOME"] == HOME_DEFAULT
+
+
+def test_the_example_file_lists_every_setting_once_with_its_default() -> None:
+    listed = re.findall(r"^#?([A-Z0-9_]+)=(.*)$", EXAMPLE, re.MULTILINE)
+    assert sorted(name for name, _ in listed) == sorted(SETTING_NAMES)
+    assert dict(listed) == {name: shown_default(name) for name in SETTING_NAMES}
+
+
+def test_the_example_file_changes_nothing_even_with_every_line_uncommented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in SETTING_NAMES:
+        monkeypatch.delenv(name, raising=False)
+    uncommented = re.sub(r"^#(?=[A-Z0-9_]+=)", "", EXAMPLE, flags=re.MULTILINE)
+    path = tmp_path / ".env"
+    path.write_text(uncommented.replace("S3_ENDPOINT_URL=\n", ""))
+    assert load_settings(path) == load_settings()
+
+
+def test_the_codes_table_is_the_codes() -> None:
+    documented = {bare(code): meaning for code, meaning in table(README, "code")}
+    assert documented == {str(code): meaning for code, meaning in CODE_MEANING.items()}
+
+
+def test_the_commands_table_has_every_command_with_every_option() -> None:
+    assert _tools
+    group: Any = get_command(app)
+    documented = {}
+    for cell, _ in table(README, "command"):
+        name, _, options = bare(cell).partition(" ")
+        documented[name] = set(re.findall(r"--[a-z-]+", options))
+    assert documented == {
+        name: {option for parameter in command.params for option in parameter.opts} - {"--help"}
+        for name, command in group.commands.items()
+    }
+
+
+def test_the_exit_statuses_are_the_exit_statuses() -> None:
+    documented = [int(status) for status, _ in table(README, "exit status")]
+    assert documented == sorted(Exit)
+
+
+def test_the_first_readme_stands_word_for_word() -> None:
+    source = ROOT / "tests/integration/adapters/postgres/test_schema.py"
+    values = {
+        node.targets[0].id: node.value
+        for node in ast.parse(source.read_text()).body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    assert ast.literal_eval(values["FIRST_README"]).strip() in README
+
+
+def test_the_floors_are_those_of_the_contracts() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contracts = project["tool"]["importlinter"]["contracts"]
+    (floors,) = [contract for contract in contracts if contract["type"] == "layers"]
+    documented = [re.findall(r"`(\w+)`", modules) for _, modules, _ in table(ARCHITECTURE, "floor")]
+    assert documented == [re.findall(r"\w+", layer) for layer in floors["layers"]]
+    described = ARCHITECTURE.partition("The contracts, in words:")[2].partition("\n## ")[0]
+    assert len(re.findall(r"^\d\. \*\*", described, re.MULTILINE)) == len(contracts)
+
+
+def test_the_tables_are_those_of_the_schema() -> None:
+    schema = "".join(path.read_text() for path in sorted((ROOT / "sql").glob("*.sql")))
+    made = re.findall(r"CREATE TABLE IF NOT EXISTS draenei_content\.(\w+)", schema)
+    assert {bare(name) for name, *_ in table(ARCHITECTURE, "table")} == set(made)
+    drawn = re.findall(r"^    (\w+) [|}][|o]--\S+ (\w+) :", ARCHITECTURE, re.MULTILINE)
+    assert drawn
+    assert {name for pair in drawn for name in pair} <= set(made)
+
+
+def test_states_and_faults_are_those_of_the_code() -> None:
+    schema = (ROOT / "sql/001_create_tables.sql").read_text()
+    (states,) = re.findall(r"CHECK \(state IN \((.*?)\)\)", schema)
+    assert [bare(state) for state, _ in table(ARCHITECTURE, "state")] == re.findall(r"\w+", states)
+    assert [bare(fault) for fault, *_ in table(ARCHITECTURE, "fault")] == [str(f) for f in Fault]
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: path.name)
+def test_every_path_and_function_that_is_named_exists(path: Path) -> None:
+    named = re.findall(r"`([^`\n]+)`", path.read_text())
+    paths = [n for n in named if re.fullmatch(r"(collector|sql|tests|docs)/[\w./-]*", n)]
+    missing = [name for name in paths if not (ROOT / name).exists()]
+    code = "".join(file.read_text() for file in (ROOT / "collector").rglob("*.py"))
+    functions = re.findall(r"`(\w+)\(\)`", path.read_text())
+    missing += [name for name in functions if f"def {name}(" not in code]
+    assert missing == []
+
+
+def test_the_architecture_names_its_modules() -> None:
+    named = set(re.findall(r"collector/[\w/]+\.py", ARCHITECTURE))
+    assert len(named) > 20
+    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
+
+
+def anchors(path: Path) -> set[str]:
+    """Return what a heading of a page can be linked by."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {
+        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: path.name)
+def test_every_link_is_relative_and_leads_somewhere(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        target, _, anchor = link.partition("#")
+        assert not re.match(r"[a-z]+:|/", target), link
+        found = (path.parent / target).resolve() if target else path
+        assert found.exists(), link
+        assert not anchor or anchor in anchors(found), link
+
+
+def test_every_decision_is_listed() -> None:
+    for path in (ROOT / "docs/decisions").glob("*.md"):
+        assert f"(decisions/{path.name})" in ARCHITECTURE
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_the_project_speaks_of_itself_alone(path: Path) -> None:
+    text = path.read_text()
+    assert text.isascii()
+    places = r"(?<![\w.])/(tmp|root|home|work|opt|usr|var|Users|mnt)\b"
+    hosts = r"\bpypi\b|pythonhosted|npmjs|registry\.|index-url|conda\b"
+    assert re.findall(f"{places}|{hosts}|TODO|FIXME", text, re.IGNORECASE) == []

@@ -1,0 +1,360 @@
+"""Settings: the contract's defaults, and one clear line without the value for what is wrong."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from platformdirs import user_data_path
+
+from collector.core.errors import SettingsError
+from collector.settings import Settings, load_settings
+
+SECRET = "hunter2-secret"
+
+# The table of the contract, and the variables that only select among credentials and logs.
+DEFAULTS: dict[str, Any] = {
+    "DATABASE_URL": None,
+    "BUCKET_NAME": "draenei-collector",
+    "S3_ENDPOINT_URL": None,
+    "S3_FORCE_PATH_STYLE": None,
+    "AWS_ACCESS_KEY_ID": None,
+    "AWS_SECRET_ACCESS_KEY": None,
+    "AWS_SESSION_TOKEN": None,
+    "AWS_DEFAULT_REGION": None,
+    "AWS_PROFILE": None,
+    "UPLOAD_BATCH_LIMIT": 500,
+    "WALLHAVEN_API_URL": "https://wallhaven.cc/api/v1",
+    "WALLHAVEN_API_KEY": None,
+    "WALLHAVEN_QUERY": "draenei",
+    "WALLHAVEN_CATEGORIES": "111",
+    "WALLHAVEN_PURITY": "100",
+    "WALLHAVEN_SORTING": "date_added",
+    "WALLHAVEN_ORDER": "desc",
+    "WALLHAVEN_TOP_RANGE": "",
+    "WALLHAVEN_ATLEAST": "",
+    "WALLHAVEN_RESOLUTIONS": "",
+    "WALLHAVEN_RATIOS": "",
+    "WALLHAVEN_COLORS": "",
+    "WALLHAVEN_AI_ART_FILTER": "",
+    "WALLHAVEN_MAX_PAGES": 50,
+    "WALLHAVEN_REQUESTS_PER_MINUTE": 45,
+    "WALLHAVEN_IMAGE_HOSTS": "w.wallhaven.cc",
+    "COLLECTOR_IN_FLIGHT": 16,
+    "COLLECTOR_MEMORY_BYTES": 134_217_728,
+    "COLLECTOR_MAX_IMAGE_BYTES": 536_870_912,
+    "COLLECTOR_LEASE_SECONDS": 120,
+    "COLLECTOR_MAX_ATTEMPTS": 5,
+    "COLLECTOR_RETRY_BASE_SECONDS": 5.0,
+    "COLLECTOR_MAX_DEAD_PERCENT": 5.0,
+    "COLLECTOR_HOME": user_data_path("draenei-collector"),
+    "COLLECTOR_LOG_FORMAT": "text",
+    "COLLECTOR_LOG_LEVEL": "INFO",
+}
+TWO_PARTS = 2 * 8 * 1024 * 1024
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    known = {name.upper() for name in Settings.model_fields}
+    for name in [name for name in os.environ if name.upper() in known]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def load_from(**environment: str) -> Settings:
+        with monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            return load_settings()
+
+    return load_from
+
+
+def test_the_table_names_every_setting() -> None:
+    assert DEFAULTS.keys() == {name.upper() for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_the_default(name: str) -> None:
+    assert getattr(load_settings(), name.lower()) == DEFAULTS[name]
+
+
+@pytest.mark.parametrize("name", sorted(DEFAULTS.keys() - {"S3_ENDPOINT_URL"}))
+def test_empty_means_the_default(load: Any, name: str) -> None:
+    assert getattr(load(**{name: ""}), name.lower()) == DEFAULTS[name]
+
+
+def test_an_empty_endpoint_means_aws(load: Any) -> None:
+    settings = load(S3_ENDPOINT_URL="")
+    assert settings.s3_endpoint_url == ""
+    assert not settings.uses_local_s3
+    assert not settings.path_style
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("BUCKET_NAME", "my.bucket-1", "my.bucket-1"),
+        ("UPLOAD_BATCH_LIMIT", "0", 0),
+        ("S3_ENDPOINT_URL", "http://minio:9000", "http://minio:9000"),
+        ("S3_FORCE_PATH_STYLE", "false", False),
+        ("WALLHAVEN_API_URL", "https://wallhaven.cc/api/v1/", "https://wallhaven.cc/api/v1"),
+        ("WALLHAVEN_API_URL", "http://simulator:8000/api/v1", "http://simulator:8000/api/v1"),
+        ("WALLHAVEN_API_URL", "http://localhost:8000", "http://localhost:8000"),
+        ("WALLHAVEN_API_URL", "http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("WALLHAVEN_API_URL", "http://[::1]:8000", "http://[::1]:8000"),
+        ("WALLHAVEN_QUERY", '+a -b "c d"', '+a -b "c d"'),
+        ("WALLHAVEN_TOP_RANGE", "1M", "1M"),
+        ("WALLHAVEN_ATLEAST", "1920x1080", "1920x1080"),
+        ("WALLHAVEN_RESOLUTIONS", "1x2,3x4", "1x2,3x4"),
+        ("WALLHAVEN_RATIOS", "16x9,portrait", "16x9,portrait"),
+        ("WALLHAVEN_COLORS", "ea4c88", "ea4c88"),
+        ("WALLHAVEN_AI_ART_FILTER", "0", "0"),
+        ("WALLHAVEN_REQUESTS_PER_MINUTE", "45", 45),
+        ("COLLECTOR_MEMORY_BYTES", str(TWO_PARTS), TWO_PARTS),
+        ("COLLECTOR_RETRY_BASE_SECONDS", "0", 0.0),
+        ("COLLECTOR_MAX_DEAD_PERCENT", "100", 100.0),
+        ("COLLECTOR_HOME", "/var/lib/collector", Path("/var/lib/collector")),
+        ("COLLECTOR_LOG_FORMAT", "json", "json"),
+    ],
+)
+def test_a_good_value(load: Any, name: str, text: str, value: object) -> None:
+    assert getattr(load(**{name: text}), name.lower()) == value
+
+
+WRONG: dict[str, list[str]] = {
+    "DATABASE_URL": [f"mysql://user:{SECRET}@host/db", SECRET, f" postgresql://{SECRET}@h/db"],
+    "BUCKET_NAME": [SECRET.upper(), f"{SECRET}/x", f"{SECRET}\n", f"s3://{SECRET}", "ab", "b" * 64],
+    "S3_ENDPOINT_URL": [
+        *(SECRET, f"ftp://{SECRET}", "http://", f"http://[{SECRET}", f"http://[{SECRET}]/"),
+        *(f"http://{SECRET}\u2100x", f"http://host:{SECRET}", "minio:9000"),
+    ],
+    "S3_FORCE_PATH_STYLE": [SECRET],
+    "UPLOAD_BATCH_LIMIT": ["-1", "1.5", SECRET, "9" * 5000],
+    "WALLHAVEN_API_URL": [
+        *(SECRET, f"http://{SECRET}.example/api", f"ftp://{SECRET}", f"http://10.0.0.1/{SECRET}"),
+        *(f"https://user:{SECRET}@wallhaven.cc", f"https://:{SECRET}@wallhaven.cc", "https://"),
+        *(f"https://wallhaven.cc/?apikey={SECRET}", f"https://wallhaven.cc/#{SECRET}"),
+        *(f"https://[{SECRET}/", f"https://wallhaven.cc:{SECRET}/", "https://wallhaven.cc:99999/"),
+        *("http://134744072/", "//wallhaven.cc/api/v1"),
+    ],
+    "WALLHAVEN_API_KEY": [
+        f"{SECRET}\n",
+        f"{SECRET}\r\nX-Other: 1",
+        f"a {SECRET}",
+        f"\u00e9{SECRET}",
+    ],
+    "WALLHAVEN_QUERY": [SECRET * 100],
+    "WALLHAVEN_CATEGORIES": ["11", "1111", "112", f"111{SECRET}", "111\n"],
+    "WALLHAVEN_PURITY": ["0", SECRET, "100 "],
+    "WALLHAVEN_SORTING": ["hot", SECRET, "date_added\n"],
+    "WALLHAVEN_ORDER": ["DESC", SECRET],
+    "WALLHAVEN_TOP_RANGE": ["1m", "2d", SECRET],
+    "WALLHAVEN_ATLEAST": ["1920", "1920x", "1920X1080", SECRET, "1x2,3x4"],
+    "WALLHAVEN_RESOLUTIONS": ["1x2,", ",1x2", "1x2 3x4", SECRET],
+    "WALLHAVEN_RATIOS": ["16:9", "1.78", SECRET, "16x9,square"],
+    "WALLHAVEN_COLORS": ["#ea4c88", "EA4C88", "ea4c8", SECRET],
+    "WALLHAVEN_AI_ART_FILTER": ["2", "true", SECRET],
+    "WALLHAVEN_MAX_PAGES": ["0", "-1", SECRET],
+    "WALLHAVEN_REQUESTS_PER_MINUTE": ["0", "46", "1000000", SECRET],
+    "WALLHAVEN_IMAGE_HOSTS": [
+        *(",", "w.wallhaven.cc,", f"https://{SECRET}", f"{SECRET}:port", f"{SECRET}/x"),
+        *(f"user@{SECRET}", f"*.{SECRET}", "::1"),
+    ],
+    "COLLECTOR_IN_FLIGHT": ["0", "1025", "-1", "x"],
+    "COLLECTOR_MEMORY_BYTES": ["0", str(TWO_PARTS - 1), "128M", SECRET],
+    "COLLECTOR_MAX_IMAGE_BYTES": ["0", "-1", SECRET],
+    "COLLECTOR_LEASE_SECONDS": ["2", "0", "1.5", SECRET],
+    "COLLECTOR_MAX_ATTEMPTS": ["0", SECRET],
+    "COLLECTOR_RETRY_BASE_SECONDS": ["-1", "nan", "inf", "1e999", SECRET],
+    "COLLECTOR_MAX_DEAD_PERCENT": ["-0.1", "100.1", "nan", "inf", "5%", SECRET],
+    "COLLECTOR_LOG_FORMAT": ["xml", "JSON", SECRET],
+    "COLLECTOR_LOG_LEVEL": ["info", "TRACE", SECRET],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for name, values in WRONG.items() for value in values],
+    ids=lambda text: ascii(text)[:48],
+)
+def test_a_wrong_value_is_named_and_not_shown(load: Any, name: str, value: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(**{name: value})
+    line = str(caught.value)
+    assert caught.value.setting == name
+    assert line.startswith(f"{name}: ")
+    assert "\n" not in line
+    assert len(line) < 300
+    assert SECRET not in line
+    assert SECRET.upper() not in line
+
+
+@pytest.mark.parametrize("url", ["http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"])
+def test_a_loopback_api_may_be_asked_more_often(load: Any, url: str) -> None:
+    settings = load(WALLHAVEN_API_URL=url, WALLHAVEN_REQUESTS_PER_MINUTE="6000")
+    assert settings.wallhaven_requests_per_minute == 6000
+
+
+@pytest.mark.parametrize("url", ["http://simulator:8000", "https://localhost.example/api"])
+def test_no_other_api_may_be_asked_more_often(load: Any, url: str) -> None:
+    with pytest.raises(SettingsError, match="only to a loopback API") as caught:
+        load(WALLHAVEN_API_URL=url, WALLHAVEN_REQUESTS_PER_MINUTE="46")
+    assert caught.value.setting == "WALLHAVEN_REQUESTS_PER_MINUTE"
+
+
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_half_a_credential_is_refused(load: Any, name: str) -> None:
+    with pytest.raises(SettingsError, match="AWS_ACCESS_KEY_ID: set both") as caught:
+        load(**{name: SECRET})
+    assert SECRET not in str(caught.value)
+
+
+def test_secrets_are_not_shown(load: Any) -> None:
+    settings = load(
+        DATABASE_URL=f"postgresql://user:{SECRET}@host/db",
+        WALLHAVEN_API_KEY=SECRET,
+        AWS_ACCESS_KEY_ID="AKIA",
+        AWS_SECRET_ACCESS_KEY=SECRET,
+        AWS_SESSION_TOKEN=SECRET,
+    )
+    for shown in (repr(settings), str(settings), settings.model_dump_json(), f"{settings}"):
+        assert SECRET not in shown
+    assert settings.wallhaven_api_key.get_secret_value() == SECRET
+
+
+# --- What follows from the values ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql"])
+def test_a_database_url_replaces_the_embedded_server(load: Any, scheme: str) -> None:
+    assert load_settings().uses_local_postgres
+    assert not load(DATABASE_URL=f"{scheme}://airflow@localhost/airflow").uses_local_postgres
+
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": SECRET}
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"S3_ENDPOINT_URL": ""},
+        {"S3_ENDPOINT_URL": "http://minio:9000"},
+        {"AWS_PROFILE": "me"},
+        {"AWS_SESSION_TOKEN": SECRET},
+        CREDENTIALS,
+    ],
+    ids=str,
+)
+def test_an_endpoint_or_a_credential_replaces_the_embedded_store(
+    load: Any, environment: dict[str, str]
+) -> None:
+    assert not load(**environment).uses_local_s3
+
+
+def test_a_region_alone_selects_no_store(load: Any) -> None:
+    assert load_settings().uses_local_s3
+    assert load(AWS_DEFAULT_REGION="eu-central-1").uses_local_s3
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "force", "expected"),
+    [
+        (None, None, False),
+        ("", None, False),
+        ("http://minio:9000", None, True),
+        ("http://minio:9000", "false", False),
+        ("", "true", True),
+    ],
+)
+def test_path_style(load: Any, endpoint: str | None, force: str | None, expected: bool) -> None:
+    given = {"S3_ENDPOINT_URL": endpoint, "S3_FORCE_PATH_STYLE": force}
+    environment = {name: value for name, value in given.items() if value is not None}
+    assert load(**environment).path_style is expected
+
+
+def test_image_hosts_are_a_set_in_lower_case(load: Any) -> None:
+    settings = load(WALLHAVEN_IMAGE_HOSTS="W.Wallhaven.CC, localhost:8080,[::1]:9000")
+    assert settings.image_hosts == {"w.wallhaven.cc", "localhost:8080", "[::1]:9000"}
+
+
+def test_the_query_holds_every_filter(load: Any) -> None:
+    values = {
+        "QUERY": "a b",
+        "CATEGORIES": "101",
+        "PURITY": "110",
+        "SORTING": "toplist",
+        "ORDER": "asc",
+        "TOP_RANGE": "1w",
+        "ATLEAST": "1x1",
+        "RESOLUTIONS": "2x2",
+        "RATIOS": "16x9",
+        "COLORS": "ffffff",
+        "AI_ART_FILTER": "1",
+    }
+    query = load(**{f"WALLHAVEN_{name}": value for name, value in values.items()}).query
+    assert sorted(query.parameters().values()) == sorted(values.values())
+
+
+# --- Where they come from -----------------------------------------------------------------------
+
+
+def test_a_dotenv_file_in_the_working_directory_is_ignored(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("WALLHAVEN_API_URL=http://localhost:1\nBUCKET_NAME=evil\n")
+    for settings in (load_settings(), Settings()):
+        assert settings.bucket_name == "draenei-collector"
+        assert settings.wallhaven_api_url == "https://wallhaven.cc/api/v1"
+
+
+def test_an_env_file_is_read_where_it_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "some.env"
+    path.write_text("# ours\nBUCKET_NAME=from-file\nS3_ENDPOINT_URL=\nUNKNOWN=1\n")
+    settings = load_settings(path)
+    assert settings.bucket_name == "from-file"
+    assert settings.s3_endpoint_url == ""
+
+
+def test_the_environment_wins_over_the_file_and_arguments_over_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "some.env"
+    path.write_text("BUCKET_NAME=from-file\nWALLHAVEN_QUERY=from-file\nWALLHAVEN_ORDER=asc\n")
+    monkeypatch.setenv("BUCKET_NAME", "from-environment")
+    monkeypatch.setenv("WALLHAVEN_QUERY", "from-environment")
+    settings = load_settings(path, wallhaven_query="from-argument")
+    assert settings.bucket_name == "from-environment"
+    assert settings.wallhaven_query == "from-argument"
+    assert settings.wallhaven_order == "asc"
+
+
+def test_a_wrong_value_in_the_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "some.env"
+    path.write_text(f"WALLHAVEN_MAX_PAGES={SECRET}\n")
+    with pytest.raises(SettingsError, match="WALLHAVEN_MAX_PAGES") as caught:
+        load_settings(path)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["missing.env", "."])
+def test_an_env_file_that_is_no_file(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match="no file") as caught:
+        load_settings(tmp_path / name)
+    assert caught.value.setting == "--env-file"
+
+
+def test_an_env_file_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "some.env"
+    path.write_bytes(b"BUCKET_NAME=\xff\xfe\n")
+    with pytest.raises(SettingsError, match="--env-file: cannot be read"):
+        load_settings(path)
+
+
+def test_settings_do_not_change() -> None:
+    settings = load_settings()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.bucket_name = "other"  # type: ignore[misc]

@@ -169,11 +169,11 @@ class PageCatalog(Protocol):
     async def covered_pages(self, run_key: int) -> list[CoveredPage]:
         """Return the pages this run has in its ledger, in page order."""
 
-    async def is_contiguous(self, search_key: str) -> bool:
-        """Say whether the last extraction of this search came to its end."""
+    async def is_contiguous(self, search_key: str) -> bool | None:
+        """Say whether what is known of this search has no hole; None where nothing is known."""
 
     async def set_contiguous(self, search_key: str, contiguous: bool) -> None:
-        """Note that an extraction of this search begins (False) or has come to its end (True)."""
+        """Note that a hole may be left from now on (False), or that there is none (True)."""
 
     async def stage_page(self, run_key: int, page: Page) -> CoveredPage:
         """COPY the page to staging and note it in the ledger, in one transaction."""

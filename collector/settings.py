@@ -48,6 +48,10 @@ class Settings(BaseSettings):
     aws_session_token: SecretStr | None = None
     aws_default_region: str | None = None
     aws_profile: str | None = None
+    aws_default_profile: str | None = None
+    aws_web_identity_token_file: str | None = None
+    aws_container_credentials_relative_uri: str | None = None
+    aws_container_credentials_full_uri: str | None = None
     upload_batch_limit: Annotated[int, Field(ge=0)] = 500
     wallhaven_api_url: str = "https://wallhaven.cc/api/v1"
     wallhaven_api_key: SecretStr | None = None
@@ -165,7 +169,15 @@ class Settings(BaseSettings):
     @property
     def uses_local_s3(self) -> bool:
         """True where neither an endpoint nor any AWS credential or profile is set."""
-        credentials = (self.aws_access_key_id, self.aws_session_token, self.aws_profile)
+        credentials = (
+            self.aws_access_key_id,
+            self.aws_session_token,
+            self.aws_profile,
+            self.aws_default_profile,
+            self.aws_web_identity_token_file,
+            self.aws_container_credentials_relative_uri,
+            self.aws_container_credentials_full_uri,
+        )
         return self.s3_endpoint_url is None and not any(credentials)
 
     @property

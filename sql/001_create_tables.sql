@@ -130,8 +130,8 @@ CREATE TABLE IF NOT EXISTS draenei_content.run_stages (
     CHECK ((status = 'running') = (ended_at IS NULL))
 );
 
--- Searches that were read, and whether the last reading came to its end: only then may a run
--- stop at the first page that it knows.
+-- Searches that were read, and whether what is known of them has no hole: only then may a run stop
+-- at the first page that it knows.
 CREATE TABLE IF NOT EXISTS draenei_content.searches (
     search_key TEXT PRIMARY KEY,
     contiguous BOOLEAN NOT NULL,

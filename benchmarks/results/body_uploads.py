@@ -44,6 +44,7 @@ class Sink(asyncio.Protocol):
     """Answers 200 to every request once its body has come."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
         self.transport, self.head, self.left = transport, b"", 0
 
     def data_received(self, data: bytes) -> None:

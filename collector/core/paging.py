@@ -28,29 +28,40 @@ class CoveredPage:
 class Frontier:
     """Hand out page numbers in order, each once, as far as there is reason to read.
 
-    `may_stop` says whether a page with nothing new ends the reading. Pages of `covered` are not
-    handed out again. Page 1 comes alone: it tells how many there are.
+    `contiguous` says whether earlier readings of this search left no hole, None where there was
+    none; only then may a page with nothing new end the reading, and never with `refresh`. Pages
+    of `covered` are not handed out again. Page 1 comes alone: it tells how many there are.
     """
 
-    def __init__(self, covered: Iterable[CoveredPage], *, max_pages: int, may_stop: bool) -> None:
+    def __init__(
+        self,
+        covered: Iterable[CoveredPage],
+        *,
+        max_pages: int,
+        contiguous: bool | None,
+        refresh: bool,
+    ) -> None:
         self._max_pages = max_pages
-        self._may_stop = may_stop
+        self._contiguous = contiguous
+        self._may_stop = bool(contiguous) and not refresh
         self._covered: dict[int, CoveredPage] = {}
         self._next = 1
         self._end = 1
+        self._last_page = 0
         for page in covered:
             self.note(page)
 
     def note(self, page: CoveredPage) -> None:
         """A page is staged; what it says of the end is the newest word."""
         self._covered[page.number] = page
+        self._last_page = page.last_page
         self._end = max(1, min(page.last_page, self._max_pages))
 
     def take(self) -> int | None:
         """Return the next page to read, None where no further one is wanted now."""
         while self._next in self._covered:
             self._next += 1
-        if self._next > self._end or (self._may_stop and self._has_stop()):
+        if self._next > self._end or (self._may_stop and self._met_known()):
             return None
         self._next += 1
         return self._next - 1
@@ -61,19 +72,15 @@ class Frontier:
         return self._may_stop and any(page.known for page in self._covered.values())
 
     @property
-    def reached_end(self) -> bool:
-        """True where the reading ended at the known or at the last page, not at `max_pages`."""
-        last_page = max((page.last_page for page in self._covered.values()), default=0)
-        return self._max_pages >= last_page or self._ended_at_known()
+    def leaves_no_hole(self) -> bool:
+        """True where, the reading done, everything known lies side by side.
 
-    @property
-    def found_known(self) -> bool:
-        """True where any item of any page was a row before."""
-        return any(page.known for page in self._covered.values())
+        It met what an earlier reading without holes had left, or the end of the search, or it
+        was the first one.
+        """
+        reached_end = self._max_pages >= self._last_page
+        met_known = bool(self._contiguous) and self._met_known()
+        return reached_end or met_known or self._contiguous is None
 
-    def _ended_at_known(self) -> bool:
-        # Known pages with new ones behind them are what an interrupted reading leaves.
-        return self._has_stop() if self._may_stop else self._covered[max(self._covered)].nothing_new
-
-    def _has_stop(self) -> bool:
+    def _met_known(self) -> bool:
         return any(page.nothing_new for page in self._covered.values())

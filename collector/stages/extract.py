@@ -36,17 +36,17 @@ async def extract(
 
     Each page and its ledger row are committed together, so that a run that is stopped goes on
     where it was. Reading stops at the first page with nothing new, unless `refresh` is set or
-    the last reading of this search did not come to its end (its hole would stay for ever).
+    an earlier reading of this search left a hole (which would stay for ever).
     Raises Outage; pages staged until then stay.
     """
     contiguous = await catalog.is_contiguous(source.search_key)
     covered = await catalog.covered_pages(run_key)
     frontier = Frontier(
-        covered, max_pages=options.max_pages, may_stop=contiguous and not options.refresh
+        covered, max_pages=options.max_pages, contiguous=contiguous, refresh=options.refresh
     )
     reader = _Reader(run_key, source, api, catalog, frontier, progress)
     await reader.read_all()
-    if frontier.reached_end or not frontier.found_known:
+    if frontier.leaves_no_hole:
         await catalog.set_contiguous(source.search_key, contiguous=True)
     return _report(reader.pages, api)
 

@@ -6,11 +6,11 @@ WHERE audit_id = $1
 ORDER BY page;
 
 -- name: is_contiguous
--- Did the last reading of search $1 come to its end?
+-- Is what is known of search $1 without a hole? No row: nothing is known.
 SELECT contiguous FROM draenei_content.searches WHERE search_key = $1;
 
 -- name: set_contiguous
--- A reading of search $1 begins (false) or came to its end (true): $2.
+-- Search $1 may have a hole from now on (false), or has none (true): $2.
 INSERT INTO draenei_content.searches (search_key, contiguous)
 VALUES ($1, $2)
 ON CONFLICT (search_key) DO UPDATE SET contiguous = EXCLUDED.contiguous, updated_at = now();

@@ -110,14 +110,14 @@ def test_a_missing_schema_is_exit_2_and_names_migrate(collector, postgres_dsn: s
 
 
 SEEDS = count(100)
+SIMULATE = [sys.executable, "-m", "collector", "simulate", "--json"]
 
 
 @pytest.fixture
 def simulator(environment, tmp_path: Path):
     """`collector simulate` with wallpapers that no other test has; the settings it printed."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "collector", "simulate", "--json", "--wallpapers", "40"]
-        + ["--seed", str(next(SEEDS))],
+        [*SIMULATE, "--wallpapers", "40", "--seed", str(next(SEEDS))],
         env=environment,
         cwd=tmp_path,
         stdout=subprocess.PIPE,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import tomllib
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -183,6 +185,43 @@ def test_every_link_is_relative_and_leads_somewhere(path: Path) -> None:
 def test_every_decision_is_listed() -> None:
     for path in (ROOT / "docs/decisions").glob("*.md"):
         assert f"(decisions/{path.name})" in ARCHITECTURE
+
+
+def stored(name: str) -> Any:
+    """Return a stored result of a measurement; each says how and when it was made."""
+    result = json.loads((ROOT / "benchmarks/results" / name).read_text())
+    assert "date" in result
+    return result
+
+
+def test_the_figures_of_decision_0005_are_the_stored_ones() -> None:
+    decision = (ROOT / "docs/decisions/0005-bodies-by-signed-requests.md").read_text()
+    results = stored("body_uploads.json")["results"]
+    base = median(results["signed_headers"])
+    assert [cells[1:] for cells in table(decision, "way")] == [
+        [f"{min(spent):.2f} to {max(spent):.2f}", f"{median(spent) / base:.1f}"]
+        for spent in results.values()
+    ]
+
+
+def test_the_figures_of_decision_0004_are_the_stored_ones() -> None:
+    decision = (ROOT / "docs/decisions/0004-staging-ledger-and-merge.md").read_text()
+    rates = stored("servers_before_the_first_line.json")["bulk_load_100000_rows_of_20_columns"]
+    assert [int(rate) for _, rate, _ in table(decision, "way")] == [
+        rate for rate in rates.values() if isinstance(rate, int)
+    ]
+
+
+def test_the_seconds_of_the_readme_are_the_stored_ones() -> None:
+    setup, first, _ = stored("demo.json")["runs"]
+    work_seconds = first["run_audit"]["duration_seconds"]
+    (shown,) = re.findall(
+        r"Set-up took (\d+) s here and the first demo (\d+) s, of which the run itself took\s(\d+)",
+        README,
+    )
+    figures = (setup["wall_seconds"], first["wall_seconds"], work_seconds)
+    assert [int(text) for text in shown] == [round(figure) for figure in figures]
+    assert f"duration_seconds      {work_seconds}" in README
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

@@ -52,12 +52,13 @@ class PostgresPages:
         """Return the pages this run has in its ledger, in page order."""
         return [_covered(row) for row in await self._database.fetch("covered_pages", run_key)]
 
-    async def is_contiguous(self, search_key: str) -> bool:
-        """Say whether the last extraction of this search came to its end."""
-        return bool(await self._database.value("is_contiguous", search_key))
+    async def is_contiguous(self, search_key: str) -> bool | None:
+        """Say whether what is known of this search has no hole; None where nothing is known."""
+        contiguous: bool | None = await self._database.value("is_contiguous", search_key)
+        return contiguous
 
     async def set_contiguous(self, search_key: str, contiguous: bool) -> None:
-        """Note that an extraction of this search begins (False) or has come to its end (True)."""
+        """Note that a hole may be left from now on (False), or that there is none (True)."""
         await self._database.execute("set_contiguous", search_key, contiguous)
 
     async def stage_page(self, run_key: int, page: Page) -> CoveredPage:

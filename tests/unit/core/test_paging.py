@@ -49,7 +49,7 @@ def test_no_page_is_read_twice_or_beyond_the_bounds(
     choices: st.DataObject,
 ) -> None:
     covered = [site[number] for number in sorted(staged & site.keys())]
-    frontier = Frontier(covered, max_pages=max_pages, may_stop=may_stop)
+    frontier = Frontier(covered, max_pages=max_pages, contiguous=may_stop, refresh=False)
     answered = {part.number for part in covered}
     in_flight: list[int] = []
     while True:
@@ -74,60 +74,58 @@ def test_no_page_is_read_twice_or_beyond_the_bounds(
 
 
 def test_page_1_comes_alone_and_tells_how_many_there_are() -> None:
-    frontier = Frontier([], max_pages=50, may_stop=False)
+    frontier = Frontier([], max_pages=50, contiguous=False, refresh=False)
     assert take_all(frontier) == [1]
     frontier.note(page(1, last_page=4))
     assert take_all(frontier) == [2, 3, 4]
 
 
 def test_max_pages_bounds_the_reading() -> None:
-    frontier = Frontier([page(1, last_page=1000)], max_pages=3, may_stop=False)
+    frontier = Frontier([page(1, last_page=1000)], max_pages=3, contiguous=False, refresh=False)
     assert take_all(frontier) == [2, 3]
-    assert not frontier.reached_end
+    assert not frontier.leaves_no_hole
 
 
 def test_covered_pages_are_not_read_again() -> None:
-    frontier = Frontier([page(1), page(3), page(4)], max_pages=6, may_stop=True)
+    frontier = Frontier([page(1), page(3), page(4)], max_pages=6, contiguous=True, refresh=False)
     assert take_all(frontier) == [2, 5, 6]
 
 
 def test_a_page_with_nothing_new_ends_the_reading_where_it_may() -> None:
-    frontier = Frontier([page(1)], max_pages=50, may_stop=True)
+    frontier = Frontier([page(1)], max_pages=50, contiguous=True, refresh=False)
     assert frontier.take() == 2
     frontier.note(known_page(2))
     assert frontier.take() is None
-    assert frontier.reached_end
-    assert frontier.found_known
+    assert frontier.leaves_no_hole
 
 
 def test_a_page_with_nothing_new_ends_nothing_where_it_may_not() -> None:
-    frontier = Frontier([known_page(1, 3)], max_pages=50, may_stop=False)
+    frontier = Frontier([known_page(1, 3)], max_pages=50, contiguous=False, refresh=False)
     assert take_all(frontier) == [2, 3]
 
 
 def test_a_covered_page_with_nothing_new_ends_a_continued_reading() -> None:
-    frontier = Frontier([page(1), known_page(2)], max_pages=50, may_stop=True)
+    frontier = Frontier([page(1), known_page(2)], max_pages=50, contiguous=True, refresh=False)
     assert frontier.take() is None
-    assert frontier.reached_end
+    assert frontier.leaves_no_hole
 
 
 def test_the_last_page_may_grow_and_shrink() -> None:
-    frontier = Frontier([page(1, last_page=2)], max_pages=50, may_stop=False)
+    frontier = Frontier([page(1, last_page=2)], max_pages=50, contiguous=False, refresh=False)
     assert take_all(frontier) == [2]
     frontier.note(page(2, last_page=4))
     assert frontier.take() == 3
     frontier.note(page(3, last_page=3))
     assert frontier.take() is None
-    assert frontier.reached_end
+    assert frontier.leaves_no_hole
 
 
 def test_a_last_page_of_nothing_still_reads_the_first() -> None:
-    frontier = Frontier([], max_pages=50, may_stop=True)
+    frontier = Frontier([], max_pages=50, contiguous=True, refresh=False)
     assert take_all(frontier) == [1]
     frontier.note(page(1, items=0, last_page=0))
     assert frontier.take() is None
-    assert frontier.reached_end
-    assert not frontier.found_known
+    assert frontier.leaves_no_hole
 
 
 def test_nothing_new_counts_the_items_that_can_be_rows() -> None:
@@ -142,24 +140,42 @@ def test_a_page_without_usable_items_says_nothing() -> None:
 
 
 def test_a_familiar_search_is_not_read_ahead() -> None:
-    assert Frontier([page(1, known=1)], max_pages=9, may_stop=True).is_familiar
-    assert not Frontier([page(1, known=1)], max_pages=9, may_stop=False).is_familiar
-    assert not Frontier([page(1)], max_pages=9, may_stop=True).is_familiar
+    assert Frontier([page(1, known=1)], max_pages=9, contiguous=True, refresh=False).is_familiar
+    assert not Frontier(
+        [page(1, known=1)], max_pages=9, contiguous=False, refresh=False
+    ).is_familiar
+    assert not Frontier([page(1)], max_pages=9, contiguous=True, refresh=False).is_familiar
 
 
-def test_found_known_needs_one_known_item() -> None:
-    assert not Frontier([page(1), page(2)], max_pages=9, may_stop=False).found_known
-    assert Frontier([page(1), page(2, known=1)], max_pages=9, may_stop=False).found_known
+def after(
+    *pages: CoveredPage, contiguous: bool | None, max_pages: int = 3, refresh: bool = False
+) -> bool:
+    """Say whether a reading of these pages leaves no hole."""
+    frontier = Frontier(pages, max_pages=max_pages, contiguous=contiguous, refresh=refresh)
+    return frontier.leaves_no_hole
 
 
-def test_the_end_is_reached_where_max_pages_is_no_bound() -> None:
-    assert Frontier([page(1, last_page=3)], max_pages=3, may_stop=False).reached_end
-    assert not Frontier([page(1, last_page=4)], max_pages=3, may_stop=False).reached_end
+def test_a_reading_to_the_last_page_leaves_no_hole() -> None:
+    whole = [page(1, last_page=3), page(2, last_page=3), page(3, last_page=3)]
+    assert after(*whole, contiguous=False)
+    assert after(*whole, contiguous=True)
 
 
-def test_known_pages_with_new_ones_behind_them_are_no_end() -> None:
-    left_by_an_interrupted_reading = [known_page(1), page(2), page(3)]
-    frontier = Frontier(left_by_an_interrupted_reading, max_pages=3, may_stop=False)
-    assert not frontier.reached_end
-    frontier.note(known_page(3))
-    assert frontier.reached_end
+def test_the_first_reading_leaves_no_hole_however_short() -> None:
+    assert after(page(1), page(2), page(3), contiguous=None)
+
+
+def test_a_reading_that_stops_short_of_the_known_leaves_a_hole() -> None:
+    assert not after(page(1), page(2), page(3), contiguous=True)
+    assert after(page(1), page(2), known_page(3), contiguous=True)
+    assert after(page(1), known_page(2), page(3), contiguous=True, refresh=True)
+
+
+def test_known_pages_prove_nothing_where_there_was_a_hole() -> None:
+    assert not after(known_page(1), page(2), page(3), contiguous=False)
+    assert not after(page(1), page(2), known_page(3), contiguous=False)
+
+
+def test_refresh_reads_on_beyond_the_known() -> None:
+    frontier = Frontier([known_page(1, 3)], max_pages=50, contiguous=True, refresh=True)
+    assert take_all(frontier) == [2, 3]

@@ -56,7 +56,8 @@ async def execute(database: Database, statement: str) -> None:
 async def lapse(database: Database) -> None:
     await execute(
         database,
-        "UPDATE draenei_content.transfers SET lease_until = now() - '1 s'::interval WHERE state = 'claimed'",
+        "UPDATE draenei_content.transfers SET lease_until = now() - '1 s'::interval"
+        " WHERE state = 'claimed'",
     )
 
 

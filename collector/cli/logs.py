@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from typing import Literal, TextIO
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -22,9 +22,17 @@ class _OneLine(logging.Filter):
         return True
 
 
+class _StderrNow(logging.StreamHandler[TextIO]):
+    """Write to what `sys.stderr` is at the moment: progress bars put their own in its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.setStream(sys.stderr)
+        super().emit(record)
+
+
 def configure_logging(style: Literal["text", "json"], level: str) -> None:
     """Send our log lines to stderr; libraries speak from WARNING on."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StderrNow()
     handler.addFilter(_OneLine())
     if style == "json":
         handler.setFormatter(

@@ -67,6 +67,11 @@ class Frontier:
         return self._next - 1
 
     @property
+    def end(self) -> int:
+        """The last page that may be wanted, as far as is known."""
+        return self._end
+
+    @property
     def is_familiar(self) -> bool:
         """True where the reading may stop soon, so that reading ahead would waste calls."""
         return self._may_stop and any(page.known for page in self._covered.values())

@@ -71,9 +71,10 @@ class _Reader:
 
     async def read_all(self) -> None:
         """Read page 1 alone, then, where much is new, several at a time."""
-        self._progress.start("pages", None)
         if (first := self._frontier.take()) is not None:
             await self._read(first)
+        self._progress.start("pages", self._frontier.end)
+        self._progress.advance("pages", len(self.pages))
         width = 1 if self._frontier.is_familiar else PAGES_IN_FLIGHT
         async with task_group() as tasks:
             for _ in range(width):
@@ -83,6 +84,7 @@ class _Reader:
     async def _work(self) -> None:
         while (number := self._frontier.take()) is not None:
             await self._read(number)
+            self._progress.advance("pages", 1)
 
     async def _read(self, number: int) -> None:
         page = await self._api.get(
@@ -94,7 +96,6 @@ class _Reader:
         covered = await self._catalog.stage_page(self._run_key, page)
         self.pages.append(covered)
         self._frontier.note(covered)
-        self._progress.advance("pages", 1)
 
 
 def _report(pages: list[CoveredPage], api: ApiClient) -> StageReport:

@@ -62,9 +62,9 @@ SETTING_NAMES = [name.upper() for name in Settings.model_fields]
 
 
 def test_the_settings_table_names_every_setting_with_its_default() -> None:
-    documented = {bare(name): bare(default) for name, default, _ in table(README, "name")}
-    unset = {"unset": "", HOME_DEFAULT: ""}
-    assert list(documented) == SETTING_NAMES
+    rows = [(bare(name), bare(default)) for name, default, _ in table(README, "name")]
+    documented, unset = dict(rows), {"unset": "", HOME_DEFAULT: ""}
+    assert [name for name, _ in rows] == SETTING_NAMES
     assert {name: unset.get(default, default) for name, default in documented.items()} == {
         name: shown_default(name) for name in SETTING_NAMES
     }
@@ -89,8 +89,8 @@ def test_the_example_file_changes_nothing_even_with_every_line_uncommented(
 
 
 def test_the_codes_table_is_the_codes() -> None:
-    documented = {bare(code): meaning for code, meaning in table(README, "code")}
-    assert documented == {str(code): meaning for code, meaning in CODE_MEANING.items()}
+    documented = [(bare(code), meaning) for code, meaning in table(README, "code")]
+    assert documented == [(str(code), meaning) for code, meaning in CODE_MEANING.items()]
 
 
 def test_the_commands_table_has_every_command_with_every_option() -> None:

@@ -184,10 +184,8 @@ async def _proven(runtime: Runtime, audit: AuditRow, pictures: Path) -> DemoResu
             tasks.start_soon(verify)
     runtime.progress.finish("verify")
     await _copy_pictures(runtime.store, [row.s3_key for row in stored[:PICTURES]], pictures)
-    assert runtime.servers is not None
-    return DemoResult(
-        audit, verified, len(stored), runtime.servers, runtime.settings.bucket_name, pictures
-    )
+    servers = LocalServers(runtime.local_postgres, runtime.local_s3, pictures.parent)
+    return DemoResult(audit, verified, len(stored), servers, runtime.settings.bucket_name, pictures)
 
 
 async def _source_sha256(http: Http, url: str) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from collector.adapters.migrations import require_schema
 from collector.adapters.s3.probe import probe
 from collector.core.errors import CollectorError, Edge, Outage
-from collector.local import LocalServerError
 from collector.ports import Progress
 from collector.runtime import Need, Runtime, open_runtime, search_of
 from collector.settings import Settings
@@ -48,13 +47,13 @@ async def _check(
     try:
         async with open_runtime(settings, need, progress) as runtime:
             return Check(name, well=True, found=await look(runtime))
-    except (CollectorError, LocalServerError) as error:
+    except CollectorError as error:
         return Check(name, well=False, found=str(error))
 
 
 async def _database(runtime: Runtime) -> str:
     async with runtime.database.session() as session:
-        if runtime.settings.uses_local_postgres:
+        if runtime.local_postgres:
             return "the embedded server runs; its schema is made by the first run"
         await require_schema(session)
     return "reached, and its schema is up to date"

@@ -241,6 +241,9 @@ class RunCatalog(Protocol):
     async def open_run(self, run: Run) -> int:
         """Begin the run, or go on with it; return its key."""
 
+    async def heartbeat(self, run_key: int) -> None:
+        """Note that the run's process lives."""
+
     async def begin_stage(self, run_key: int, stage: StageName) -> None:
         """Note that a stage of the run begins."""
 

@@ -113,7 +113,7 @@ async def open_world(
                 **changes,
             }
         )
-        async with open_s3(s3_options(Runtime(settings, SilentProgress()))) as store:
+        async with open_s3(s3_options(settings)) as store:
             await store.create_bucket()
         async with open_runtime(settings, EVERYTHING, SilentProgress()) as runtime:
             yield World(simulator, runtime, settings)

@@ -3,23 +3,62 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-from collector.cli import tools as _tools  # its import adds its commands
-from collector.cli.app import app
-from collector.cli.execution import Exit
+import typer
+
+from collector.cli import app as _app
+from collector.cli import tools as _tools
+from collector.cli.execution import Exit, Invocation
 from collector.core.errors import SchemaMissing, SettingsError
 
 __all__ = ["main"]
 
-_ALSO_COMMANDS = _tools
+# The import of `tools` adds its commands to the application.
+_COMMANDS = (_app, _tools)
+
+# Every usage error; Typer exports only this one kind of it by name.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def main() -> None:
-    """Entry point: `--json` is accepted anywhere, `--env-file` before the command."""
-    arguments = sys.argv[1:]
-    words = [word for word in arguments if word != "--json"]
+    """Run the command that the process's arguments name, and exit with its status."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; wrong usage and settings are one line on stderr and status 2."""
     try:
-        app(words, prog_name="collector", obj=len(words) != len(arguments))
+        words, invocation = _common_options(arguments)
+        status = _app.app(
+            words or ["--help"], prog_name="collector", standalone_mode=False, obj=invocation
+        )
     except (SettingsError, SchemaMissing) as error:
-        sys.stderr.write(f"collector: {error}\n")
-        sys.exit(Exit.USAGE)
+        return _refuse(str(error))
+    except _UsageError as error:
+        return _refuse(getattr(error, "format_message", error.__str__)())
+    return int(status or Exit.DONE)
+
+
+def _refuse(problem: str) -> int:
+    sys.stderr.write(f"collector: {problem}\n")
+    return Exit.USAGE
+
+
+def _common_options(arguments: Sequence[str]) -> tuple[list[str], Invocation]:
+    """Take `--json` and `--env-file FILE` out, wherever they stand."""
+    words: list[str] = []
+    as_json, env_file = False, None
+    remaining = iter(arguments)
+    for word in remaining:
+        if word == "--json":
+            as_json = True
+        elif word == "--env-file" or word.startswith("--env-file="):
+            value = word.partition("=")[2] or next(remaining, "")
+            if not value:
+                raise SettingsError("--env-file", "needs the name of a file")
+            env_file = Path(value)
+        else:
+            words.append(word)
+    return words, Invocation(as_json, env_file)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +12,7 @@ from rich.console import Console
 from collector import __version__
 from collector.adapters.migrations import known_migrations, migrate
 from collector.cli.execution import Answer, Exit, Invocation, execute
-from collector.cli.output import show_audit, show_mapping, show_rows, show_stage
+from collector.cli.output import show_audit, show_mapping, show_rows
 from collector.core.audit import AuditRow
 from collector.core.runs import DEFAULT_DAG_ID, Json, Run, RunStatus, StageName
 from collector.runtime import (
@@ -28,7 +27,7 @@ from collector.runtime import (
 app = typer.Typer(
     name="collector",
     help="Mirror a Wallhaven search into Postgres and S3.",
-    no_args_is_help=True,
+    epilog="Anywhere: --json (one JSON object on stdout), --env-file FILE (settings from a file).",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -52,16 +51,6 @@ RunIdOption = Annotated[
     str | None, typer.Option("--run-id", help="The same run id again continues that run.")
 ]
 DagIdOption = Annotated[str, typer.Option("--dag-id", help="Groups the runs in run_audit.")]
-
-
-@app.callback()
-def _options(
-    context: typer.Context,
-    env_file: Annotated[
-        Path | None, typer.Option("--env-file", help="Read settings from this file, too.")
-    ] = None,
-) -> None:
-    context.obj = Invocation(as_json=bool(context.obj), env_file=env_file)
 
 
 @app.command()
@@ -212,7 +201,8 @@ def _stage(
         result = await run_one_stage(runtime, stage, this_run, options)
         if isinstance(result, AuditRow):
             return audit_answer(result)
-        return Answer(result.as_json(), lambda console: show_stage(result, console))
+        data = {"dag_id": this_run.dag_id, "run_id": this_run.run_id, **result.as_json()}
+        return Answer(data, lambda console: show_mapping(stage, data, console))
 
     invocation = invocation_of(context, query)
     raise typer.Exit(execute(invocation, STAGE_NEEDS[stage], command))

@@ -18,7 +18,6 @@ from collector.cli.progress import SilentProgress, TerminalProgress
 from collector.core.errors import CollectorError, SchemaMissing, SettingsError
 from collector.core.runs import Json
 from collector.interrupts import Interrupted, run_interruptible
-from collector.local import LocalServerError
 from collector.ports import Progress
 from collector.runtime import Need, Runtime, open_runtime
 from collector.settings import Settings, load_settings
@@ -111,8 +110,11 @@ def conclude(
         )
     except (SchemaMissing, SettingsError):
         raise
-    except (CollectorError, LocalServerError) as error:
+    except CollectorError as error:
         return _unfinished(invocation, Exit.FAILED, str(error), fallback)
+    except Exception as error:
+        logger.exception("[draenei] a defect of the collector")
+        return _unfinished(invocation, Exit.FAILED, type(error).__name__, fallback)
     invocation.answer(answer)
     return answer.status
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from collector.core.audit import AuditRow
-from collector.core.runs import Json, StageReport
+from collector.core.runs import Json
 
 
 def show_mapping(title: str, values: Mapping[str, Json], console: Console) -> None:
@@ -20,14 +20,15 @@ def show_mapping(title: str, values: Mapping[str, Json], console: Console) -> No
     console.print(table)
 
 
+def show_lines(values: Mapping[str, Json], console: Console) -> None:
+    """Print names and values to paste from: one line each, however long."""
+    for name, value in values.items():
+        console.print(f"  {name}: {value}", soft_wrap=True, markup=False)
+
+
 def show_audit(row: AuditRow, console: Console) -> None:
     """Print the audit row."""
     show_mapping("draenei_content.run_audit", row.as_json(), console)
-
-
-def show_stage(report: StageReport, console: Console) -> None:
-    """Print a stage's report."""
-    show_mapping(report.stage, report.as_json(), console)
 
 
 def show_rows(title: str, rows: Sequence[Mapping[str, Json]], console: Console) -> None:

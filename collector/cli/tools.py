@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -20,7 +22,7 @@ from collector.cli.app import (
     new_run_id,
 )
 from collector.cli.execution import Answer, Exit, Invocation, conclude
-from collector.cli.output import show_audit, show_mapping, show_rows
+from collector.cli.output import show_audit, show_lines, show_rows
 from collector.core.audit import AuditRow
 from collector.core.errors import SettingsError
 from collector.core.runs import DEFAULT_DAG_ID, Json, Run
@@ -113,9 +115,7 @@ def _until_stopped(
 
     async def main() -> None:
         async with serving as where:
-            invocation.answer(
-                Answer(where, lambda console: show_mapping("until Ctrl-C", where, console))
-            )
+            invocation.answer(Answer(where, lambda console: show_lines(where, console)))
             await anyio.sleep_forever()
 
     try:
@@ -203,6 +203,8 @@ def _show_demo(result: DemoResult, console: Console) -> None:
         "their row and of their source"
     )
     console.print(f"pictures: {result.pictures}", soft_wrap=True)
-    console.print("to look around: `collector serve` keeps the servers up; in another terminal")
-    for name, where in where_to_look(result.servers, result.bucket).items():
-        console.print(f"  {name}: {where}", soft_wrap=True)
+    home = shlex.quote(str(result.servers.home))
+    console.print("to look around, keep the servers up with")
+    console.print(f"  COLLECTOR_HOME={home} {sys.executable} -m collector serve", soft_wrap=True)
+    console.print("and in another terminal")
+    show_lines(where_to_look(result.servers, result.bucket), console)

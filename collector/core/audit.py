@@ -94,14 +94,16 @@ class AuditRow:
 def judge_run(recount: Recount, max_dead_percent: float) -> Verdict:
     """Say how the run ended, from the recount alone.
 
-    Failed: a stage failed or died, or the dead letters of one kind are above
+    Failed: no stage ran, or one failed or died, or the dead letters of one kind are above
     `max_dead_percent` of what was handled and at least LEAST_DEAD_FOR_FAILURE. Partial: some
     items failed or were given up. A running stage counts as failed: its process is gone.
     """
     too_many = _too_many_dead(recount, max_dead_percent)
+    nothing = None if recount.stage_reports else "no stage of this run has run"
+    notes = [note for note in (recount.problems, too_many, nothing) if note]
     return Verdict(
-        status=_status(recount, too_many),
-        notes="; ".join(note for note in (recount.problems, too_many) if note) or None,
+        status=_status(recount, failed=bool(too_many or nothing)),
+        notes="; ".join(notes) or None,
         report={
             "items_seen": recount.items_seen,
             "duplicates": recount.duplicates,
@@ -113,10 +115,10 @@ def judge_run(recount: Recount, max_dead_percent: float) -> Verdict:
     )
 
 
-def _status(recount: Recount, too_many: str | None) -> RunStatus:
+def _status(recount: Recount, *, failed: bool) -> RunStatus:
     if recount.any_interrupted:
         return RunStatus.INTERRUPTED
-    if recount.any_failed or too_many:
+    if recount.any_failed or failed:
         return RunStatus.FAILED
     failures = recount.download_failures + recount.upload_failures + recount.metadata_invalid
     given_up = recount.metadata_dead + recount.images_dead

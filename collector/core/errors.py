@@ -59,7 +59,7 @@ class Code(StrEnum):
 CODE_MEANING: dict[Code, str] = {
     Code.INVALID_METADATA: "the API item lacks a required field or has one of the wrong type",
     Code.BAD_ID: "the id is not 1 to 16 letters and digits, so no object key can be made of it",
-    Code.TYPE_MISMATCH: "the bytes are an image of another type than the row says",
+    Code.TYPE_MISMATCH: "the bytes are not of the row's type, or the row names none that we store",
     Code.SIZE_MISMATCH: "the body is not as long as the row's file_size",
     Code.LENGTH_MISMATCH: "the body is not as long as its Content-Length",
     Code.DIMENSION_MISMATCH: "the picture's pixel dimensions are not the row's",
@@ -71,7 +71,7 @@ CODE_MEANING: dict[Code, str] = {
     Code.NOT_FOUND: "the image host answered 404",
     Code.GONE: "the image host answered 410 or 451",
     Code.FORBIDDEN: "the image host answered 401 or 403",
-    Code.REDIRECT_REFUSED: "the image host redirected to where we do not follow",
+    Code.REDIRECT_REFUSED: "the image host answered with a redirect; none is followed",
     Code.HOST_REFUSED: "the image address is not on a host of WALLHAVEN_IMAGE_HOSTS",
     Code.CONFLICT_OBJECT: "another object is already stored under this key; it was left alone",
     Code.CHECKSUM_MISMATCH: "the store received other bytes than were sent",

@@ -24,12 +24,14 @@ from pydantic import (
     ValidationError,
 )
 
+from collector import __version__
 from collector.core.errors import Code, PayloadError
 from collector.core.keys import is_wallhaven_id
 from collector.core.wallpapers import Page, Rejected, Wallpaper
 from collector.sources import ApiRequest
 
-USER_AGENT = "draenei-collector/1.0 (+https://github.com/draenei-collector/draenei-collector)"
+# Honest: a site must be able to tell us from a browser.
+USER_AGENT = f"draenei-collector/{__version__}"
 # A rejected item is kept for a person to read: the first 4,000 characters tell enough.
 _RAW_CHARACTERS = 4_000
 # Longer than any text the API is known to send; keeps one hostile row from filling a disk.

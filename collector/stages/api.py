@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -14,6 +15,8 @@ from collector.core.pacing import announced_limit, pause_seconds
 from collector.flow import Pacer
 from collector.ports import Http, Reply
 from collector.sources import ApiRequest
+
+logger = logging.getLogger(__name__)
 
 # A page is asked for this often before the run gives up: with the waits below it outlasts a
 # restart of the site, and a longer trouble is an outage.
@@ -68,6 +71,7 @@ class ApiClient:
                 multiplier=self._retry_base_seconds, max=API_RETRY_MAX_WAIT_SECONDS
             ),
             sleep=anyio.sleep,
+            before_sleep=_say_why,
             retry_error_callback=_give_up,
         )
         return await retrying(self._try, request, parse)
@@ -121,6 +125,11 @@ def _require_json(reply: Reply) -> None:
         raise PayloadError(f"HTTP {reply.status}")
     if "html" in reply.headers.get("Content-Type", "").lower():
         raise PayloadError("a page came instead of JSON")
+
+
+def _say_why(state: RetryCallState) -> None:
+    problem = state.outcome.exception() if state.outcome else None
+    logger.warning("the API gave no usable answer (try %d): %s", state.attempt_number, problem)
 
 
 def _give_up(state: RetryCallState) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import anyio
@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 # Work that falls due later than this is the next run's: waiting costs more than it brings.
 LONGEST_WAIT_SECONDS = 30.0
+# A commit takes milliseconds; a database that needs this long is not there.
+COMMIT_TIMEOUT_SECONDS = 10.0
 # Reasons are read by people and kept for ever; the first 500 characters tell enough.
 _REASON_CHARACTERS = 500
 
@@ -187,7 +189,7 @@ class _Transfer:
             await self._stored(claim, stored)
 
     async def _stored(self, claim: Claim, stored: StoredObject) -> None:
-        if not await self._catalog.confirm(claim, stored):
+        if not await _committed(self._catalog.confirm(claim, stored)):
             return
         self._health.answered()
         if stored.outcome is Outcome.UPLOADED:
@@ -208,7 +210,7 @@ class _Transfer:
             retry_after_seconds=error.retry_after_seconds,
         )
         failure = ItemFailure(error.code, error.reason[:_REASON_CHARACTERS], error.edge, decision)
-        if not await self._catalog.fail(claim, failure):
+        if not await _committed(self._catalog.fail(claim, failure)):
             return
         logger.info("%s not stored (try %d): %s", claim.wallhaven_id, claim.attempt, error)
         self._codes[error.code] += 1
@@ -233,6 +235,16 @@ class _Transfer:
                 "peak_body_bytes": self._ports.budget.peak_bytes,
             },
         )
+
+
+async def _committed(commit: Awaitable[bool]) -> bool:
+    # Not to be cut in two: an outcome that lands after our claims were handed back, or after an
+    # outage's tries were given back, would be counted against the item for ever.
+    try:
+        with anyio.fail_after(COMMIT_TIMEOUT_SECONDS, shield=True):
+            return await commit
+    except TimeoutError:
+        raise Outage(Edge.DATABASE, "an outcome was not committed in time") from None
 
 
 def _defect(error: Exception) -> ItemError:

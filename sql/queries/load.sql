@@ -3,14 +3,20 @@
 INSERT INTO draenei_content.run_loads (audit_id) VALUES ($1) RETURNING id;
 
 -- name: take_pages
--- Load $1 of run $2 takes this run's unmerged pages and those that ended runs left.
+-- Load $1 of run $2 takes this run's unmerged pages and those that dead runs left: ended ones, and
+-- running ones that nobody has heard of for an hour (a run says every minute that it lives, but a
+-- scheduler may let some time pass between two of its stages).
 WITH taken AS (
     UPDATE draenei_content.staged_pages AS p
     SET load_id = $1
     FROM draenei_content.run_audit AS a
     WHERE p.load_id IS NULL
         AND a.id = p.audit_id
-        AND (p.audit_id = $2 OR a.status IN ('failed', 'interrupted', 'crashed'))
+        AND (
+            p.audit_id = $2
+            OR a.status <> 'running'
+            OR a.heartbeat_at < now() - INTERVAL '1 hour'
+        )
     RETURNING p.items
 )
 SELECT count(*)::int AS pages, COALESCE(sum(items), 0)::int AS items FROM taken;

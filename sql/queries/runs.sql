@@ -10,8 +10,15 @@ ON CONFLICT (dag_id, run_id) DO UPDATE SET
     logical_date = COALESCE(EXCLUDED.logical_date, a.logical_date)
 RETURNING a.id;
 
+-- name: run_heartbeat
+-- The process of run $1 lives.
+UPDATE draenei_content.run_audit SET heartbeat_at = clock_timestamp() WHERE id = $1;
+
 -- name: begin_stage
 -- A stage of run $1 begins: $2 stage.
+WITH alive AS (
+    UPDATE draenei_content.run_audit SET heartbeat_at = clock_timestamp() WHERE id = $1
+)
 INSERT INTO draenei_content.run_stages AS s (audit_id, stage, status, started_at)
 VALUES ($1, $2, 'running', clock_timestamp())
 ON CONFLICT (audit_id, stage) DO UPDATE SET

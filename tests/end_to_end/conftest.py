@@ -10,12 +10,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
 
+import anyio
+import asyncpg
 import pytest
 from anyio.from_thread import start_blocking_portal
 from homes import passable_home
 
-from collector.local import open_local_servers
+from collector.local import LocalServers, open_local_servers
 
 # A first start on a busy machine takes a few seconds; this only bounds a hang.
 COMMAND_TIMEOUT_SECONDS = 100
@@ -39,19 +43,57 @@ class Ended:
 Collector = Callable[..., Ended]
 
 
+@pytest.fixture(scope="session")
+def servers() -> Iterator[LocalServers]:
+    """Embedded servers that run all the time: commands find and use them, and start faster."""
+    with (
+        passable_home() as home,
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(open_local_servers(home)) as running,
+    ):
+        yield running
+
+
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """Data of the embedded servers, for this test alone."""
+    """A home for this test alone, with servers of its own."""
     with passable_home() as folder:
         yield folder
 
 
 @pytest.fixture
-def environment(home: Path) -> dict[str, str]:
-    """The environment of a command: nothing of ours but the home."""
+def bare_environment() -> dict[str, str]:
+    """This process's environment without any setting of ours."""
     ours = ("WALLHAVEN_", "COLLECTOR_", "AWS_", "S3_", "DATABASE_URL", "BUCKET_NAME", "UPLOAD_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return {**kept, "COLLECTOR_HOME": str(home)}
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+@pytest.fixture
+def environment(
+    bare_environment: dict[str, str], servers: LocalServers, database_url: str
+) -> dict[str, str]:
+    """The environment of a command: an empty database, a new bucket, and nothing else of ours."""
+    return {
+        **bare_environment,
+        "COLLECTOR_HOME": str(servers.home),
+        "DATABASE_URL": database_url,
+        "BUCKET_NAME": f"test-{uuid4().hex[:20]}",
+    }
+
+
+@pytest.fixture
+def database_url(servers: LocalServers) -> str:
+    """An empty database on the server that runs."""
+    assert servers.postgres is not None
+    dsn, name = servers.postgres.dsn, f"test_{uuid4().hex}"
+
+    async def create() -> None:
+        connection = await asyncpg.connect(dsn)
+        await connection.execute(f"CREATE DATABASE {name}")
+        await connection.close()
+
+    anyio.run(create)
+    return urlsplit(dsn)._replace(path=f"/{name}").geturl()
 
 
 @pytest.fixture
@@ -71,15 +113,3 @@ def collector(environment: dict[str, str], tmp_path: Path) -> Collector:
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 
     return run
-
-
-@pytest.fixture(scope="session")
-def postgres_dsn() -> Iterator[str]:
-    """A PostgreSQL that the settings name, without any schema of ours."""
-    with (
-        passable_home() as folder,
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(open_local_servers(folder, s3=False)) as servers,
-    ):
-        assert servers.postgres is not None
-        yield servers.postgres.dsn

@@ -38,15 +38,16 @@ AUDIT_KEYS = {
 
 
 def test_demo_twice_stores_everything_once(collector, home: Path) -> None:
-    first = collector("demo", "--wallpapers", "30", "--json")
+    env = {"COLLECTOR_HOME": str(home)}
+    first = collector("demo", "--wallpapers", "12", "--json", env=env)
     assert first.status == 0, first.stderr
     assert set(first.answer) == AUDIT_KEYS
-    assert (first.answer["status"], first.answer["images_uploaded"]) == ("succeeded", 30)
+    assert (first.answer["status"], first.answer["images_uploaded"]) == ("succeeded", 12)
 
-    second = collector("--json", "demo", "--wallpapers", "30")
+    second = collector("demo", "--wallpapers", "12", env=env)
     assert second.status == 0, second.stderr
-    changed = ("metadata_inserted", "metadata_updated", "images_uploaded", "images_adopted")
-    assert [second.answer[name] for name in changed] == [0, 0, 0, 0]
+    assert "verified: 12 of 12" in second.stdout
+    assert "inserted=0 updated=0 unchanged=12 uploaded=0 adopted=0" in second.stderr
 
     pictures = sorted((home / "pictures").iterdir())
     assert len(pictures) == 12
@@ -54,13 +55,11 @@ def test_demo_twice_stores_everything_once(collector, home: Path) -> None:
         with Image.open(path) as picture:
             picture.load()
 
-    status = collector("status", "--json").answer
-    assert (status["pending"], status["dead"]) == (0, 0)
-    assert [run["status"] for run in status["runs"]] == ["succeeded", "succeeded"]
 
-    shown = collector("demo", "--wallpapers", "30")
-    assert "verified: 30 of 30" in shown.stdout
-    assert "[draenei] audit:" in shown.stderr
+def test_embedded_servers_need_no_settings(collector, home: Path) -> None:
+    env = {"COLLECTOR_HOME": str(home), "DATABASE_URL": ""}
+    status = collector("status", "--json", env=env)
+    assert (status.status, status.answer["pending"], status.answer["runs"]) == (0, 0, [])
 
 
 def test_migrate_is_safe_to_repeat(collector) -> None:
@@ -89,7 +88,7 @@ def test_wrong_usage_is_exit_2_with_one_clear_line(collector, words, env, named)
     assert ended.status == 2
     assert ended.stdout == ""
     assert named in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert ended.stderr.count("\n") == 1
     assert "secret" not in ended.stderr
 
 
@@ -103,8 +102,51 @@ def test_a_database_that_is_down_is_exit_1_with_one_object(collector) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_a_missing_schema_is_exit_2_and_names_migrate(collector, postgres_dsn: str) -> None:
-    ended = collector("run", env={"DATABASE_URL": postgres_dsn})
+def test_a_store_that_is_down_fails_the_run_which_is_audited(collector, simulator) -> None:
+    env = {
+        **simulator,
+        "S3_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "hidden",
+    }
+    assert collector("migrate", env=env).status == 0
+    ended = collector("run", "--json", env=env)
+    assert ended.status == 1
+    assert set(ended.answer) == AUDIT_KEYS
+    assert ended.answer["status"] == "failed"
+    assert "127.0.0.1:1" in ended.answer["notes"]
+    assert ended.answer["metadata_inserted"] == 40, "what needs no store is done"
+    assert "hidden" not in ended.stderr + ended.stdout
+    assert "Traceback" not in ended.stderr
+    backlog = collector("status", "--json", env=env).answer
+    assert (backlog["pending"], backlog["dead"]) == (40, 0)
+
+
+def test_an_unknown_profile_is_one_clear_line(collector, simulator) -> None:
+    assert collector("migrate").status == 0
+    ended = collector("run", "--json", env={**simulator, "AWS_PROFILE": "nobody"})
+    assert ended.status == 1
+    assert "nobody" in ended.answer["notes"]
+    assert "Traceback" not in ended.stderr
+
+
+def test_auditing_a_run_of_which_no_stage_ran_is_no_success(collector) -> None:
+    assert collector("migrate").status == 0
+    ended = collector("audit", "--run-id", "mistyped", "--json")
+    assert (ended.status, ended.answer["status"]) == (1, "failed")
+
+
+def test_env_file_may_stand_anywhere(collector, tmp_path: Path) -> None:
+    (tmp_path / "settings.env").write_text("WALLHAVEN_MAX_PAGES=none\n")
+    for words in (("--env-file", "settings.env", "run"), ("run", "--env-file=settings.env")):
+        ended = collector(*words)
+        assert ended.status == 2
+        assert ended.stderr.count("\n") == 1
+        assert "WALLHAVEN_MAX_PAGES" in ended.stderr
+
+
+def test_a_missing_schema_is_exit_2_and_names_migrate(collector) -> None:
+    ended = collector("run")
     assert ended.status == 2
     assert "collector migrate" in ended.stderr
 
@@ -132,6 +174,7 @@ def simulator(environment, tmp_path: Path):
 
 
 def test_run_status_and_stages_against_a_simulator(collector, simulator) -> None:
+    assert collector("migrate").status == 0
     limited = collector("run", "--limit", "3", "--json", env=simulator)
     assert limited.status == 0, limited.stderr
     assert limited.answer["images_uploaded"] == 3
@@ -147,6 +190,7 @@ def test_run_status_and_stages_against_a_simulator(collector, simulator) -> None
 
 
 def test_doctor_finds_all_well(collector, simulator) -> None:
+    assert collector("migrate").status == 0
     ended = collector("doctor", "--json", env=simulator)
     assert ended.status == 0, ended.stdout
     assert [check["check"] for check in ended.answer["checks"]] == [
@@ -158,6 +202,7 @@ def test_doctor_finds_all_well(collector, simulator) -> None:
 
 
 def test_doctor_says_what_to_mend(collector) -> None:
+    assert collector("migrate").status == 0
     env = {"WALLHAVEN_API_URL": "http://127.0.0.1:1/api/v1"}
     ended = collector("doctor", "--json", env=env)
     assert ended.status == 1
@@ -167,8 +212,9 @@ def test_doctor_says_what_to_mend(collector) -> None:
 def test_sigterm_ends_a_run_cleanly_and_the_same_command_resumes(
     environment, tmp_path: Path, collector, simulator
 ) -> None:
+    assert collector("migrate").status == 0
     words = ["run", "--run-id", "stopped", "--dag-id", "signals", "--limit", "0", "--json"]
-    env = {**environment, **simulator, "BUCKET_NAME": "interrupted", "COLLECTOR_IN_FLIGHT": "1"}
+    env = {**environment, **simulator, "COLLECTOR_IN_FLIGHT": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "collector", *words],
         env=env,
@@ -186,7 +232,7 @@ def test_sigterm_ends_a_run_cleanly_and_the_same_command_resumes(
     assert process.returncode == 75
     assert json.loads(stdout)["status"] == "interrupted"
 
-    resumed = collector(*words, env={**simulator, "BUCKET_NAME": "interrupted"})
+    resumed = collector(*words, env=simulator)
     assert resumed.status == 0
     assert resumed.answer["status"] == "succeeded"
     assert resumed.answer["missing_s3_after_run"] == 0

@@ -153,9 +153,11 @@ async def _prepared(servers: LocalServers) -> OwnServers:
 
 
 @pytest.fixture
-def reader(own_servers: OwnServers, environment: dict[str, str], home: Path) -> Iterator[Reader]:
+def reader(
+    own_servers: OwnServers, bare_environment: dict[str, str], home: Path
+) -> Iterator[Reader]:
     """A reader in an empty folder, whose Wallhaven is a simulator."""
-    environment = {**environment, "COLLECTOR_HOME": str(home / ".collector")}
+    environment = {**bare_environment, "COLLECTOR_HOME": str(home / ".collector")}
     simulator = subprocess.Popen(
         [sys.executable, "-m", "collector", "simulate", "--json", "--wallpapers", "12"],
         env=environment,

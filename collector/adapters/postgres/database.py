@@ -38,7 +38,7 @@ _SYSTEMIC = (
 
 
 @contextmanager
-def database_errors() -> Iterator[None]:
+def database_errors(address: str) -> Iterator[None]:
     """Turn what says "the database is not there" into Outage(database); defects pass through.
 
     The text keeps the server's message but not its DETAIL, which may hold row values.
@@ -46,9 +46,10 @@ def database_errors() -> Iterator[None]:
     try:
         yield
     except TimeoutError:
-        raise Outage(Edge.DATABASE, "no answer in time") from None
+        raise Outage(Edge.DATABASE, f"{address}: no answer in time") from None
     except _SYSTEMIC as error:
-        raise Outage(Edge.DATABASE, str(error).splitlines()[0] if str(error) else "lost") from None
+        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise Outage(Edge.DATABASE, f"{address}: {problem}") from None
 
 
 class Session:
@@ -82,15 +83,19 @@ class Session:
 
 
 class Database:
-    """A pool of sessions. Every method raises Outage(database) when it is not there."""
+    """A pool of sessions. Every method raises Outage(database) when it is not there.
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    `address` is for people and logs: no password, no options.
+    """
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], address: str) -> None:
         self._pool = pool
+        self.address = address
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
         """Borrow a connection; it goes back, or is dropped if broken, on any exit."""
-        with database_errors():
+        with database_errors(self.address):
             async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS) as connection:
                 yield Session(connection)
 
@@ -127,7 +132,8 @@ async def open_database(dsn: str) -> AsyncIterator[Database]:
 
     Raises Outage(database) where nobody answers or the login is refused.
     """
-    with database_errors():
+    address = describe_dsn(dsn)
+    with database_errors(address):
         pool = await asyncpg.create_pool(
             dsn,
             min_size=1,
@@ -137,7 +143,7 @@ async def open_database(dsn: str) -> AsyncIterator[Database]:
             server_settings={"application_name": "draenei-collector", "timezone": "UTC"},
         )
     try:
-        yield Database(pool)
+        yield Database(pool, address)
     finally:
         await _close(pool)
 

@@ -23,6 +23,10 @@ class PostgresRuns:
         """Begin the run, or go on with it; return its key."""
         return int(await self._database.value("open_run", run.dag_id, run.run_id, run.logical_date))
 
+    async def heartbeat(self, run_key: int) -> None:
+        """Note that the run's process lives."""
+        await self._database.execute("run_heartbeat", run_key)
+
     async def begin_stage(self, run_key: int, stage: StageName) -> None:
         """Note that a stage of the run begins."""
         await self._database.execute("begin_stage", run_key, stage)

@@ -98,5 +98,7 @@ def sdk_errors() -> Iterator[None]:
         raise NoReply("the answer is cut off or no XML", unclear=True) from None
     except (sdk.NoCredentialsError, sdk.PartialCredentialsError):
         raise Unauthorized(_NO_CREDENTIALS) from None
-    except (sdk.CredentialRetrievalError, sdk.ProfileNotFound) as error:
+    except sdk.ProfileNotFound as error:
+        raise Unauthorized(str(error)) from None
+    except sdk.CredentialRetrievalError as error:
         raise Unauthorized(f"no credentials: {type(error).__name__}") from None

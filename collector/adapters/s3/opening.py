@@ -32,6 +32,7 @@ class S3Options:
     access_key: str | None = field(default=None, repr=False)
     secret_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
+    profile: str | None = None
     path_style: bool = True
     # Connections for bodies, and as many again for control calls.
     connections: int = 16
@@ -85,12 +86,12 @@ async def open_s3(
 @asynccontextmanager
 async def open_control_calls(options: S3Options) -> AsyncIterator[ControlCalls]:
     """Yield the SDK's client of one bucket; nothing is sent yet. Raises StoreFailure."""
-    session = AioSession()
+    session = AioSession(profile=options.profile)
     if options.access_key:
         session.set_credentials(options.access_key, options.secret_key, options.session_token)
     async with AsyncExitStack() as stack:
-        await _load_models(session)
         with sdk_errors():
+            await _load_models(session)
             opening = session.create_client(
                 "s3",
                 region_name=options.region,

@@ -8,12 +8,14 @@ from typing import Any
 import anyio
 import pytest
 from aiohttp import web
-from world import OpenWorld, World, small
+from world import EVERYTHING, OpenWorld, World, small
 
+from collector.cli.progress import SilentProgress
 from collector.core.errors import Code, Outage
 from collector.core.images import ImageType
 from collector.core.parts import PART_BYTES
-from collector.core.runs import RunStatus, StageName, StageReport
+from collector.core.runs import Run, RunStatus, StageName, StageReport
+from collector.runtime import RunOptions, open_runtime, run_one_stage
 from collector.simulator import Hooks, Wallpaper
 
 
@@ -220,10 +222,11 @@ async def test_a_missing_bucket_fails_the_stage_and_burns_nothing(
         await world.stage(StageName.EXTRACT)
         await world.stage(StageName.LOAD)
         missing = world.settings.model_copy(update={"bucket_name": "never-made-at-all"})
-        from collector.cli.progress import SilentProgress
-        from collector.runtime import Need, open_runtime
 
-        with pytest.raises(Outage, match="never-made-at-all"):
-            async with open_runtime(missing, Need.SCHEMA | Need.STORE, SilentProgress()):
-                pass
+        async with open_runtime(missing, EVERYTHING, SilentProgress()) as runtime:
+            with pytest.raises(Outage, match="never-made-at-all"):
+                await run_one_stage(runtime, StageName.TRANSFER, Run("tests", "run"), RunOptions())
+
         assert await world.value("SELECT max(attempts) FROM draenei_content.transfers") == 0
+        stage = "SELECT problem FROM draenei_content.run_stages WHERE stage = 'transfer'"
+        assert "never-made-at-all" in await world.value(stage)

@@ -1,17 +1,16 @@
-"""The composition root: the only module that names both wings, stages and adapters."""
+"""Wire everything: settings, catalog, store, HTTP, stages. Only this package names both wings."""
 
 from __future__ import annotations
 
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from enum import Flag, auto
+from pathlib import Path
 from typing import TypeVar
-
-import anyio
 
 from collector.adapters.http import AiohttpClient, open_http
 from collector.adapters.migrations import migrate, require_schema
@@ -24,14 +23,19 @@ from collector.adapters.postgres import (
     PostgresTransfers,
     open_database,
 )
-from collector.adapters.postgres.database import describe_dsn
 from collector.adapters.s3 import S3Options, S3Store, open_s3
 from collector.core.audit import AuditRow
-from collector.core.errors import CollectorError
+from collector.core.errors import Edge, Outage
 from collector.core.pacing import SlidingWindow
-from collector.core.runs import Run, StageEnd, StageName, StageReport, StageStatus
+from collector.core.runs import StageReport
 from collector.flow import Pacer
-from collector.local import LocalServers, open_local_servers
+from collector.local import (
+    LocalPostgres,
+    LocalS3,
+    LocalServerError,
+    LocalServers,
+    open_local_servers,
+)
 from collector.ports import Progress
 from collector.settings import Settings
 from collector.sources.wallhaven import USER_AGENT, WallhavenSearch
@@ -43,8 +47,6 @@ from collector.stages.transfer import Chance, TransferOptions, transfer
 
 logger = logging.getLogger("collector")
 
-# A clean exit after SIGTERM has 4 s in all; the last words to the database get this share.
-LAST_WORDS_SECONDS = 1.0
 # Sockets beside those of the images: API pages, and some that close while others open.
 SPARE_CONNECTIONS = 16
 
@@ -91,19 +93,25 @@ class Runtime:
     def __init__(self, settings: Settings, progress: Progress) -> None:
         self.settings = settings
         self.progress = progress
-        self.servers: LocalServers | None = None
+        self.local_postgres: LocalPostgres | None = None
+        self.local_s3: LocalS3 | None = None
         self._database: Database | None = None
-        self._store: S3Store | None = None
+        self._store: S3Store | Outage | None = None
         self._http: AiohttpClient | None = None
 
     async def open(self, need: Need, stack: AsyncExitStack) -> None:
-        """Open what `need` names; `stack` closes it."""
-        self.servers = await _open_servers(stack, self.settings, need)
-        _say_where(self, need)
+        """Open what `need` names; `stack` closes it.
+
+        Raises Outage for a database that is not there. A store that is not there is told to who
+        asks for it: stages that do without, and above all the audit, still run.
+        """
         if Need.DATABASE in need:
-            self._database = await _open_database(stack, self, need)
+            await self._open_database(need, stack)
         if Need.STORE in need:
-            self._store = await _open_store(stack, self)
+            try:
+                await self._open_store(stack)
+            except Outage as problem:
+                self._store = problem
         if Need.HTTP in need:
             self._http = await stack.enter_async_context(
                 open_http(
@@ -112,6 +120,7 @@ class Runtime:
                     connections=self.settings.collector_in_flight + SPARE_CONNECTIONS,
                 )
             )
+        self._say_where(need)
 
     @property
     def database(self) -> Database:
@@ -120,7 +129,9 @@ class Runtime:
 
     @property
     def store(self) -> S3Store:
-        """The bucket."""
+        """The bucket. Raises the Outage(upload) that opening it met."""
+        if isinstance(self._store, Outage):
+            raise self._store
         return _opened(self._store)
 
     @property
@@ -193,6 +204,38 @@ class Runtime:
         rows = await self.database.fetch("stored_objects", limit)
         return [StoredRow(**row) for row in rows]
 
+    async def _open_database(self, need: Need, stack: AsyncExitStack) -> None:
+        settings = self.settings
+        if settings.database_url is not None:
+            dsn = settings.database_url.get_secret_value()
+        else:
+            local = await _open_local(stack, settings.collector_home, Edge.DATABASE, postgres=True)
+            self.local_postgres = _opened(local.postgres)
+            dsn = self.local_postgres.dsn
+        self._database = await stack.enter_async_context(open_database(dsn))
+        if Need.SCHEMA in need:
+            async with self._database.session() as session:
+                await (require_schema(session) if settings.database_url else migrate(session))
+
+    async def _open_store(self, stack: AsyncExitStack) -> None:
+        settings = self.settings
+        if settings.uses_local_s3:
+            local = await _open_local(stack, settings.collector_home, Edge.UPLOAD, s3=True)
+            self.local_s3 = local.s3
+        store = await stack.enter_async_context(open_s3(s3_options(settings, self.local_s3)))
+        if settings.uses_local_s3:
+            await store.create_bucket()
+        await store.check_bucket()
+        self._store = store
+
+    def _say_where(self, need: Need) -> None:
+        parts = [f"database {self.database.address}"] if Need.DATABASE in need else []
+        if Need.STORE in need:
+            options = s3_options(self.settings, self.local_s3)
+            parts.append(f"store {options.host} bucket {options.bucket}")
+        if parts:
+            logger.info("[draenei] %s", ", ".join(parts))
+
     def api(self) -> ApiClient:
         """Return a client of the API with a pacer of its own."""
         window = SlidingWindow(self.settings.wallhaven_requests_per_minute)
@@ -225,7 +268,8 @@ async def open_runtime(
     """Open what `need` names, on the embedded servers where the settings name no others.
 
     On the embedded servers schema and bucket are made; on others they must be there. Raises
-    SchemaMissing, Outage, LocalServerError. Everything is closed again on any exit.
+    SchemaMissing, Outage(database); a store that is not there is told by `Runtime.store`.
+    Everything is closed again on any exit.
     """
     async with AsyncExitStack() as stack:
         runtime = Runtime(settings, progress)
@@ -233,50 +277,18 @@ async def open_runtime(
         yield runtime
 
 
-async def _open_servers(
-    stack: AsyncExitStack, settings: Settings, need: Need
-) -> LocalServers | None:
-    postgres = Need.DATABASE in need and settings.uses_local_postgres
-    s3 = Need.STORE in need and settings.uses_local_s3
-    if not postgres and not s3:
-        return None
-    return await stack.enter_async_context(
-        open_local_servers(settings.collector_home, postgres=postgres, s3=s3)
-    )
+async def _open_local(
+    stack: AsyncExitStack, home: Path, edge: Edge, *, postgres: bool = False, s3: bool = False
+) -> LocalServers:
+    opening = open_local_servers(home, postgres=postgres, s3=s3)
+    try:
+        return await stack.enter_async_context(opening)
+    except LocalServerError as error:
+        raise Outage(edge, str(error)) from None
 
 
-async def _open_database(stack: AsyncExitStack, runtime: Runtime, need: Need) -> Database:
-    database = await stack.enter_async_context(open_database(database_dsn(runtime)))
-    if Need.SCHEMA in need:
-        async with database.session() as session:
-            if runtime.settings.uses_local_postgres:
-                await migrate(session)
-            else:
-                await require_schema(session)
-    return database
-
-
-def database_dsn(runtime: Runtime) -> str:
-    """Return the address of the database, password included: never for people or logs."""
-    if runtime.settings.database_url is not None:
-        return runtime.settings.database_url.get_secret_value()
-    if runtime.servers is None or runtime.servers.postgres is None:
-        raise RuntimeError("no database was opened")
-    return runtime.servers.postgres.dsn
-
-
-async def _open_store(stack: AsyncExitStack, runtime: Runtime) -> S3Store:
-    store = await stack.enter_async_context(open_s3(s3_options(runtime)))
-    if runtime.settings.uses_local_s3:
-        await store.create_bucket()
-    await store.check_bucket()
-    return store
-
-
-def s3_options(runtime: Runtime) -> S3Options:
-    """Return how the bucket is reached: the embedded server, or what the settings name."""
-    settings = runtime.settings
-    local = runtime.servers.s3 if runtime.servers else None
+def s3_options(settings: Settings, local: LocalS3 | None = None) -> S3Options:
+    """Return how the bucket is reached: the embedded server `local`, or what the settings name."""
     connections = settings.collector_in_flight + SPARE_CONNECTIONS
     if local is not None:
         return S3Options(
@@ -285,8 +297,6 @@ def s3_options(runtime: Runtime) -> S3Options:
             region=local.region,
             access_key=local.access_key,
             secret_key=local.secret_key,
-            session_token=None,
-            path_style=True,
             connections=connections,
         )
     secret, token = settings.aws_secret_access_key, settings.aws_session_token
@@ -297,126 +307,7 @@ def s3_options(runtime: Runtime) -> S3Options:
         access_key=settings.aws_access_key_id,
         secret_key=secret.get_secret_value() if secret else None,
         session_token=token.get_secret_value() if token else None,
+        profile=settings.aws_profile,
         path_style=settings.path_style,
         connections=connections,
     )
-
-
-def _say_where(runtime: Runtime, need: Need) -> None:
-    parts = []
-    if Need.DATABASE in need:
-        parts.append(f"database {describe_dsn(database_dsn(runtime))}")
-    if Need.STORE in need:
-        options = s3_options(runtime)
-        parts.append(f"store {options.endpoint_url or 'AWS'} bucket {options.bucket}")
-    if parts:
-        logger.info("[draenei] %s", ", ".join(parts))
-
-
-STAGE_NEEDS = {
-    StageName.EXTRACT: Need.SCHEMA | Need.HTTP,
-    StageName.LOAD: Need.SCHEMA,
-    StageName.TRANSFER: Need.SCHEMA | Need.STORE | Need.HTTP,
-    StageName.AUDIT: Need.SCHEMA,
-}
-
-
-async def run_one_stage(
-    runtime: Runtime, stage: StageName, run: Run, options: RunOptions
-) -> StageReport | AuditRow:
-    """Run one stage of `run` and note in the database how it ended.
-
-    Raises what the stage raised, after it was noted: failed, or interrupted on cancellation.
-    """
-    run_key = await runtime.runs.open_run(run)
-    if stage is StageName.AUDIT:
-        return await _closing(runtime.audit(run_key))
-    return await _recorded(runtime, run_key, stage, options)
-
-
-async def run_all_stages(
-    runtime: Runtime, run: Run, options: RunOptions, on_audit: Callable[[AuditRow], None]
-) -> AuditRow:
-    """Run extract, load, transfer and audit in line; return the audit row, tell `on_audit` too.
-
-    A stage that fails ends the line, but the audit is written all the same, and carries the
-    problem in its notes. On cancellation it says `interrupted` and the cancellation goes on.
-    Raises what went wrong where even the audit cannot be written.
-    """
-    run_key = await runtime.runs.open_run(run)
-    try:
-        for stage in (StageName.EXTRACT, StageName.LOAD, StageName.TRANSFER):
-            await _recorded(runtime, run_key, stage, options)
-    except CollectorError as error:
-        logger.error("[draenei] %s", error)
-    except BaseException:
-        with anyio.move_on_after(LAST_WORDS_SECONDS, shield=True):
-            on_audit(await _closing(runtime.audit(run_key)))
-        raise
-    row = await _closing(runtime.audit(run_key))
-    on_audit(row)
-    return row
-
-
-async def _closing(writing: Awaitable[AuditRow]) -> AuditRow:
-    row = await writing
-    _log_audit(row)
-    return row
-
-
-def _log_audit(row: AuditRow) -> None:
-    logger.info(
-        "[draenei] audit: run_id=%s status=%s inserted=%d updated=%d unchanged=%d uploaded=%d"
-        " adopted=%d download_failures=%d upload_failures=%d missing_s3=%d duration_seconds=%.3f",
-        row.run_id,
-        row.status,
-        row.metadata_inserted,
-        row.metadata_updated,
-        row.metadata_unchanged,
-        row.images_uploaded,
-        row.images_adopted,
-        row.download_failures,
-        row.upload_failures,
-        row.missing_s3_after_run,
-        row.duration_seconds,
-    )
-
-
-async def _recorded(
-    runtime: Runtime, run_key: int, stage: StageName, options: RunOptions
-) -> StageReport:
-    api = runtime.api() if stage is StageName.EXTRACT else None
-    try:
-        await runtime.runs.begin_stage(run_key, stage)
-        if api is not None:
-            report = await runtime.extract(run_key, options, api)
-        elif stage is StageName.LOAD:
-            report = await runtime.load(run_key)
-        else:
-            report = await runtime.transfer(run_key, options)
-    except BaseException as error:
-        await _note_end(runtime, run_key, stage, _end(error, api))
-        raise
-    sent = api.requests_sent if api else 0
-    end = StageEnd(StageStatus.SUCCEEDED, sent, report.as_json())
-    await runtime.runs.end_stage(run_key, stage, end)
-    counts = " ".join(f"{name}={count}" for name, count in report.counts.items())
-    logger.info("[draenei] %s: %s", stage, counts)
-    return report
-
-
-def _end(error: BaseException, api: ApiClient | None) -> StageEnd:
-    sent = api.requests_sent if api else 0
-    if not isinstance(error, Exception):
-        return StageEnd(StageStatus.INTERRUPTED, sent, {}, "interrupted")
-    # A defect is named by its type: its text may hold anything.
-    problem = str(error) if isinstance(error, CollectorError) else type(error).__name__
-    return StageEnd(StageStatus.FAILED, sent, {}, problem)
-
-
-async def _note_end(runtime: Runtime, run_key: int, stage: StageName, end: StageEnd) -> None:
-    with anyio.move_on_after(LAST_WORDS_SECONDS, shield=True):
-        try:
-            await runtime.runs.end_stage(run_key, stage, end)
-        except CollectorError as error:
-            logger.warning("the end of %s could not be noted: %s", stage, error)

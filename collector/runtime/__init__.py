@@ -1,0 +1,25 @@
+"""The composition root: open the world, run stages on it."""
+
+from collector.runtime.opening import (
+    Need,
+    RunOptions,
+    Runtime,
+    StoredRow,
+    open_runtime,
+    s3_options,
+    search_of,
+)
+from collector.runtime.running import STAGE_NEEDS, run_all_stages, run_one_stage
+
+__all__ = [
+    "STAGE_NEEDS",
+    "Need",
+    "RunOptions",
+    "Runtime",
+    "StoredRow",
+    "open_runtime",
+    "run_all_stages",
+    "run_one_stage",
+    "s3_options",
+    "search_of",
+]

@@ -1,0 +1,150 @@
+"""Run stages, note how they end, and see to it that the audit is written."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+
+from collector.core.audit import AuditRow
+from collector.core.errors import CollectorError
+from collector.core.runs import Run, StageEnd, StageName, StageReport, StageStatus
+from collector.flow import task_group
+from collector.runtime.opening import Need, RunOptions, Runtime
+from collector.stages.api import ApiClient
+
+logger = logging.getLogger("collector")
+
+# A clean exit after SIGTERM has 4 s in all; the last words to the database get this share.
+LAST_WORDS_SECONDS = 1.0
+# A run that has not been heard of for an hour is dead (sql/queries/load.sql); this is far below.
+HEARTBEAT_SECONDS = 60.0
+
+STAGE_NEEDS = {
+    StageName.EXTRACT: Need.SCHEMA | Need.HTTP,
+    StageName.LOAD: Need.SCHEMA,
+    StageName.TRANSFER: Need.SCHEMA | Need.STORE | Need.HTTP,
+    StageName.AUDIT: Need.SCHEMA,
+}
+
+
+async def run_one_stage(
+    runtime: Runtime, stage: StageName, run: Run, options: RunOptions
+) -> StageReport | AuditRow:
+    """Run one stage of `run` and note in the database how it ended.
+
+    Raises what the stage raised, after it was noted: failed, or interrupted on cancellation.
+    """
+    run_key = await runtime.runs.open_run(run)
+    if stage is StageName.AUDIT:
+        return await _audited(runtime, run_key)
+    async with _heartbeat(runtime, run_key):
+        return await _recorded(runtime, run_key, stage, options)
+
+
+async def run_all_stages(
+    runtime: Runtime, run: Run, options: RunOptions, on_audit: Callable[[AuditRow], None]
+) -> AuditRow:
+    """Run extract, load, transfer and audit in line; return the audit row, tell `on_audit` too.
+
+    A stage that fails ends the line, but the audit is written all the same, and carries the
+    problem in its notes. On cancellation, or a defect, it is written, too, before that goes on.
+    Raises what went wrong where even the audit cannot be written.
+    """
+    run_key = await runtime.runs.open_run(run)
+    try:
+        async with _heartbeat(runtime, run_key):
+            for stage in (StageName.EXTRACT, StageName.LOAD, StageName.TRANSFER):
+                await _recorded(runtime, run_key, stage, options)
+    except CollectorError as error:
+        logger.error("[draenei] %s", error)
+    except BaseException:
+        with anyio.move_on_after(LAST_WORDS_SECONDS, shield=True):
+            on_audit(await _audited(runtime, run_key))
+        raise
+    # A signal that comes now comes too late: the work is done, and its row shall say so.
+    with anyio.CancelScope(shield=True):
+        row = await _audited(runtime, run_key)
+    on_audit(row)
+    return row
+
+
+@asynccontextmanager
+async def _heartbeat(runtime: Runtime, run_key: int) -> AsyncIterator[None]:
+    """Say now and then that the run lives: of one that does not, others take the staged pages."""
+
+    async def beat() -> None:
+        while True:
+            await anyio.sleep(HEARTBEAT_SECONDS)
+            await runtime.runs.heartbeat(run_key)
+
+    async with task_group() as tasks:
+        tasks.start_soon(beat)
+        yield
+        tasks.cancel_scope.cancel()
+
+
+async def _audited(runtime: Runtime, run_key: int) -> AuditRow:
+    row = await runtime.audit(run_key)
+    _log_audit(row)
+    return row
+
+
+def _log_audit(row: AuditRow) -> None:
+    logger.info(
+        "[draenei] audit: run_id=%s status=%s inserted=%d updated=%d unchanged=%d uploaded=%d"
+        " adopted=%d download_failures=%d upload_failures=%d missing_s3=%d duration_seconds=%.3f",
+        row.run_id,
+        row.status,
+        row.metadata_inserted,
+        row.metadata_updated,
+        row.metadata_unchanged,
+        row.images_uploaded,
+        row.images_adopted,
+        row.download_failures,
+        row.upload_failures,
+        row.missing_s3_after_run,
+        row.duration_seconds,
+    )
+
+
+async def _recorded(
+    runtime: Runtime, run_key: int, stage: StageName, options: RunOptions
+) -> StageReport:
+    api = runtime.api() if stage is StageName.EXTRACT else None
+    try:
+        await runtime.runs.begin_stage(run_key, stage)
+        if api is not None:
+            report = await runtime.extract(run_key, options, api)
+        elif stage is StageName.LOAD:
+            report = await runtime.load(run_key)
+        else:
+            report = await runtime.transfer(run_key, options)
+    except BaseException as error:
+        await _note_end(runtime, run_key, stage, _end(error, api))
+        raise
+    sent = api.requests_sent if api else 0
+    end = StageEnd(StageStatus.SUCCEEDED, sent, report.as_json())
+    await runtime.runs.end_stage(run_key, stage, end)
+    counts = " ".join(f"{name}={count}" for name, count in report.counts.items())
+    logger.info("[draenei] %s: %s", stage, counts)
+    return report
+
+
+def _end(error: BaseException, api: ApiClient | None) -> StageEnd:
+    sent = api.requests_sent if api else 0
+    if not isinstance(error, Exception):
+        return StageEnd(StageStatus.INTERRUPTED, sent, {}, "interrupted")
+    # A defect is named by its type: its text may hold anything.
+    problem = str(error) if isinstance(error, CollectorError) else type(error).__name__
+    return StageEnd(StageStatus.FAILED, sent, {}, problem)
+
+
+async def _note_end(runtime: Runtime, run_key: int, stage: StageName, end: StageEnd) -> None:
+    with anyio.move_on_after(LAST_WORDS_SECONDS, shield=True):
+        try:
+            await runtime.runs.end_stage(run_key, stage, end)
+        except CollectorError as error:
+            logger.warning("the end of %s could not be noted: %s", stage, error)

@@ -1,13 +1,12 @@
 """The composition root: open the world, run stages on it."""
 
+from collector.runtime.endpoints import s3_options, search_of
 from collector.runtime.opening import (
     Need,
     RunOptions,
     Runtime,
     StoredRow,
     open_runtime,
-    s3_options,
-    search_of,
 )
 from collector.runtime.running import STAGE_NEEDS, run_all_stages, run_one_stage
 

@@ -23,7 +23,7 @@ from collector.adapters.postgres import (
     PostgresTransfers,
     open_database,
 )
-from collector.adapters.s3 import S3Options, S3Store, open_s3
+from collector.adapters.s3 import S3Store, open_s3
 from collector.core.audit import AuditRow
 from collector.core.errors import Edge, Outage
 from collector.core.pacing import SlidingWindow
@@ -37,8 +37,9 @@ from collector.local import (
     open_local_servers,
 )
 from collector.ports import Progress
+from collector.runtime.endpoints import SPARE_CONNECTIONS, s3_options, search_of
 from collector.settings import Settings
-from collector.sources.wallhaven import USER_AGENT, WallhavenSearch
+from collector.sources.wallhaven import USER_AGENT
 from collector.stages.api import ApiClient
 from collector.stages.audit import audit
 from collector.stages.extract import ExtractOptions, extract
@@ -46,9 +47,6 @@ from collector.stages.load import load
 from collector.stages.transfer import Chance, TransferOptions, transfer
 
 logger = logging.getLogger("collector")
-
-# Sockets beside those of the images: API pages, and some that close while others open.
-SPARE_CONNECTIONS = 16
 
 
 Part = TypeVar("Part")
@@ -247,14 +245,6 @@ class Runtime:
         )
 
 
-def search_of(settings: Settings) -> WallhavenSearch:
-    """Return the search that the settings name."""
-    key = settings.wallhaven_api_key
-    return WallhavenSearch(
-        settings.wallhaven_api_url, settings.query, key.get_secret_value() if key else None
-    )
-
-
 def _opened(part: Part | None) -> Part:
     if part is None:
         raise RuntimeError("this command did not say that it needs this part")
@@ -285,29 +275,3 @@ async def _open_local(
         return await stack.enter_async_context(opening)
     except LocalServerError as error:
         raise Outage(edge, str(error)) from None
-
-
-def s3_options(settings: Settings, local: LocalS3 | None = None) -> S3Options:
-    """Return how the bucket is reached: the embedded server `local`, or what the settings name."""
-    connections = settings.collector_in_flight + SPARE_CONNECTIONS
-    if local is not None:
-        return S3Options(
-            bucket=settings.bucket_name,
-            endpoint_url=local.endpoint_url,
-            region=local.region,
-            access_key=local.access_key,
-            secret_key=local.secret_key,
-            connections=connections,
-        )
-    secret, token = settings.aws_secret_access_key, settings.aws_session_token
-    return S3Options(
-        bucket=settings.bucket_name,
-        endpoint_url=settings.s3_endpoint_url or None,
-        region=settings.aws_default_region,
-        access_key=settings.aws_access_key_id,
-        secret_key=secret.get_secret_value() if secret else None,
-        session_token=token.get_secret_value() if token else None,
-        profile=settings.aws_profile,
-        path_style=settings.path_style,
-        connections=connections,
-    )

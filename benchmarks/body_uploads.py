@@ -1,7 +1,7 @@
-# ruff: noqa: INP001, S603, SLF001 - a script beside its result; the SDK client is what it measures
+# ruff: noqa: INP001, S603, SLF001 - a script; the SDK client is what it measures
 """Client CPU of three ways to PUT image bodies, against a sink that stores nothing.
 
-    python benchmarks/results/body_uploads.py > benchmarks/results/body_uploads.json
+    python benchmarks/body_uploads.py > benchmarks/results/body_uploads.json
 
 Each way sends the same bodies, the ways take turns, and the CPU seconds are those of the sending
 process alone (user and system), so a busy machine moves them little.
@@ -133,7 +133,7 @@ def main() -> None:
         finally:
             sink.terminate()
     result = {
-        "command": "python benchmarks/results/body_uploads.py",
+        "command": "python benchmarks/body_uploads.py",
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{os.cpu_count()} cores, shared; {platform.python_implementation()} "
         f"{platform.python_version()}",

@@ -13,7 +13,7 @@ help:
 	@echo "make test    set up, then run the test suite"
 	@echo "make lint    ruff, mypy, import contracts"
 	@echo "make setup   only set up, in $(VENV)"
-	@echo "make clean   remove $(VENV) and $(COLLECTOR_HOME)"
+	@echo "make clean   remove .venv and .collector"
 
 setup: $(VENV)/.local
 
@@ -41,7 +41,7 @@ requirements: $(VENV)/.tools
 		--python-version 3.11 requirements/tools.in -o requirements/tools.txt
 
 clean:
-	rm -rf $(VENV) $(COLLECTOR_HOME)
+	rm -rf "$(CURDIR)/.venv" "$(CURDIR)/.collector"
 
 # pip installs uv once, by hash; uv installs the rest, faster, by the same hashes.
 $(VENV)/.tools: requirements/tools.txt

@@ -19,7 +19,7 @@ from collector.core.audit import AuditRow
 from collector.core.errors import CollectorError
 from collector.core.runs import Run
 from collector.flow import task_group
-from collector.local import LocalServers, open_child
+from collector.local import LocalServers, is_in_use, open_child
 from collector.ports import Http, ObjectStore, Progress
 from collector.runtime import Need, RunOptions, Runtime, open_runtime, run_all_stages
 from collector.settings import Settings
@@ -27,6 +27,7 @@ from collector.settings import Settings
 # The rehearsal need not wait for the real site's 45 a minute: both sides are ours.
 DEMO_REQUESTS_PER_MINUTE = 600
 DEMO_WALLPAPERS = 200
+DEMO_LEASE_SECONDS = 15
 # The simulator starts in about a second; drawing on a busy machine may take ten.
 READY_TIMEOUT_SECONDS = 30.0
 READY_POLL_SECONDS = 0.05
@@ -112,6 +113,8 @@ def _forget(home: Path) -> None:
     # Only a folder that a demo made is emptied; anything else may be somebody's collection.
     if not (home / _STATE_FILE).exists():
         return
+    if is_in_use(home):
+        raise DemoError(f"the servers of {home} are in use; stop `collector serve` first")
     for name in ("postgres", "s3", _PICTURE_FOLDER):
         shutil.rmtree(home / name, ignore_errors=True)
     (home / _STATE_FILE).unlink()
@@ -132,6 +135,8 @@ def _demo_settings(settings: Settings, address: str) -> Settings:
             "aws_container_credentials_relative_uri": None,
             "aws_container_credentials_full_uri": None,
             "upload_batch_limit": 0,
+            # What a demo that was killed had in its hands is free again before a person wonders.
+            "collector_lease_seconds": DEMO_LEASE_SECONDS,
             "wallhaven_api_url": f"http://{address}/api/v1",
             "wallhaven_api_key": None,
             "wallhaven_image_hosts": address,
@@ -152,7 +157,7 @@ async def _simulator(home: Path, state: DemoState) -> AsyncIterator[str]:
         with anyio.move_on_after(READY_TIMEOUT_SECONDS):
             while child.running and not await _answers(state.port):
                 await anyio.sleep(READY_POLL_SECONDS)
-        if not await _answers(state.port):
+        if not child.running or not await _answers(state.port):
             raise DemoError(f"the simulator did not start; see {log}")
         yield f"127.0.0.1:{state.port}"
 

@@ -66,10 +66,12 @@ class Pacer:
             self._window.end(self._clock())
             self._wake()
 
-    def pause(self, seconds: float) -> None:
-        """Hold everybody back for `seconds`."""
+    def pause(self, seconds: float) -> bool:
+        """Hold everybody back for `seconds`; return whether nobody had been held back before."""
+        is_first = not self._window.is_paused(self._clock())
         self._window.pause(self._clock(), seconds)
         self._wake()
+        return is_first
 
     def lower(self, limit: int) -> None:
         """Obey a lower limit that the server announced."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -12,6 +13,8 @@ from typing import TypeVar
 import anyio
 
 from collector.flow import task_group
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -41,11 +44,18 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _guarded(main: Callable[[], Awaitable[T]]) -> T:
     result: list[T] = []
-    async with task_group() as tasks:
-        with anyio.CancelScope() as scope:
-            await tasks.start(_watch_signals, scope)
-            result.append(await main())
-        tasks.cancel_scope.cancel()
+    scope = anyio.CancelScope()
+    try:
+        async with task_group() as tasks:
+            with scope:
+                await tasks.start(_watch_signals, scope)
+                result.append(await main())
+            tasks.cancel_scope.cancel()
+    except Exception:
+        # What fails while everything is let go of is no news: the signal ended this.
+        if not scope.cancel_called:
+            raise
+        logger.warning("while ending on a signal", exc_info=True)
     if not result:
         raise Interrupted
     return result[0]

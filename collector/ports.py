@@ -169,13 +169,16 @@ class PageCatalog(Protocol):
     async def covered_pages(self, run_key: int) -> list[CoveredPage]:
         """Return the pages this run has in its ledger, in page order."""
 
-    async def is_contiguous(self, search_key: str) -> bool | None:
-        """Say whether what is known of this search has no hole; None where nothing is known."""
+    async def watermark(self, search_key: str) -> list[str]:
+        """Return the first page's ids of the last whole reading that was merged, or []."""
 
-    async def set_contiguous(self, search_key: str, contiguous: bool) -> None:
-        """Note that a hole may be left from now on (False), or that there is none (True)."""
+    async def note_reading(self, run_key: int, search_key: str, newest_ids: list[str]) -> None:
+        """Note that the run read the search without a hole, its first page having had these ids.
 
-    async def stage_page(self, run_key: int, page: Page) -> CoveredPage:
+        They become the watermark when the run's pages are merged.
+        """
+
+    async def stage_page(self, run_key: int, search_key: str, page: Page) -> CoveredPage:
         """COPY the page to staging and note it in the ledger, in one transaction."""
 
 
@@ -210,8 +213,8 @@ class TransferCatalog(Protocol):
     async def heartbeat(self, claims: Sequence[Claim]) -> set[int]:
         """Extend the leases; return the wallpaper keys that are still ours."""
 
-    async def journal_upload(self, claim: Claim, upload_id: str | None) -> bool:
-        """Note a multipart upload before its first part (None: it is gone). False: not ours."""
+    async def journal_upload(self, claim: Claim, upload_id: str) -> bool:
+        """Note a multipart upload before its first part. False: not ours."""
 
     async def confirm(self, claim: Claim, stored: StoredObject) -> bool:
         """Commit that the object is stored. False: not ours any more; nothing changed."""
@@ -227,6 +230,12 @@ class TransferCatalog(Protocol):
 
     async def next_due_seconds(self, run_key: int) -> float | None:
         """Return the wait until this run may try an item again, None if there is none."""
+
+    async def enlist(self) -> None:
+        """Put into the backlog what has no object and is not in it: rows that others inserted."""
+
+    async def known_good_url(self) -> str | None:
+        """Return the address of the image that was stored last, None where there is none."""
 
     async def stored_in_run(self, run_key: int) -> int:
         """Return how many images this run has stored or adopted so far."""

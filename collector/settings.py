@@ -24,6 +24,15 @@ from collector.sources.wallhaven import Query
 PUBLIC_REQUESTS_PER_MINUTE = 45
 _SIZES = r"\d{1,5}x\d{1,5}"
 _BITS = r"[01]{3}"
+# postgresql://user:password@host:port,host:port/database?options, nothing ambiguous in it: what
+# cannot be told apart cannot be kept out of the logs either.
+_DSN = re.compile(
+    r"postgres(ql)?://([^/@:?#]*(:[^/@:?#]*)?@)?"
+    r"((\[[0-9a-fA-F:]+\]|[^/@:?#,\[\]]*)(:\d{1,5})?,?)*(/[^/@?#]*)?(\?[^@#]*)?"
+)
+# No wait or count of ours reaches these; beyond them Postgres' types end.
+_LONGEST_LEASE_SECONDS = 86_400
+_MOST_ATTEMPTS = 1_000
 _HOST = re.compile(r"([A-Za-z0-9.\-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?")
 _HEADER_VALUE = re.compile(r"[!-~]+")
 
@@ -77,8 +86,8 @@ class Settings(BaseSettings):
     collector_in_flight: Annotated[int, Field(ge=1, le=1024)] = 16
     collector_memory_bytes: Positive = 134_217_728
     collector_max_image_bytes: Positive = 536_870_912
-    collector_lease_seconds: Annotated[int, Field(ge=3)] = 120
-    collector_max_attempts: Positive = 5
+    collector_lease_seconds: Annotated[int, Field(ge=3, le=_LONGEST_LEASE_SECONDS)] = 120
+    collector_max_attempts: Annotated[int, Field(ge=1, le=_MOST_ATTEMPTS)] = 5
     collector_retry_base_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
     collector_max_dead_percent: Annotated[float, Field(ge=0, le=100)] = 5.0
     collector_home: Path = Field(default_factory=lambda: user_data_path("draenei-collector"))
@@ -100,6 +109,8 @@ class Settings(BaseSettings):
     def _is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
         if value and not re.match(r"postgres(ql)?://", value.get_secret_value()):
             raise ValueError("must begin with postgresql://")
+        if value and not _DSN.fullmatch(value.get_secret_value()):
+            raise ValueError("cannot be read; a / @ : ? or # in user or password must be escaped")
         return value
 
     @field_validator("s3_endpoint_url")
@@ -108,6 +119,8 @@ class Settings(BaseSettings):
         address = _address(value or "")
         if value and (address.scheme not in ("http", "https") or not address.hostname):
             raise ValueError("must be an address such as http://minio:9000, or empty for AWS")
+        if "@" in address.netloc or address.query:
+            raise ValueError("must have no user and no query; keys have settings of their own")
         return value
 
     @field_validator("wallhaven_api_url")

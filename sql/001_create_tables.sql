@@ -12,6 +12,8 @@ CREATE TABLE IF NOT EXISTS draenei_content.schema_migrations (
 
 -- One row for each wallpaper. `url` is the image, `page_url` the page about it; `created_at` is
 -- when the row was made, `source_created_at` when the site says that the wallpaper was uploaded.
+-- Once an image is stored, `url`, `file_type` and `file_size` stay what they were when it was
+-- fetched; an address that the site gives later stands in `pending_url`.
 -- `s3_key IS NULL` means: not stored yet.
 CREATE TABLE IF NOT EXISTS draenei_content.wallpapers (
     id           BIGSERIAL PRIMARY KEY,
@@ -42,7 +44,8 @@ ALTER TABLE draenei_content.wallpapers
     ADD COLUMN IF NOT EXISTS raw               JSONB,
     ADD COLUMN IF NOT EXISTS object_sha256     TEXT,
     ADD COLUMN IF NOT EXISTS object_bytes      BIGINT,
-    ADD COLUMN IF NOT EXISTS stored_at         TIMESTAMPTZ;
+    ADD COLUMN IF NOT EXISTS stored_at         TIMESTAMPTZ,
+    ADD COLUMN IF NOT EXISTS pending_url       TEXT;
 
 CREATE UNIQUE INDEX IF NOT EXISTS ux_wallpapers_wallhaven_id
     ON draenei_content.wallpapers (wallhaven_id);
@@ -50,6 +53,10 @@ CREATE UNIQUE INDEX IF NOT EXISTS ux_wallpapers_wallhaven_id
 CREATE INDEX IF NOT EXISTS ix_wallpapers_pending_upload
     ON draenei_content.wallpapers (id)
     WHERE s3_key IS NULL;
+
+CREATE INDEX IF NOT EXISTS ix_wallpapers_stored
+    ON draenei_content.wallpapers (stored_at)
+    WHERE stored_at IS NOT NULL;
 
 -- The constraints bind what this version stores (stored_at is set); keys that the original wrote
 -- stay as they are.
@@ -130,12 +137,15 @@ CREATE TABLE IF NOT EXISTS draenei_content.run_stages (
     CHECK ((status = 'running') = (ended_at IS NULL))
 );
 
--- Searches that were read, and whether what is known of them has no hole: only then may a run stop
--- at the first page that it knows.
+-- The watermark of each search: the ids on its first page when it was last read without a hole.
+-- All that is older was read then; a later reading may stop where it meets one of them. It moves
+-- (from `read_ids`) only when every page of that reading has been merged.
 CREATE TABLE IF NOT EXISTS draenei_content.searches (
-    search_key TEXT PRIMARY KEY,
-    contiguous BOOLEAN NOT NULL,
-    updated_at TIMESTAMPTZ NOT NULL DEFAULT now()
+    search_key    TEXT PRIMARY KEY,
+    newest_ids    TEXT[] NOT NULL DEFAULT '{}',
+    read_ids      TEXT[] NOT NULL,
+    read_audit_id BIGINT NOT NULL,
+    updated_at    TIMESTAMPTZ NOT NULL DEFAULT now()
 );
 
 -- What each merge of a run did; the audit adds these up. A merge belongs to the run that did it,
@@ -158,6 +168,8 @@ CREATE INDEX IF NOT EXISTS ix_run_loads_audit ON draenei_content.run_loads (audi
 CREATE TABLE IF NOT EXISTS draenei_content.staged_pages (
     audit_id   BIGINT NOT NULL REFERENCES draenei_content.run_audit (id) ON DELETE CASCADE,
     page       INTEGER NOT NULL CHECK (page >= 1),
+    search_key TEXT NOT NULL,
+    ids        TEXT[] NOT NULL,
     items      INTEGER NOT NULL CHECK (items >= 0),
     invalid    INTEGER NOT NULL CHECK (invalid BETWEEN 0 AND items),
     known      INTEGER NOT NULL CHECK (known BETWEEN 0 AND items),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -57,7 +56,7 @@ class Invocation:
 
     def settings(self) -> Settings:
         """Read the settings and set up logging by them. Raises SettingsError."""
-        settings = load_settings(self.env_file, **self.overrides)
+        settings = load_settings(self.env_file).model_copy(update=self.overrides)
         configure_logging(
             "json" if settings.collector_log_format == "json" else "text",
             settings.collector_log_level,
@@ -67,9 +66,9 @@ class Invocation:
     def answer(self, answer: Answer) -> None:
         """Write the answer to stdout."""
         if self.as_json:
-            sys.stdout.write(json.dumps(dict(answer.data)) + "\n")
+            print(json.dumps(dict(answer.data)), flush=True)  # noqa: T201
         else:
-            answer.text(Console(highlight=False))
+            answer.text(Console(highlight=False, markup=False))
 
 
 Command = Callable[[Runtime], Awaitable[Answer]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import Literal, TextIO
 
 from pythonjsonlogger.json import JsonFormatter
@@ -17,6 +18,9 @@ class _OneLine(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()[:_MESSAGE_CHARACTERS]
+        if record.exc_info:
+            text += " " + "".join(traceback.format_exception(*record.exc_info)).strip()
+            record.exc_info = record.exc_text = None
         record.msg = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
         record.args = None
         return True
@@ -39,7 +43,8 @@ def configure_logging(style: Literal["text", "json"], level: str) -> None:
             JsonFormatter("{asctime}{levelname}{name}{message}", style="{", timestamp=True)
         )
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        # What a stage says begins the line; a person sees the time, and schedulers add theirs.
+        handler.setFormatter(logging.Formatter("%(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

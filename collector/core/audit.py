@@ -31,6 +31,7 @@ class Recount:
     pages: int
     metadata_dead: int
     images_dead: int
+    in_other_hands: int
     any_failed: bool
     any_interrupted: bool
     stage_reports: Mapping[str, Json]
@@ -96,13 +97,15 @@ def judge_run(recount: Recount, max_dead_percent: float) -> Verdict:
 
     Failed: no stage ran, or one failed or died, or the dead letters of one kind are above
     `max_dead_percent` of what was handled and at least LEAST_DEAD_FOR_FAILURE. Partial: some
-    items failed or were given up. A running stage counts as failed: its process is gone.
+    items failed, were given up, or are in other hands. A running stage counts as failed: its
+    process is gone.
     """
     too_many = _too_many_dead(recount, max_dead_percent)
     nothing = None if recount.stage_reports else "no stage of this run has run"
-    notes = [note for note in (recount.problems, too_many, nothing) if note]
+    elsewhere = _in_other_hands(recount)
+    notes = [note for note in (recount.problems, too_many, nothing, elsewhere) if note]
     return Verdict(
-        status=_status(recount, failed=bool(too_many or nothing)),
+        status=_status(recount, failed=bool(too_many or nothing), unfinished=elsewhere is not None),
         notes="; ".join(notes) or None,
         report={
             "items_seen": recount.items_seen,
@@ -115,14 +118,21 @@ def judge_run(recount: Recount, max_dead_percent: float) -> Verdict:
     )
 
 
-def _status(recount: Recount, *, failed: bool) -> RunStatus:
+def _in_other_hands(recount: Recount) -> str | None:
+    # Ours were handed back before: another worker has these, or one that died.
+    if not recount.in_other_hands or "transfer" not in recount.stage_reports:
+        return None
+    return f"{recount.in_other_hands} images are in the hands of other workers, or of dead ones"
+
+
+def _status(recount: Recount, *, failed: bool, unfinished: bool) -> RunStatus:
     if recount.any_interrupted:
         return RunStatus.INTERRUPTED
     if recount.any_failed or failed:
         return RunStatus.FAILED
     failures = recount.download_failures + recount.upload_failures + recount.metadata_invalid
     given_up = recount.metadata_dead + recount.images_dead
-    return RunStatus.PARTIAL if failures or given_up else RunStatus.SUCCEEDED
+    return RunStatus.PARTIAL if failures or given_up or unfinished else RunStatus.SUCCEEDED
 
 
 def _too_many_dead(recount: Recount, max_dead_percent: float) -> str | None:

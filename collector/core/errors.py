@@ -15,7 +15,6 @@ class Fault(StrEnum):
     TRANSIENT = "transient"
     PERMANENT = "permanent"
     SYSTEMIC = "systemic"
-    UNKNOWN = "unknown"
     BUG = "bug"
 
 
@@ -117,6 +116,15 @@ class PayloadError(CollectorError):
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
         self.problem = problem
+
+
+class OtherSearch(CollectorError):
+    """The run has read pages of another search: a run id belongs to one."""
+
+    def __init__(self, was: str, asked: str) -> None:
+        super().__init__(f"this run id has read {was}, not {asked}; use another --run-id")
+        self.was = was
+        self.asked = asked
 
 
 class StagingMismatch(CollectorError):

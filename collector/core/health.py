@@ -40,6 +40,16 @@ class EdgeHealth:
         self._failing.append(True)
         self._unreachable = self._unreachable or fault is Fault.SYSTEMIC
 
+    def acquit(self) -> None:
+        """The edge has proved to be well: what failed so far says nothing against it."""
+        self._failing.clear()
+        self._answered = True
+
+    @property
+    def is_unreachable(self) -> bool:
+        """True where some try could reach nobody: no other image need be asked for."""
+        return self._unreachable
+
     @property
     def is_down(self) -> bool:
         """True once more than half of a full window failed as a host in trouble fails."""

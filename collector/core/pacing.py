@@ -11,6 +11,8 @@ from email.utils import parsedate_to_datetime
 WINDOW_SECONDS = 60.0
 # A Retry-After beyond this is treated as this: the run then gives up or resumes by itself.
 MAX_PAUSE_SECONDS = 300.0
+# "At once" is no answer to a 429: without a pause the next one would follow at once, too.
+LEAST_PAUSE_SECONDS = 1.0
 # A 429 that says nothing usable: one full window is surely enough.
 DEFAULT_PAUSE_SECONDS = WINDOW_SECONDS
 
@@ -58,6 +60,10 @@ class SlidingWindow:
         """Let nobody start before `now + seconds`; a longer pause already in force stays."""
         self._paused_until = max(self._paused_until, now + seconds)
 
+    def is_paused(self, now: float) -> bool:
+        """Say whether a pause is in force."""
+        return now < self._paused_until
+
     def _forget(self, now: float) -> None:
         while self._ended and self._ended[0] + self.window_seconds <= now:
             self._ended.popleft()
@@ -69,7 +75,7 @@ def announced_limit(headers: Mapping[str, str]) -> int | None:
 
 
 def pause_seconds(headers: Mapping[str, str], now_epoch_seconds: float) -> float:
-    """Return how long a 429 asks everybody to wait, between 0 and MAX_PAUSE_SECONDS.
+    """Return how long everybody waits after a 429, LEAST_PAUSE_SECONDS to MAX_PAUSE_SECONDS.
 
     Retry-After (seconds or an HTTP date) and X-RateLimit-Reset (epoch seconds) are read, the
     later one wins; nonsense is ignored, and with nothing usable it is DEFAULT_PAUSE_SECONDS.
@@ -82,7 +88,8 @@ def pause_seconds(headers: Mapping[str, str], now_epoch_seconds: float) -> float
         )
         if wait is not None
     ]
-    return min(MAX_PAUSE_SECONDS, max(asked)) if asked else DEFAULT_PAUSE_SECONDS
+    wait_seconds = max(asked) if asked else DEFAULT_PAUSE_SECONDS
+    return min(MAX_PAUSE_SECONDS, max(LEAST_PAUSE_SECONDS, wait_seconds))
 
 
 def _retry_after(text: str, now_epoch_seconds: float) -> float | None:

@@ -1,36 +1,36 @@
-"""Which page to read next: newest first, until what is known, or the end."""
+"""Which page to read next: newest first, until the watermark, or the end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class CoveredPage:
-    """A page that is staged, with what decides whether to read on.
+    """A page that is staged: what it held, and what it said of the search's end.
 
-    `known` items were rows before; `invalid` ones cannot become rows.
+    `known` items were rows before, whatever search they came from; `invalid` ones cannot become
+    rows. `ids` are those of the items that can.
     """
 
     number: int
+    search_key: str
     items: int
     invalid: int
     known: int
+    ids: list[str]
     last_page: int
-
-    @property
-    def nothing_new(self) -> bool:
-        """True where every item that can be a row was one before."""
-        return 0 < self.known == self.items - self.invalid
+    total: int
 
 
 class Frontier:
     """Hand out page numbers in order, each once, as far as there is reason to read.
 
-    `contiguous` says whether earlier readings of this search left no hole, None where there was
-    none; only then may a page with nothing new end the reading, and never with `refresh`. Pages
-    of `covered` are not handed out again. Page 1 comes alone: it tells how many there are.
+    `watermark` holds the newest ids of the last reading without a hole, empty where there was
+    none, or where the search is not listed newest first: all that lies behind one of them was
+    read then. A page with one of them ends the reading, except with `refresh`. Pages of `covered`
+    are not handed out again. Page 1 comes alone: it tells how many there are.
     """
 
     def __init__(
@@ -38,16 +38,18 @@ class Frontier:
         covered: Iterable[CoveredPage],
         *,
         max_pages: int,
-        contiguous: bool | None,
+        watermark: Collection[str],
         refresh: bool,
     ) -> None:
         self._max_pages = max_pages
-        self._contiguous = contiguous
-        self._may_stop = bool(contiguous) and not refresh
+        self._watermark = frozenset(watermark)
+        self._refresh = refresh
         self._covered: dict[int, CoveredPage] = {}
         self._next = 1
-        self._end = 1
-        self._last_page = 0
+        self._last_page = 1
+        self._total: int | None = None
+        self._has_shrunk = False
+        self._met_watermark = False
         for page in covered:
             self.note(page)
 
@@ -55,13 +57,15 @@ class Frontier:
         """A page is staged; what it says of the end is the newest word."""
         self._covered[page.number] = page
         self._last_page = page.last_page
-        self._end = max(1, min(page.last_page, self._max_pages))
+        self._has_shrunk |= self._total is not None and page.total < self._total
+        self._total = page.total
+        self._met_watermark |= not self._watermark.isdisjoint(page.ids)
 
     def take(self) -> int | None:
         """Return the next page to read, None where no further one is wanted now."""
         while self._next in self._covered:
             self._next += 1
-        if self._next > self._end or (self._may_stop and self._met_known()):
+        if self._next > self.end or (self._met_watermark and not self._refresh):
             return None
         self._next += 1
         return self._next - 1
@@ -69,23 +73,22 @@ class Frontier:
     @property
     def end(self) -> int:
         """The last page that may be wanted, as far as is known."""
-        return self._end
+        return max(1, min(self._last_page, self._max_pages))
 
     @property
-    def is_familiar(self) -> bool:
+    def is_incremental(self) -> bool:
         """True where the reading may stop soon, so that reading ahead would waste calls."""
-        return self._may_stop and any(page.known for page in self._covered.values())
+        return bool(self._watermark) and not self._refresh
 
     @property
-    def leaves_no_hole(self) -> bool:
-        """True where, the reading done, everything known lies side by side.
+    def new_watermark(self) -> list[str] | None:
+        """Return the first page's ids where, the reading done, no hole is left; else None.
 
-        It met what an earlier reading without holes had left, or the end of the search, or it
-        was the first one.
+        None is left where the reading met the watermark or the end of the search, or was the
+        first one. It may be where `total` shrank meanwhile: what was deleted moved others up,
+        across a border that had been read.
         """
         reached_end = self._max_pages >= self._last_page
-        met_known = bool(self._contiguous) and self._met_known()
-        return reached_end or met_known or self._contiguous is None
-
-    def _met_known(self) -> bool:
-        return any(page.nothing_new for page in self._covered.values())
+        whole = self._met_watermark or reached_end or not self._watermark
+        first = self._covered.get(1)
+        return first.ids if first and first.ids and whole and not self._has_shrunk else None

@@ -14,10 +14,9 @@ _MOST_DOUBLINGS = 30
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """Try again after `delay_seconds`; `refund` gives the attempt back."""
+    """Try again after `delay_seconds`."""
 
     delay_seconds: float
-    refund: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +51,14 @@ def decide(
 ) -> Decision:
     """Return what to do after try number `attempt` failed with `fault`.
 
-    Systemic and unknown outcomes refund the attempt; permanent ones end at once; transient
-    failures and defects wait with full jitter, at least `retry_after_seconds`, until
-    `max_attempts` tries were made.
+    Permanent failures end at once; transient ones and defects wait with full jitter, at least
+    `retry_after_seconds`, until `max_attempts` tries were made. Systemic ones are never the item's
+    fault: it waits, however often it was tried.
     """
     if fault is Fault.PERMANENT:
         return GiveUp(code)
     wait_seconds = max(backoff_seconds(attempt, base_seconds, jitter), retry_after_seconds or 0.0)
     wait_seconds = min(wait_seconds, BACKOFF_CAP_SECONDS)
-    if fault in (Fault.SYSTEMIC, Fault.UNKNOWN):
-        return RetryLater(wait_seconds, refund=True)
-    return GiveUp(code) if attempt >= max_attempts else RetryLater(wait_seconds)
+    if fault is Fault.SYSTEMIC or attempt < max_attempts:
+        return RetryLater(wait_seconds)
+    return GiveUp(code)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collector.local.errors import LocalServerError
 from collector.local.process import Child, open_child
 from collector.local.records import LocalPostgres, LocalS3
-from collector.local.servers import LocalServers, open_local_servers
+from collector.local.servers import LocalServers, is_in_use, open_local_servers
 
 __all__ = [
     "Child",
@@ -17,6 +17,7 @@ __all__ = [
     "LocalS3",
     "LocalServerError",
     "LocalServers",
+    "is_in_use",
     "open_child",
     "open_local_servers",
 ]

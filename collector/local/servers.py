@@ -11,6 +11,7 @@ from types import MappingProxyType
 import anyio
 
 from collector.local.errors import LocalServerError
+from collector.local.locks import is_locked
 from collector.local.postgres import PostgresServer
 from collector.local.records import LocalPostgres, LocalS3
 from collector.local.seaweed import SeaweedServer
@@ -45,6 +46,12 @@ class LocalServers:
             if self.s3:
                 watchers.start_soon(watch, SeaweedServer.name, "s3", self.s3.log)
         return lost[0]
+
+
+def is_in_use(home: Path) -> bool:
+    """Whether a server whose data lies under `home` runs, or is being started, at this moment."""
+    locks = (home / folder / "lock" for folder in ("postgres", "s3"))
+    return any(lock.exists() and is_locked(lock) for lock in locks)
 
 
 @asynccontextmanager

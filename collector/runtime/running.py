@@ -61,14 +61,21 @@ async def run_all_stages(
     except CollectorError as error:
         logger.error("[draenei] %s", error)
     except BaseException:
-        with anyio.move_on_after(LAST_WORDS_SECONDS, shield=True):
-            on_audit(await _audited(runtime, run_key))
+        await _last_words(runtime, run_key, on_audit)
         raise
     # A signal that comes now comes too late: the work is done, and its row shall say so.
     with anyio.CancelScope(shield=True):
         row = await _audited(runtime, run_key)
     on_audit(row)
     return row
+
+
+async def _last_words(runtime: Runtime, run_key: int, on_audit: Callable[[AuditRow], None]) -> None:
+    with anyio.move_on_after(LAST_WORDS_SECONDS, shield=True):
+        try:
+            on_audit(await _audited(runtime, run_key))
+        except CollectorError as error:
+            logger.warning("[draenei] the audit could not be written: %s", error)
 
 
 @asynccontextmanager

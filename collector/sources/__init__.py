@@ -24,6 +24,10 @@ class Source(Protocol):
     def search_key(self) -> str:
         """The question in canonical form, without secrets: equal keys ask the same."""
 
+    @property
+    def is_newest_first(self) -> bool:
+        """True where new items appear on page 1 and never behind older ones."""
+
     def page_request(self, page: int) -> ApiRequest:
         """Return the request for page number `page` (from 1)."""
 

@@ -88,6 +88,11 @@ class WallhavenSearch:
         """The site's search as a canonical query string, without key and page."""
         return f"wallhaven?{_encode(self.query.parameters())}"
 
+    @property
+    def is_newest_first(self) -> bool:
+        """True where the search is sorted by date, the newest first."""
+        return (self.query.sorting, self.query.order) == ("date_added", "desc")
+
     def page_request(self, page: int) -> ApiRequest:
         """Return the request for page `page` (from 1)."""
         parameters = {"page": str(page), **self.query.parameters()}

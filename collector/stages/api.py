@@ -36,6 +36,13 @@ class _Temporary(Exception):
     """This answer was no answer; the next may be."""
 
 
+class _Refused(Outage):
+    """The API will not answer this run, however often it is asked."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(Edge.API, problem)
+
+
 class ApiClient:
     """GET API answers through one pacer; the single owner of retries of API calls."""
 
@@ -83,9 +90,7 @@ class ApiClient:
             return parse(reply.body)
         except _Refused:
             raise
-        except PayloadError as error:
-            raise _Temporary(error.problem) from None
-        except Outage as error:
+        except (PayloadError, Outage) as error:
             raise _Temporary(error.problem) from None
 
     async def _answered(self, request: ApiRequest) -> Reply:
@@ -101,17 +106,11 @@ class ApiClient:
             self._note_rate_limit(reply)
 
     def _note_rate_limit(self, reply: Reply) -> None:
-        self._rate_limited += 1
+        # Several requests may be out when the limit is hit: all their 429s are one round.
+        if self._pacer.pause(pause_seconds(reply.headers, self._epoch_clock())):
+            self._rate_limited += 1
         if self._rate_limited > MOST_RATE_LIMITED:
-            raise _Refused(f"rate limited {self._rate_limited} times")
-        self._pacer.pause(pause_seconds(reply.headers, self._epoch_clock()))
-
-
-class _Refused(Outage):
-    """The API will not answer this run, however often it is asked."""
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(Edge.API, problem)
+            raise _Refused(f"rate limited {self._rate_limited} times in a row")
 
 
 def _require_json(reply: Reply) -> None:

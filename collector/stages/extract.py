@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from collector.core.errors import OtherSearch
 from collector.core.paging import CoveredPage, Frontier
 from collector.core.runs import StageName, StageReport
 from collector.flow import task_group
@@ -17,7 +18,7 @@ PAGES_IN_FLIGHT = 8
 
 @dataclass(frozen=True, slots=True)
 class ExtractOptions:
-    """At most `max_pages` pages; `refresh` reads on where a page has nothing new."""
+    """At most `max_pages` pages; `refresh` reads on beyond the watermark."""
 
     max_pages: int
     refresh: bool = False
@@ -32,22 +33,25 @@ async def extract(
     options: ExtractOptions,
     progress: Progress,
 ) -> StageReport:
-    """Stage the pages of the search, newest first, until what is known or the end.
+    """Stage the pages of the search until the watermark of its last reading, or the end.
 
     Each page and its ledger row are committed together, so that a run that is stopped goes on
-    where it was. Reading stops at the first page with nothing new, unless `refresh` is set or
-    an earlier reading of this search left a hole (which would stay for ever).
-    Raises Outage; pages staged until then stay.
+    where it was. The watermark moves only when a reading has left no hole and its pages are
+    merged: one that was cut short is made good by the next. Raises Outage, OtherSearch; pages
+    staged until then stay.
     """
-    contiguous = await catalog.is_contiguous(source.search_key)
     covered = await catalog.covered_pages(run_key)
+    for page in covered:
+        if page.search_key != source.search_key:
+            raise OtherSearch(page.search_key, source.search_key)
+    watermark = await catalog.watermark(source.search_key) if source.is_newest_first else []
     frontier = Frontier(
-        covered, max_pages=options.max_pages, contiguous=contiguous, refresh=options.refresh
+        covered, max_pages=options.max_pages, watermark=watermark, refresh=options.refresh
     )
     reader = _Reader(run_key, source, api, catalog, frontier, progress)
     await reader.read_all()
-    if frontier.leaves_no_hole:
-        await catalog.set_contiguous(source.search_key, contiguous=True)
+    if (newest_ids := frontier.new_watermark) is not None:
+        await catalog.note_reading(run_key, source.search_key, newest_ids)
     return _report(reader.pages, api)
 
 
@@ -70,12 +74,12 @@ class _Reader:
         self.pages: list[CoveredPage] = []
 
     async def read_all(self) -> None:
-        """Read page 1 alone, then, where much is new, several at a time."""
+        """Read page 1 alone; then one by one to the watermark, or several at a time."""
         if (first := self._frontier.take()) is not None:
             await self._read(first)
         self._progress.start("pages", self._frontier.end)
         self._progress.advance("pages", len(self.pages))
-        width = 1 if self._frontier.is_familiar else PAGES_IN_FLIGHT
+        width = 1 if self._frontier.is_incremental else PAGES_IN_FLIGHT
         async with task_group() as tasks:
             for _ in range(width):
                 tasks.start_soon(self._work)
@@ -90,10 +94,7 @@ class _Reader:
         page = await self._api.get(
             self._source.page_request(number), lambda body: self._source.parse_page(body, number)
         )
-        if not self.pages:
-            # Before anything new is staged: a reading that ends here leaves a hole behind.
-            await self._catalog.set_contiguous(self._source.search_key, contiguous=False)
-        covered = await self._catalog.stage_page(self._run_key, page)
+        covered = await self._catalog.stage_page(self._run_key, self._source.search_key, page)
         self.pages.append(covered)
         self._frontier.note(covered)
 

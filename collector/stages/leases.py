@@ -38,21 +38,23 @@ class Leases:
         """Claims in hand, those that wait for a worker included."""
         return len(self._claims)
 
-    def add(self, claim: Claim) -> None:
-        """Take a claim that was just made."""
+    def add(self, claim: Claim, asked_at: float) -> None:
+        """Take a claim that was asked for at `asked_at` of our clock."""
         self._claims[claim.wallpaper_key] = claim
-        self._fresh_at[claim.wallpaper_key] = self._clock()
+        self._fresh_at[claim.wallpaper_key] = asked_at
 
     def watch(self, claim: Claim, scope: anyio.CancelScope) -> None:
         """Cancel `scope` when the claim is lost; at once where it is lost already."""
-        if claim.wallpaper_key not in self._claims:
+        if self._holds(claim):
+            self._scopes[claim.wallpaper_key] = scope
+        else:
             scope.cancel()
-        self._scopes[claim.wallpaper_key] = scope
 
     def drop(self, claim: Claim) -> None:
         """The claim's item is dealt with, or no longer ours."""
-        for held in (self._claims, self._fresh_at, self._scopes):
-            held.pop(claim.wallpaper_key, None)
+        if self._holds(claim):
+            for held in (self._claims, self._fresh_at, self._scopes):
+                held.pop(claim.wallpaper_key, None)
 
     def require(self, claim: Claim) -> None:
         """Raise LeaseLost unless the last heartbeat is younger than half a lease.
@@ -60,9 +62,13 @@ class Leases:
         Asked before every write: a process that was stopped for a while must not write into
         what another one owns by now.
         """
-        fresh_at = self._fresh_at.get(claim.wallpaper_key, float("-inf"))
-        if self._clock() - fresh_at > self._lease_seconds / 2:
+        stale = self._clock() - self._fresh_at.get(claim.wallpaper_key, float("-inf"))
+        if not self._holds(claim) or stale > self._lease_seconds / 2:
             raise LeaseLost(claim.wallhaven_id)
+
+    def _holds(self, claim: Claim) -> bool:
+        # By the whole claim: the same item may be ours anew, under another fence.
+        return self._claims.get(claim.wallpaper_key) == claim
 
     async def beat(self) -> None:
         """Extend all leases, three times in a lease, for ever; cancel what is lost."""
@@ -79,8 +85,7 @@ class Leases:
                     self._lose(claim)
 
     def _lose(self, claim: Claim) -> None:
-        # Dealt with in the meantime, or claimed anew by ourselves: nothing is lost.
-        if self._claims.get(claim.wallpaper_key) != claim:
+        if not self._holds(claim):  # dealt with in the meantime
             return
         logger.warning("the lease of %s is lost", claim.wallhaven_id)
         scope = self._scopes.get(claim.wallpaper_key)

@@ -84,6 +84,7 @@ class _Mirror:
         self._store = ports.store
         self._type: ImageType = expected_type(claim.file_type, claim.url)
         self._key = object_key(claim.wallhaven_id, self._type)
+        self._is_writing = False
         # The fence makes it unique to this try: whose write landed can be told afterwards.
         self._token = f"{claim.owner}/{claim.fence}"
 
@@ -111,6 +112,10 @@ class _Mirror:
                 return await self._transfer()
         except TimeoutError:
             problem = f"not done in {deadline_seconds:.0f} s"
+            if self._is_writing:
+                raise ItemError(
+                    Code.STORE_ERROR, problem, fault=Fault.TRANSIENT, edge=Edge.UPLOAD
+                ) from None
             raise ItemError(Code.SOURCE_ERROR, problem, fault=Fault.TRANSIENT) from None
 
     async def _transfer(self) -> StoredObject:
@@ -122,6 +127,7 @@ class _Mirror:
                 for part in cutter.feed(chunk):
                     await writer.write(part)
             sha256 = judge.verdict()
+            self._is_writing = True
             if writer.upload is None:
                 return await self._put(cutter.rest(), sha256)
             await writer.write(cutter.rest())

@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -30,10 +31,12 @@ class MultipartWriter:
         self,
         store: ObjectStore,
         begin: Callable[[], Awaitable[Upload]],
+        journal: Callable[[str], Awaitable[None]],
         tasks: TaskGroup,
     ) -> None:
         self._store = store
         self._begin = begin
+        self._journal = journal
         self._tasks = tasks
         self._sent = anyio.Event()
         self._sent.set()
@@ -45,6 +48,7 @@ class MultipartWriter:
         """Send `part` as soon as the one before it is stored; returns when sending begins."""
         if self.upload is None:
             self.upload = await self._begin()
+            await self._journal(self.upload.upload_id)
         await self._sent.wait()
         self._sent = anyio.Event()
         self._tasks.start_soon(self._send, self.upload, part)
@@ -100,15 +104,11 @@ async def open_multipart(
     ABORT_TIMEOUT_SECONDS.
     """
 
-    async def begin() -> Upload:
-        upload = await store.begin(key, content_type=content_type, token=token)
-        await journal(upload.upload_id)
-        return upload
-
+    begin = partial(store.begin, key, content_type=content_type, token=token)
     writer: MultipartWriter | None = None
     try:
         async with task_group() as tasks:
-            writer = MultipartWriter(store, begin, tasks)
+            writer = MultipartWriter(store, begin, journal, tasks)
             yield writer
     finally:
         if writer is not None and writer.upload is not None and not writer.completed:

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
@@ -22,10 +23,14 @@ from collector.stages.mirror import MirrorPorts, mirror_image
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 # Work that falls due later than this is the next run's: waiting costs more than it brings.
 LONGEST_WAIT_SECONDS = 30.0
 # A commit takes milliseconds; a database that needs this long is not there.
 COMMIT_TIMEOUT_SECONDS = 10.0
+# What a host in good health says of an image that it has, or has no more.
+_HEALTHY_STATUSES = frozenset({200, 404, 410, 451})
 # Reasons are read by people and kept for ever; the first 500 characters tell enough.
 _REASON_CHARACTERS = 500
 
@@ -97,7 +102,7 @@ class _Transfer:
             journal_upload=catalog.journal_upload,
             max_image_bytes=options.max_image_bytes,
         )
-        self._health = EdgeHealth()
+        self._health = {Edge.DOWNLOAD: EdgeHealth(), Edge.UPLOAD: EdgeHealth()}
         self._counts: Counter[str] = Counter()
         self._codes: Counter[str] = Counter()
         self._done = anyio.Event()
@@ -105,13 +110,15 @@ class _Transfer:
     async def run(self) -> StageReport:
         try:
             await self._run()
-        except Outage:
+        except Outage as outage:
             # Only now, when no try is under way any more: one that ends later would count.
-            await self._catalog.refund_outage(self._run_key, sorted(OUTAGE_CODES))
+            if outage.edge is not Edge.DATABASE:
+                await self._catalog.refund_outage(self._run_key, sorted(OUTAGE_CODES))
             raise
         return self._report()
 
     async def _run(self) -> None:
+        await self._catalog.enlist()
         backlog = await self._catalog.backlog()
         due = backlog.pending + backlog.claimed
         self._progress.start("images", min(due, self._options.limit or due))
@@ -120,11 +127,13 @@ class _Transfer:
             await self._work()
             tasks.cancel_scope.cancel()
         self._progress.finish("images")
-        if self._health.never_answered:
-            raise self._outage()
+        for edge, health in self._health.items():
+            if health.never_answered:
+                await self._suspect(edge)
 
     async def _work(self) -> None:
-        send, receive = anyio.create_memory_object_stream[Claim](self._options.in_flight)
+        # No buffer: a claim that waits would cost its item an attempt if the process died.
+        send, receive = anyio.create_memory_object_stream[Claim](0)
         async with task_group() as workers:
             for _ in range(self._options.in_flight):
                 workers.start_soon(self._carry_all, receive.clone())
@@ -135,21 +144,22 @@ class _Transfer:
         """Claim what is due, a batch at a time, while the run may store more."""
         stored_before = await self._catalog.stored_in_run(self._run_key)
         async with claims:
-            while (room := self._room(stored_before)) > 0 or self._leases.count:
-                batch = await self._catalog.claim(self._run_key, room) if room > 0 else []
+            while (room := max(0, self._room(stored_before))) or self._leases.count:
+                asked_at = self._chance.clock()
+                batch = await _committed(self._catalog.claim(self._run_key, room)) if room else []
                 for claim in batch:
-                    self._leases.add(claim)
+                    self._leases.add(claim, asked_at)
                 for claim in batch:
                     await claims.send(claim)
                 if not batch and not await self._wait_for_work():
                     return
 
     def _room(self, stored_before: int) -> int:
-        batch = self._options.in_flight
+        free = self._options.in_flight - self._leases.count
         if not self._options.limit:
-            return batch
+            return free
         stored = stored_before + self._counts["images_uploaded"] + self._counts["images_adopted"]
-        return min(batch, self._options.limit - stored - self._leases.count)
+        return min(free, self._options.limit - stored - self._leases.count)
 
     async def _wait_for_work(self) -> bool:
         """Wait until something may have become due; False where nothing will in time."""
@@ -191,7 +201,8 @@ class _Transfer:
     async def _stored(self, claim: Claim, stored: StoredObject) -> None:
         if not await _committed(self._catalog.confirm(claim, stored)):
             return
-        self._health.answered()
+        for health in self._health.values():
+            health.answered()
         if stored.outcome is Outcome.UPLOADED:
             self._counts["images_uploaded"] += 1
             self._counts["bytes_uploaded"] += stored.size_bytes
@@ -215,13 +226,31 @@ class _Transfer:
         logger.info("%s not stored (try %d): %s", claim.wallhaven_id, claim.attempt, error)
         self._codes[error.code] += 1
         self._counts["dead_letters"] += isinstance(decision, GiveUp)
-        self._health.failed(error.code, error.fault)
-        if self._health.is_down:
-            raise self._outage()
+        health = self._health[error.edge]
+        health.failed(error.code, error.fault)
+        if health.is_down:
+            await self._suspect(error.edge)
 
-    def _outage(self) -> Outage:
+    async def _suspect(self, edge: Edge) -> None:
+        """Raise Outage, unless the edge proves to be well: then the items are bad, not it."""
+        health = self._health[edge]
+        if edge is Edge.DOWNLOAD and not health.is_unreachable and await self._host_delivers():
+            health.acquit()
+            return
         most = ", ".join(f"{code} {count}" for code, count in self._codes.most_common(3))
-        return Outage(Edge.DOWNLOAD, f"the image host does not deliver ({most})")
+        who = "the image host" if edge is Edge.DOWNLOAD else "the store"
+        raise Outage(edge, f"{who} fails for most images ({most})")
+
+    async def _host_delivers(self) -> bool:
+        """Ask for an image that was delivered before; any answer about it but trouble will do."""
+        url = await self._catalog.known_good_url()
+        if url is None:
+            return False
+        try:
+            async with self._ports.http.open(url) as body:
+                return body.status in _HEALTHY_STATUSES
+        except ItemError:
+            return False
 
     def _report(self) -> StageReport:
         names = ("images_uploaded", "images_adopted", "bytes_uploaded", "dead_letters")
@@ -237,14 +266,14 @@ class _Transfer:
         )
 
 
-async def _committed(commit: Awaitable[bool]) -> bool:
-    # Not to be cut in two: an outcome that lands after our claims were handed back, or after an
-    # outage's tries were given back, would be counted against the item for ever.
+async def _committed(commit: Awaitable[T]) -> T:
+    # Not to be cut in two: a claim that we never heard of could not be handed back, and an outcome
+    # that lands after an outage's tries were given back would count against its item for ever.
     try:
         with anyio.fail_after(COMMIT_TIMEOUT_SECONDS, shield=True):
             return await commit
     except TimeoutError:
-        raise Outage(Edge.DATABASE, "an outcome was not committed in time") from None
+        raise Outage(Edge.DATABASE, "a commit was not answered in time") from None
 
 
 def _defect(error: Exception) -> ItemError:

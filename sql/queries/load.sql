@@ -14,8 +14,15 @@ WITH taken AS (
         AND a.id = p.audit_id
         AND (
             p.audit_id = $2
-            OR a.status <> 'running'
-            OR a.heartbeat_at < now() - INTERVAL '1 hour'
+            OR (
+                (a.status <> 'running' OR a.heartbeat_at < now() - INTERVAL '1 hour')
+                -- What a dead run left damaged must not stop the living.
+                AND p.items = (
+                    SELECT count(*)
+                    FROM draenei_content.staged_wallpapers AS s
+                    WHERE s.audit_id = p.audit_id AND s.page = p.page
+                )
+            )
         )
     RETURNING p.items
 )
@@ -32,8 +39,9 @@ WHERE p.load_id = $1;
 
 -- name: merge_wallpapers
 -- Merge the rows of load $1. The newest reading of an id wins; an unchanged row is not written;
--- ids are sorted, since concurrent merges in different order deadlock. A new row joins the
--- backlog.
+-- ids are sorted, since concurrent merges in different order deadlock. What was true of an image
+-- when it was stored stays: an address that came later is noted in `pending_url`. A new row joins
+-- the backlog.
 WITH staged AS MATERIALIZED (
     SELECT DISTINCT ON (s.wallhaven_id COLLATE "C") s.*
     FROM draenei_content.staged_pages AS p
@@ -41,35 +49,50 @@ WITH staged AS MATERIALIZED (
     WHERE p.load_id = $1 AND s.code IS NULL
     ORDER BY s.wallhaven_id COLLATE "C", p.fetched_at DESC, s.page DESC, s.position DESC
 ),
-changed AS (
-    SELECT s.*
+wanted AS (
+    SELECT
+        s.wallhaven_id,
+        CASE WHEN w.s3_key IS NULL THEN s.url ELSE w.url END AS url,
+        CASE WHEN w.s3_key IS NOT NULL AND s.url <> w.url THEN s.url END AS pending_url,
+        CASE WHEN w.s3_key IS NULL THEN s.file_size ELSE w.file_size END AS file_size,
+        CASE WHEN w.s3_key IS NULL THEN s.file_type ELSE w.file_type END AS file_type,
+        s.page_url, s.short_url, s.source, s.category, s.purity, s.dimension_x, s.dimension_y,
+        s.resolution, s.ratio, s.source_created_at, s.colors, s.thumb_large, s.thumb_original,
+        s.thumb_small, s.raw
     FROM staged AS s
     LEFT JOIN draenei_content.wallpapers AS w USING (wallhaven_id)
     WHERE w.id IS NULL
-        OR (w.url, w.page_url, w.short_url, w.source, w.category, w.purity, w.dimension_x,
-            w.dimension_y, w.resolution, w.ratio, w.file_size, w.file_type,
-            w.source_created_at, w.colors, w.thumb_large, w.thumb_original, w.thumb_small,
-            w.raw)
+        OR (CASE WHEN w.s3_key IS NULL
+                THEN (w.url, w.file_size, w.file_type) IS DISTINCT FROM
+                    (s.url, s.file_size, s.file_type)
+                ELSE w.pending_url IS DISTINCT FROM NULLIF(s.url, w.url)
+            END)
+        OR (w.page_url, w.short_url, w.source, w.category, w.purity, w.dimension_x,
+            w.dimension_y, w.resolution, w.ratio, w.source_created_at, w.colors,
+            w.thumb_large, w.thumb_original, w.thumb_small, w.raw)
         IS DISTINCT FROM
-           (s.url, s.page_url, s.short_url, s.source, s.category, s.purity, s.dimension_x,
-            s.dimension_y, s.resolution, s.ratio, s.file_size, s.file_type,
-            s.source_created_at, s.colors, s.thumb_large, s.thumb_original, s.thumb_small,
-            s.raw)
+           (s.page_url, s.short_url, s.source, s.category, s.purity, s.dimension_x,
+            s.dimension_y, s.resolution, s.ratio, s.source_created_at, s.colors,
+            s.thumb_large, s.thumb_original, s.thumb_small, s.raw)
 ),
 merged AS (
     INSERT INTO draenei_content.wallpapers AS w (
-        wallhaven_id, url, page_url, short_url, source, category, purity, dimension_x,
-        dimension_y, resolution, ratio, file_size, file_type, source_created_at, colors,
-        thumb_large, thumb_original, thumb_small, raw
+        wallhaven_id, url, pending_url, file_size, file_type, page_url, short_url, source,
+        category, purity, dimension_x, dimension_y, resolution, ratio, source_created_at,
+        colors, thumb_large, thumb_original, thumb_small, raw
     )
     SELECT
-        wallhaven_id, url, page_url, short_url, source, category, purity, dimension_x,
-        dimension_y, resolution, ratio, file_size, file_type, source_created_at, colors,
-        thumb_large, thumb_original, thumb_small, raw
-    FROM changed
+        wallhaven_id, url, pending_url, file_size, file_type, page_url, short_url, source,
+        category, purity, dimension_x, dimension_y, resolution, ratio, source_created_at,
+        colors, thumb_large, thumb_original, thumb_small, raw
+    FROM wanted
     ORDER BY wallhaven_id COLLATE "C"
     ON CONFLICT (wallhaven_id) DO UPDATE SET
-        url = EXCLUDED.url,
+        -- Asked again: the image may have been stored since the row was read above.
+        url = CASE WHEN w.s3_key IS NULL THEN EXCLUDED.url ELSE w.url END,
+        pending_url = EXCLUDED.pending_url,
+        file_size = CASE WHEN w.s3_key IS NULL THEN EXCLUDED.file_size ELSE w.file_size END,
+        file_type = CASE WHEN w.s3_key IS NULL THEN EXCLUDED.file_type ELSE w.file_type END,
         page_url = EXCLUDED.page_url,
         short_url = EXCLUDED.short_url,
         source = EXCLUDED.source,
@@ -79,8 +102,6 @@ merged AS (
         dimension_y = EXCLUDED.dimension_y,
         resolution = EXCLUDED.resolution,
         ratio = EXCLUDED.ratio,
-        file_size = EXCLUDED.file_size,
-        file_type = EXCLUDED.file_type,
         source_created_at = EXCLUDED.source_created_at,
         colors = EXCLUDED.colors,
         thumb_large = EXCLUDED.thumb_large,
@@ -88,16 +109,16 @@ merged AS (
         thumb_small = EXCLUDED.thumb_small,
         raw = EXCLUDED.raw,
         updated_at = now()
-    WHERE (w.url, w.page_url, w.short_url, w.source, w.category, w.purity, w.dimension_x,
-            w.dimension_y, w.resolution, w.ratio, w.file_size, w.file_type,
-            w.source_created_at, w.colors, w.thumb_large, w.thumb_original, w.thumb_small,
-            w.raw)
+    WHERE (w.pending_url, w.page_url, w.short_url, w.source, w.category, w.purity,
+            w.dimension_x, w.dimension_y, w.resolution, w.ratio, w.source_created_at, w.colors,
+            w.thumb_large, w.thumb_original, w.thumb_small, w.raw)
         IS DISTINCT FROM
-           (EXCLUDED.url, EXCLUDED.page_url, EXCLUDED.short_url, EXCLUDED.source,
+           (EXCLUDED.pending_url, EXCLUDED.page_url, EXCLUDED.short_url, EXCLUDED.source,
             EXCLUDED.category, EXCLUDED.purity, EXCLUDED.dimension_x, EXCLUDED.dimension_y,
-            EXCLUDED.resolution, EXCLUDED.ratio, EXCLUDED.file_size, EXCLUDED.file_type,
-            EXCLUDED.source_created_at, EXCLUDED.colors, EXCLUDED.thumb_large,
-            EXCLUDED.thumb_original, EXCLUDED.thumb_small, EXCLUDED.raw)
+            EXCLUDED.resolution, EXCLUDED.ratio, EXCLUDED.source_created_at, EXCLUDED.colors,
+            EXCLUDED.thumb_large, EXCLUDED.thumb_original, EXCLUDED.thumb_small, EXCLUDED.raw)
+        OR (w.s3_key IS NULL AND (w.url, w.file_size, w.file_type)
+            IS DISTINCT FROM (EXCLUDED.url, EXCLUDED.file_size, EXCLUDED.file_type))
     -- A tuple that this statement made has no xmax; one that it updated has.
     RETURNING w.id, (w.xmax = 0) AS is_new
 ),
@@ -172,6 +193,18 @@ WHERE p.load_id = $1
 DELETE FROM draenei_content.staged_wallpapers AS s
 USING draenei_content.staged_pages AS p
 WHERE p.load_id = $1 AND s.audit_id = p.audit_id AND s.page = p.page;
+
+-- name: move_watermarks
+-- The pages of load $1 are rows now: searches whose reading is merged whole get its watermark.
+UPDATE draenei_content.searches AS s
+SET newest_ids = read_ids, updated_at = now()
+WHERE s.read_audit_id IN (
+    SELECT p.audit_id FROM draenei_content.staged_pages AS p WHERE p.load_id = $1
+)
+AND NOT EXISTS (
+    SELECT FROM draenei_content.staged_pages AS p
+    WHERE p.audit_id = s.read_audit_id AND p.load_id IS NULL
+);
 
 -- name: end_load
 -- Note what load $1 did: $2 pages, $3 inserted, $4 updated, $5 unchanged, $6 invalid,

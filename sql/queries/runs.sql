@@ -49,7 +49,9 @@ SELECT
     dead.*,
     stages.*,
     (SELECT count(*) FROM draenei_content.wallpapers WHERE s3_key IS NULL)
-        AS missing_s3_after_run
+        AS missing_s3_after_run,
+    (SELECT count(*)::int FROM draenei_content.transfers WHERE state = 'claimed')
+        AS in_other_hands
 FROM (
     SELECT
         COALESCE(sum(inserted), 0)::int   AS metadata_inserted,
@@ -111,13 +113,19 @@ UPDATE draenei_content.run_audit SET
     upload_failures = $13,
     missing_s3_after_run = $14,
     api_requests = $15,
-    ended_at = clock_timestamp(),
+    ended_at = last.ended_at,
     duration_seconds = round(GREATEST(
-        0, extract(EPOCH FROM clock_timestamp() - started_at)), 3)::double precision,
+        0, extract(EPOCH FROM last.ended_at - started_at)), 3)::double precision,
     updated_at = clock_timestamp()
+FROM (
+    -- The run ended with its last stage: an audit that is repeated says the same.
+    SELECT COALESCE(max(ended_at), clock_timestamp()) AS ended_at
+    FROM draenei_content.run_stages
+    WHERE audit_id = $1
+) AS last
 WHERE id = $1
 RETURNING
-    dag_id, run_id, logical_date, started_at, ended_at, duration_seconds,
+    dag_id, run_id, logical_date, started_at, run_audit.ended_at, duration_seconds,
     metadata_inserted, metadata_updated, metadata_unchanged, metadata_invalid,
     images_uploaded, images_adopted, bytes_uploaded, download_failures, upload_failures,
     missing_s3_after_run, api_requests, status, notes, report;

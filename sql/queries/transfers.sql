@@ -95,14 +95,13 @@ SELECT id FROM stored;
 
 -- name: postpone
 -- A try of a claim ($1 wallpaper, $2 owner, $3 fence) failed in run $4 at edge $5 with code $6;
--- the next may come in $7 seconds. $8: refund the attempt.
+-- the next may come in $7 seconds.
 WITH released AS (
     UPDATE draenei_content.transfers SET
         state = 'pending',
         owner = NULL,
         lease_until = NULL,
-        next_attempt_at = clock_timestamp() + make_interval(secs => $7),
-        attempts = attempts - CASE WHEN $8 THEN 1 ELSE 0 END
+        next_attempt_at = clock_timestamp() + make_interval(secs => $7)
     WHERE wallpaper_id = $1 AND owner = $2 AND fence = $3
     RETURNING wallpaper_id
 )
@@ -156,6 +155,16 @@ RETURNING d.id;
 -- name: bury_exhausted
 -- Items ($1 wallpapers) whose every try ended with the death of its process, found by run $2:
 -- $3 code, $4 reason.
+WITH noted AS (
+    INSERT INTO draenei_content.run_items AS i (audit_id, wallpaper_id, outcome, edge, code)
+    SELECT $2, wallpaper_id, 'failed', 'download', $3 FROM unnest($1::bigint[]) AS d (wallpaper_id)
+    ON CONFLICT (audit_id, wallpaper_id) DO UPDATE SET
+        outcome = EXCLUDED.outcome,
+        edge = EXCLUDED.edge,
+        code = EXCLUDED.code,
+        bytes = 0,
+        ended_at = clock_timestamp()
+)
 INSERT INTO draenei_content.dead_letters AS d (
     stage, item, wallhaven_id, code, reason, attempts, audit_id, run_id
 )
@@ -186,9 +195,9 @@ WHERE t.wallpaper_id = c.wallpaper_id AND t.owner = c.owner AND t.fence = c.fenc
 -- An edge turned out to be down in run $1: tries that failed with the codes $2 were not the
 -- items' fault. Their attempts of this run are given back and they are due again.
 WITH blamed AS (
-    DELETE FROM draenei_content.run_items
+    SELECT wallpaper_id
+    FROM draenei_content.run_items
     WHERE audit_id = $1 AND outcome = 'failed' AND code = ANY($2::text[])
-    RETURNING wallpaper_id
 ),
 revived AS (
     UPDATE draenei_content.transfers AS t SET
@@ -205,10 +214,33 @@ DELETE FROM draenei_content.dead_letters
 WHERE stage = 'transfer' AND audit_id = $1 AND resolved_at IS NULL AND code = ANY($2::text[]);
 
 -- name: next_due_seconds
--- When may run $1 try one of its items again, having tried it fewer than $2 times?
-SELECT extract(EPOCH FROM min(next_attempt_at) - now())::double precision
-FROM draenei_content.transfers
-WHERE state = 'pending' AND last_audit_id = $1 AND run_attempts < $2;
+-- When may run $1 try one of its items again, having tried it fewer than $2 times, or one that
+-- another worker holds and may lose?
+SELECT extract(EPOCH FROM min(due_at) - now())::double precision
+FROM (
+    SELECT min(next_attempt_at) AS due_at
+    FROM draenei_content.transfers
+    WHERE state = 'pending' AND last_audit_id = $1 AND run_attempts < $2
+    UNION ALL
+    SELECT min(lease_until) FROM draenei_content.transfers WHERE state = 'claimed'
+) AS next_ones;
+
+-- name: enlist
+-- Rows without an object belong into the backlog, whoever inserted them.
+INSERT INTO draenei_content.transfers (wallpaper_id)
+SELECT w.id
+FROM draenei_content.wallpapers AS w
+LEFT JOIN draenei_content.transfers AS t ON t.wallpaper_id = w.id
+WHERE w.s3_key IS NULL AND t.wallpaper_id IS NULL
+ON CONFLICT DO NOTHING;
+
+-- name: known_good_url
+-- The image that was stored last: if its host does not deliver even that, the host is down.
+SELECT url
+FROM draenei_content.wallpapers
+WHERE stored_at IS NOT NULL
+ORDER BY stored_at DESC
+LIMIT 1;
 
 -- name: stored_in_run
 -- How many images has run $1 stored or adopted?

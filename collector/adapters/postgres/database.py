@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+import anyio
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from collector.adapters.sql import load_queries
 from collector.core.errors import Edge, Outage
@@ -20,6 +21,8 @@ POOL_CONNECTIONS = 8
 CONNECT_TIMEOUT_SECONDS = 10.0
 # Waiting this long for a free connection means that the server does not answer any more.
 ACQUIRE_TIMEOUT_SECONDS = 30.0
+# Idle connections close in milliseconds.
+CLOSE_TIMEOUT_SECONDS = 1.0
 # The longest single statement is the merge of a run's pages.
 STATEMENT_TIMEOUT_SECONDS = 120.0
 
@@ -34,6 +37,15 @@ _SYSTEMIC = (
     asyncpg.InsufficientPrivilegeError,
     asyncpg.InterfaceError,
     OSError,
+)
+
+
+# Two transactions met; whoever lost begins anew. Five tries outlast a burst of them.
+retry_conflicts = retry(
+    retry=retry_if_exception_type((asyncpg.DeadlockDetectedError, asyncpg.SerializationError)),
+    stop=stop_after_attempt(5),
+    wait=wait_random_exponential(max=2.0),
+    reraise=True,
 )
 
 
@@ -136,30 +148,36 @@ async def open_database(dsn: str) -> AsyncIterator[Database]:
     with database_errors(address):
         pool = await asyncpg.create_pool(
             dsn,
-            min_size=1,
+            # No spare connections: asyncpg complains aloud when it cannot restore them.
+            min_size=0,
             max_size=POOL_CONNECTIONS,
             timeout=CONNECT_TIMEOUT_SECONDS,
             command_timeout=STATEMENT_TIMEOUT_SECONDS,
             server_settings={"application_name": "draenei-collector", "timezone": "UTC"},
         )
     try:
-        yield Database(pool, address)
+        database = Database(pool, address)
+        async with database.session():
+            pass  # it answers, and lets us in
+        yield database
     finally:
         await _close(pool)
 
 
 async def _close(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    closed = False
     try:
         # A connection that hangs must not hold up the exit of an interrupted run (4 s in all).
-        async with asyncio.timeout(1.0):
+        with anyio.move_on_after(CLOSE_TIMEOUT_SECONDS, shield=True):
             await pool.close()
-    except TimeoutError:
-        pool.terminate()
+            closed = True
+    finally:
+        if not closed:
+            pool.terminate()
 
 
 def describe_dsn(dsn: str) -> str:
     """Return the address without password and options, for people and logs."""
     parts = urlsplit(dsn)
-    user = f"{parts.username}@" if parts.username else ""
-    port = f":{parts.port}" if parts.port else ""
-    return f"postgresql://{user}{parts.hostname or ''}{port}{parts.path}"
+    login, at, hosts = parts.netloc.rpartition("@")
+    return f"postgresql://{login.partition(':')[0]}{at}{hosts}{parts.path}"

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncpg
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from collector.adapters.postgres.database import Database
+from collector.adapters.postgres.database import Database, retry_conflicts
 from collector.core.errors import StagingMismatch
 from collector.ports import LoadCounts
-
-# Keys are merged in one order, so a conflict is rare; five tries outlast a burst of them.
-_MERGE_TRIES = 5
-_MERGE_WAIT_SECONDS = 2.0
 
 
 class PostgresLoads:
@@ -20,12 +15,7 @@ class PostgresLoads:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    @retry(
-        retry=retry_if_exception_type((asyncpg.DeadlockDetectedError, asyncpg.SerializationError)),
-        stop=stop_after_attempt(_MERGE_TRIES),
-        wait=wait_random_exponential(max=_MERGE_WAIT_SECONDS),
-        reraise=True,
-    )
+    @retry_conflicts
     async def merge(self, run_key: int) -> LoadCounts:
         """Merge this run's staged pages, and those an ended run left, in one transaction.
 
@@ -43,6 +33,7 @@ class PostgresLoads:
             await session.execute("bury_rejected", load, run_key)
             await session.execute("resolve_loaded", load)
             await session.execute("empty_staging", load)
+            await session.execute("move_watermarks", load)
             counts = _counts(pages, staged, merged)
             await session.execute(
                 "end_load",

@@ -52,16 +52,18 @@ class PostgresPages:
         """Return the pages this run has in its ledger, in page order."""
         return [_covered(row) for row in await self._database.fetch("covered_pages", run_key)]
 
-    async def is_contiguous(self, search_key: str) -> bool | None:
-        """Say whether what is known of this search has no hole; None where nothing is known."""
-        contiguous: bool | None = await self._database.value("is_contiguous", search_key)
-        return contiguous
+    async def watermark(self, search_key: str) -> list[str]:
+        """Return the first page's ids of the last whole reading that was merged, or []."""
+        return list(await self._database.value("watermark", search_key) or ())
 
-    async def set_contiguous(self, search_key: str, contiguous: bool) -> None:
-        """Note that a hole may be left from now on (False), or that there is none (True)."""
-        await self._database.execute("set_contiguous", search_key, contiguous)
+    async def note_reading(self, run_key: int, search_key: str, newest_ids: list[str]) -> None:
+        """Note that the run read the search without a hole, its first page having had these ids.
 
-    async def stage_page(self, run_key: int, page: Page) -> CoveredPage:
+        They become the watermark when the run's pages are merged.
+        """
+        await self._database.execute("note_reading", run_key, search_key, newest_ids)
+
+    async def stage_page(self, run_key: int, search_key: str, page: Page) -> CoveredPage:
         """Enter the page into the ledger and COPY its items, in one transaction.
 
         A page that the ledger has already is left as it is, and what it says is returned.
@@ -75,6 +77,7 @@ class PostgresPages:
                 page.last_page,
                 page.total,
                 page.ids,
+                search_key,
             )
             if entry is None:
                 return _covered(await session.one("covered_page", run_key, page.number))

@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 
-from collector.adapters.postgres.database import Database
+from collector.adapters.postgres.database import Database, retry_conflicts
 from collector.core.audit import AuditRow, Recount, Verdict
 from collector.core.runs import Json, Run, RunStatus, StageEnd, StageName
 
@@ -43,6 +43,7 @@ class PostgresRuns:
             end.problem,
         )
 
+    @retry_conflicts
     async def close_run(self, run_key: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
         """Count anew and write the audit row, both in one snapshot."""
         async with self._database.transaction("repeatable_read") as session:

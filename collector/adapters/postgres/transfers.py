@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
-from collector.adapters.postgres.database import Database
+from collector.adapters.postgres.database import Database, retry_conflicts
 from collector.core.errors import Code
 from collector.core.retry import GiveUp, RetryLater
 from collector.core.transfers import Backlog, Claim, ItemFailure, StoredObject
@@ -31,6 +31,7 @@ class PostgresTransfers:
         self._database = database
         self._policy = policy
 
+    @retry_conflicts
     async def claim(self, run_key: int, limit: int) -> list[Claim]:
         """Claim up to `limit` due items for a fresh owner; counts one attempt each.
 
@@ -56,8 +57,8 @@ class PostgresTransfers:
         )
         return {row["wallpaper_id"] for row in rows}
 
-    async def journal_upload(self, claim: Claim, upload_id: str | None) -> bool:
-        """Note a multipart upload before its first part (None: it is gone). False: not ours."""
+    async def journal_upload(self, claim: Claim, upload_id: str) -> bool:
+        """Note a multipart upload before its first part. False: not ours."""
         return (
             await self._database.value("journal_upload", *_identity(claim), upload_id)
         ) is not None
@@ -78,7 +79,7 @@ class PostgresTransfers:
     async def fail(self, claim: Claim, failure: ItemFailure) -> bool:
         """Commit a failed try: a later attempt or a dead letter. False: not ours any more."""
         match failure.decision:
-            case RetryLater(delay_seconds, refund):
+            case RetryLater(delay_seconds):
                 noted = await self._database.value(
                     "postpone",
                     *_identity(claim),
@@ -86,7 +87,6 @@ class PostgresTransfers:
                     failure.edge,
                     failure.code,
                     delay_seconds,
-                    refund,
                 )
             case GiveUp(code):
                 noted = await self._database.value(
@@ -94,10 +94,12 @@ class PostgresTransfers:
                 )
         return noted is not None
 
+    @retry_conflicts
     async def release(self, claims: Sequence[Claim]) -> None:
         """Hand claims back at once and refund their attempts."""
         await self._database.execute("release", *_identities(claims))
 
+    @retry_conflicts
     async def refund_outage(self, run_key: int, codes: Sequence[Code]) -> None:
         """Give back the tries of this run that failed with `codes`: an edge was down."""
         await self._database.execute("refund_outage", run_key, list(codes))
@@ -106,6 +108,15 @@ class PostgresTransfers:
         """Return the wait until this run may try an item again, None if there is none."""
         wait: float | None = await self._database.value("next_due_seconds", run_key, RUN_ATTEMPTS)
         return None if wait is None else max(0.0, wait)
+
+    async def enlist(self) -> None:
+        """Put into the backlog what has no object and is not in it: rows that others inserted."""
+        await self._database.execute("enlist")
+
+    async def known_good_url(self) -> str | None:
+        """Return the address of the image that was stored last, None where there is none."""
+        url: str | None = await self._database.value("known_good_url")
+        return url
 
     async def stored_in_run(self, run_key: int) -> int:
         """Return how many images this run has stored or adopted so far."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anyio
 import pytest
-from world import OpenWorld, small
+from world import EVERYTHING, OpenWorld, small
 
-from collector.core.errors import Outage
-from collector.core.runs import RunStatus, StageName, StageReport
+from collector.cli.progress import SilentProgress
+from collector.core.errors import OtherSearch, Outage, StagingMismatch
+from collector.core.runs import Run, RunStatus, StageName, StageReport
 from collector.local import LocalPostgres
-from collector.runtime import RunOptions
+from collector.runtime import RunOptions, open_runtime, run_all_stages, run_one_stage
 from collector.simulator import Hooks
 
 
@@ -180,3 +182,92 @@ async def test_changed_metadata_is_updated_and_counters_alone_are_not(
         assert (edited.metadata_updated, edited.metadata_unchanged) == (20, 0)
         views = "SELECT DISTINCT views FROM draenei_content.wallpaper_counters"
         assert await world.value(views) == 123_456
+
+
+async def test_what_another_search_knows_stops_no_reading(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(small(small_images, 90)) as world:
+        other = world.settings.model_copy(update={"wallhaven_atleast": "1x1"})
+        async with open_runtime(other, EVERYTHING, SilentProgress()) as runtime:
+            await run_all_stages(
+                runtime, Run("tests", "other"), RunOptions(max_pages=1), lambda _: None
+            )
+        await world.run()
+        assert await world.objects() == world.truth()
+
+
+async def test_only_a_search_with_the_newest_first_stops_early(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(small(small_images, 60), wallhaven_order="asc") as world:
+        await world.run("first")
+        again = await world.run("again")
+        assert again.api_requests == 3
+
+
+async def test_a_run_id_belongs_to_one_search(open_world: OpenWorld, small_images: Path) -> None:
+    async with open_world(small(small_images, 10)) as world:
+        await world.run()
+        other = world.settings.model_copy(update={"wallhaven_query": "other"})
+        async with open_runtime(other, EVERYTHING, SilentProgress()) as runtime:
+            with pytest.raises(OtherSearch, match="another --run-id"):
+                await run_one_stage(runtime, StageName.EXTRACT, Run("tests", "run"), RunOptions())
+
+
+async def test_what_was_stored_keeps_the_address_it_came_from(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    moved: dict[str, object] = {}
+
+    def listing(items: list[dict[str, object]]) -> list[object]:
+        return [item | moved for item in items]
+
+    async with open_world(small(small_images, 5), Hooks(listing=listing)) as world:
+        await world.run("first")
+        columns = "SELECT url, file_size, file_type FROM draenei_content.wallpapers ORDER BY id"
+        before = await world.rows(columns)
+        moved.update(path="https://w.wallhaven.cc/new.png", file_size=1, file_type="image/png")
+
+        second = await world.run("second")
+        third = await world.run("third")
+
+        assert await world.rows(columns) == before
+        pending = "SELECT DISTINCT pending_url FROM draenei_content.wallpapers"
+        assert await world.value(pending) == "https://w.wallhaven.cc/new.png"
+        assert (second.metadata_updated, third.metadata_updated) == (5, 0)
+
+
+async def test_what_a_dead_run_left_damaged_does_not_stop_the_living(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(small(small_images, 30)) as world:
+        await world.stage(StageName.EXTRACT, "dead")
+        await world.rows("UPDATE draenei_content.run_audit SET status = 'failed'")
+        await world.rows("DELETE FROM draenei_content.staged_wallpapers WHERE position = 0")
+
+        audit = await world.run("living")
+
+        assert audit.status is RunStatus.SUCCEEDED
+        assert await world.objects() == world.truth()
+
+
+async def test_staged_rows_that_went_missing_fail_their_own_run(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(small(small_images, 30)) as world:
+        await world.stage(StageName.EXTRACT)
+        await world.rows("DELETE FROM draenei_content.staged_wallpapers WHERE position = 0")
+        with pytest.raises(StagingMismatch):
+            await world.stage(StageName.LOAD)
+
+
+async def test_an_audit_that_is_repeated_says_the_same(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(small(small_images, 5)) as world:
+        first = await world.run()
+        async with anyio.create_task_group() as audits:
+            for _ in range(6):
+                audits.start_soon(world.stage, StageName.AUDIT)
+        assert await world.stage(StageName.AUDIT) == first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from aiohttp import web
 from world import EVERYTHING, OpenWorld, World, small
 
+from collector.adapters.postgres import PostgresTransfers
 from collector.cli.progress import SilentProgress
 from collector.core.errors import Code, Outage
 from collector.core.images import ImageType
@@ -230,3 +232,80 @@ async def test_a_missing_bucket_fails_the_stage_and_burns_nothing(
         assert await world.value("SELECT max(attempts) FROM draenei_content.transfers") == 0
         stage = "SELECT problem FROM draenei_content.run_stages WHERE stage = 'transfer'"
         assert "never-made-at-all" in await world.value(stage)
+
+
+async def test_a_few_items_that_stay_bad_are_no_outage_and_end_as_dead_letters(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async def image(request: web.Request, wallpaper: Wallpaper) -> web.StreamResponse | None:
+        return web.Response(status=403) if wallpaper.index < 3 else None
+
+    options = small(small_images, 20)
+    async with open_world(options, Hooks(image=image), collector_max_attempts=5) as world:
+        statuses = [(await world.run(f"run {number}")).status for number in range(4)]
+
+        assert RunStatus.FAILED not in statuses
+        letters = await world.rows("SELECT code FROM draenei_content.dead_letters")
+        assert [row["code"] for row in letters] == [Code.FORBIDDEN] * 3
+        assert statuses[-1] is RunStatus.SUCCEEDED, "nothing is left to be tried"
+
+
+async def test_a_row_that_others_inserted_is_carried(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(small(small_images, 3)) as world:
+        wallpaper = world.simulator.catalogue[0]
+        await world.rows(
+            "INSERT INTO draenei_content.wallpapers (wallhaven_id, url) VALUES ($1, $2)",
+            wallpaper.id,
+            world.simulator.image_url(wallpaper),
+        )
+        report = await world.stage(StageName.TRANSFER)
+        assert isinstance(report, StageReport)
+        assert report.counts["images_uploaded"] == 1
+
+
+async def test_images_in_the_hands_of_a_dead_worker_are_waited_for_or_told(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    claimed = """
+        UPDATE draenei_content.transfers
+        SET state = 'claimed', owner = gen_random_uuid(), lease_until = now() + $1::interval
+        WHERE wallpaper_id = 1
+    """
+    async with open_world(small(small_images, 4)) as world:
+        await world.stage(StageName.EXTRACT)
+        await world.stage(StageName.LOAD)
+        await world.rows(claimed, timedelta(hours=1))
+        told = await world.run()
+        assert (told.status, told.images_uploaded) == (RunStatus.PARTIAL, 3)
+        assert told.notes is not None
+        assert "other workers" in told.notes
+
+        await world.rows(claimed, timedelta(seconds=0.5))
+        waited = await world.run()
+        assert (waited.status, waited.images_uploaded) == (RunStatus.SUCCEEDED, 4)
+
+
+async def test_an_upload_that_could_not_be_journalled_is_aborted(
+    open_world: OpenWorld, large_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_world(small(large_images, 1)) as world:
+
+        async def not_ours(*_: object) -> bool:
+            return False
+
+        monkeypatch.setattr(PostgresTransfers, "journal_upload", not_ours)
+        await world.run()
+        assert await uploads(world) == []
+
+
+async def test_an_outage_still_counts_who_failed(open_world: OpenWorld, small_images: Path) -> None:
+    async def image(request: web.Request, wallpaper: Wallpaper) -> web.StreamResponse:
+        return web.Response(status=503)
+
+    async with open_world(small(small_images, 40), Hooks(image=image)) as world:
+        audit = await world.run()
+        assert audit.download_failures > 0
+        assert audit.notes is not None
+        assert "image host" in audit.notes

@@ -30,6 +30,7 @@ CLEAN = Recount(
     pages=1,
     metadata_dead=0,
     images_dead=0,
+    in_other_hands=0,
     any_failed=False,
     any_interrupted=False,
     stage_reports={"extract": {"pages": 1}},
@@ -70,6 +71,23 @@ def test_a_run_with_nothing_to_do_succeeded() -> None:
 
 def test_items_that_wait_for_the_next_run_are_no_failure() -> None:
     assert status(replace(CLEAN, missing_s3_after_run=1000)) is RunStatus.SUCCEEDED
+
+
+def test_images_in_other_hands_make_a_run_partial_and_are_told() -> None:
+    recount = replace(CLEAN, in_other_hands=4, stage_reports={"transfer": {}})
+    verdict = judge_run(recount, 5.0)
+    assert verdict.status is RunStatus.PARTIAL
+    assert verdict.notes is not None
+    assert "4 images" in verdict.notes
+    assert status(replace(CLEAN, in_other_hands=4)) is RunStatus.SUCCEEDED, "it carried none"
+
+
+def test_a_run_of_which_no_stage_ran_is_no_success() -> None:
+    verdict = judge_run(replace(NOTHING, stage_reports={}), 5.0)
+    assert (verdict.status, verdict.notes) == (
+        RunStatus.FAILED,
+        "no stage of this run has run",
+    )
 
 
 def test_a_failed_stage_fails_the_run_and_is_told() -> None:

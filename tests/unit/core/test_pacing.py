@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from collector.core.pacing import (
     DEFAULT_PAUSE_SECONDS,
+    LEAST_PAUSE_SECONDS,
     MAX_PAUSE_SECONDS,
     WINDOW_SECONDS,
     SlidingWindow,
@@ -146,11 +147,11 @@ def http_date(epoch_seconds: float) -> str:
     [
         ("7", 7.0),
         (" 28 ", 28.0),
-        ("0", 0.0),
+        ("0", LEAST_PAUSE_SECONDS),
         ("86400", MAX_PAUSE_SECONDS),
         ("999999999999", MAX_PAUSE_SECONDS),
         (http_date(NOW + 90), 90.0),
-        (http_date(NOW - 90), 0.0),
+        (http_date(NOW - 90), LEAST_PAUSE_SECONDS),
         (http_date(NOW + 86_400), MAX_PAUSE_SECONDS),
         (datetime.fromtimestamp(NOW + 45, UTC).strftime("%A, %d-%b-%y %H:%M:%S GMT"), 45.0),
         (datetime.fromtimestamp(NOW + 45, UTC).strftime("%a %b %d %H:%M:%S %Y"), 45.0),
@@ -200,7 +201,7 @@ def test_a_429_without_headers_means_one_window() -> None:
         ("50", NOW + 40, 50.0),
         ("7", NOW - 1000, 7.0),
         ("soon", NOW + 40, 40.0),
-        ("soon", NOW - 40, 0.0),
+        ("soon", NOW - 40, LEAST_PAUSE_SECONDS),
         ("soon", NOW + 100_000, MAX_PAUSE_SECONDS),
     ],
 )
@@ -218,6 +219,6 @@ values = st.text(st.characters()) | dates | st.integers().map(str) | st.floats()
 @given(values, values)
 def test_no_header_makes_a_pause_of_another_size(retry_after: str, reset: str) -> None:
     headers = {"Retry-After": retry_after, "X-RateLimit-Reset": reset}
-    assert 0.0 <= pause_seconds(headers, NOW) <= MAX_PAUSE_SECONDS
+    assert LEAST_PAUSE_SECONDS <= pause_seconds(headers, NOW) <= MAX_PAUSE_SECONDS
     limit = announced_limit({"X-RateLimit-Limit": reset})
     assert limit is None or limit >= 1

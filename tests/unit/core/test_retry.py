@@ -1,4 +1,4 @@
-"""Retries: which fault waits, which gives its attempt back, which ends."""
+"""Retries: which fault waits, which ends."""
 
 from __future__ import annotations
 
@@ -38,12 +38,9 @@ def test_a_failure_that_may_pass_waits_until_the_last_attempt(fault: Fault) -> N
     ]
 
 
-@pytest.mark.parametrize("fault", [Fault.SYSTEMIC, Fault.UNKNOWN])
 @pytest.mark.parametrize("attempt", [1, 5, 99])
-def test_what_is_not_the_items_fault_gives_the_attempt_back(fault: Fault, attempt: int) -> None:
-    decision = judged(fault, attempt)
-    assert isinstance(decision, RetryLater)
-    assert decision.refund
+def test_what_is_not_the_items_fault_never_ends_it(attempt: int) -> None:
+    assert isinstance(judged(Fault.SYSTEMIC, attempt), RetryLater)
 
 
 def test_every_fault_is_decided() -> None:
@@ -70,7 +67,7 @@ def test_the_jitter_is_full() -> None:
 def test_the_wait_is_at_least_what_the_host_asked_for() -> None:
     assert judged(Fault.TRANSIENT, retry_after_seconds=90.0) == RetryLater(90.0)
     assert judged(Fault.TRANSIENT, retry_after_seconds=1.0) == RetryLater(2.5)
-    assert judged(Fault.SYSTEMIC, retry_after_seconds=90.0) == RetryLater(90.0, refund=True)
+    assert judged(Fault.SYSTEMIC, retry_after_seconds=90.0) == RetryLater(90.0)
 
 
 @pytest.mark.parametrize("asked_seconds", [1e9, math.inf])

@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Two workers, a file of tests each at a time: servers are started once for each worker.
+PYTEST_ARGS ?= -n 2 --dist loadfile
 export COLLECTOR_HOME ?= $(CURDIR)/.collector
 
 .PHONY: help setup demo test lint clean requirements

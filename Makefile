@@ -40,6 +40,8 @@ requirements: $(VENV)/.tools
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 --extra local --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --extra airflow --extra celery pyproject.toml -o requirements/airflow.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 requirements/tools.in -o requirements/tools.txt
 
 clean:

@@ -121,29 +121,23 @@ def _forget(home: Path) -> None:
 
 
 def _demo_settings(settings: Settings, address: str) -> Settings:
-    """Return settings that name nothing but the demo's own servers."""
-    return settings.model_copy(
-        update={
-            "database_url": None,
-            "s3_endpoint_url": None,
-            "aws_access_key_id": None,
-            "aws_secret_access_key": None,
-            "aws_session_token": None,
-            "aws_profile": None,
-            "aws_default_profile": None,
-            "aws_web_identity_token_file": None,
-            "aws_container_credentials_relative_uri": None,
-            "aws_container_credentials_full_uri": None,
-            "upload_batch_limit": 0,
-            # What a demo that was killed had in its hands is free again before a person wonders.
-            "collector_lease_seconds": DEMO_LEASE_SECONDS,
-            "wallhaven_api_url": f"http://{address}/api/v1",
-            "wallhaven_api_key": None,
-            "wallhaven_image_hosts": address,
-            "wallhaven_requests_per_minute": DEMO_REQUESTS_PER_MINUTE,
-            "wallhaven_max_pages": sys.maxsize,
-        }
-    )
+    """Return settings that name nothing but the demo's own servers, and the whole catalogue."""
+    ours = ("database_", "bucket_", "s3_", "aws_", "wallhaven_")
+    defaults = {
+        name: field.get_default(call_default_factory=True)
+        for name, field in Settings.model_fields.items()
+        if name.startswith(ours)
+    }
+    demo = {
+        "upload_batch_limit": 0,
+        # What a demo that was killed had in its hands is free again before a person wonders.
+        "collector_lease_seconds": DEMO_LEASE_SECONDS,
+        "wallhaven_api_url": f"http://{address}/api/v1",
+        "wallhaven_image_hosts": address,
+        "wallhaven_requests_per_minute": DEMO_REQUESTS_PER_MINUTE,
+        "wallhaven_max_pages": sys.maxsize,
+    }
+    return settings.model_copy(update={**defaults, **demo})
 
 
 @asynccontextmanager

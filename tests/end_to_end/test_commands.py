@@ -238,6 +238,31 @@ def test_sigterm_ends_a_run_cleanly_and_the_same_command_resumes(
     assert resumed.answer["missing_s3_after_run"] == 0
 
 
+def test_what_a_killed_run_had_in_its_hands_the_next_one_finishes(
+    environment, tmp_path: Path, collector, simulator
+) -> None:
+    assert collector("migrate").status == 0
+    env = {**environment, **simulator, "COLLECTOR_IN_FLIGHT": "4", "COLLECTOR_LEASE_SECONDS": "3"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "collector", "run"],
+        env=env,
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "[draenei] load:" in line:
+            break
+    process.kill()
+    process.communicate()
+
+    ended = collector("run", "--json", env={**simulator, "COLLECTOR_LEASE_SECONDS": "3"})
+    assert ended.status == 0
+    assert (ended.answer["status"], ended.answer["missing_s3_after_run"]) == ("succeeded", 0)
+
+
 def test_importing_collector_needs_no_airflow_and_runs_nothing() -> None:
     code = "import sys, collector; print('airflow' in sys.modules, len(sys.modules) < 200)"
     shown = subprocess.run(

@@ -87,6 +87,7 @@ async def _start(stack: AsyncExitStack, launch: Launch, running: Running, ports:
                 env=launch.env,
                 cwd=launch.cwd,
                 log=launch.log,
+                name=launch.name,
                 stop_signal=launch.stop_signal,
                 stop_seconds=launch.stop_seconds,
                 user=launch.user,

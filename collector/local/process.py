@@ -8,6 +8,7 @@ so a terminal's Ctrl-C does not reach it.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pwd
 import select
@@ -24,11 +25,15 @@ import anyio
 from collector.local.files import PRIVATE_FILE_MODE
 from collector.local.pids import end_process
 
+logger = logging.getLogger("collector.local")
+
 WARDEN = Path(__file__).with_name("warden.py")
 # A warden is up in about 0.05 s; a machine under heavy load deserves more.
 WARDEN_START_SECONDS = 20.0
 # What the warden needs beyond the child's own time: SIGKILL, reaping, the report.
 WARDEN_MARGIN_SECONDS = 5.0
+# A good stop of either server takes less; of a longer one a person at a terminal wants to know.
+SLOW_STOP_SECONDS = 1.5
 
 
 class Child:
@@ -40,6 +45,7 @@ class Child:
 
     def __init__(
         self,
+        name: str,
         argv: Sequence[str],
         warden: subprocess.Popen[bytes],
         report: IO[bytes],
@@ -47,6 +53,7 @@ class Child:
     ) -> None:
         self.pid = 0
         self.returncode: int | None = None
+        self._name = name
         self._argv = argv
         self._warden = warden
         self._stop_signal, self._stop_seconds = stop
@@ -89,13 +96,20 @@ class Child:
 
     async def stop(self, lifeline: IO[bytes]) -> None:
         """End the child: its stop signal, then SIGKILL when its time is over. Not cancellable."""
+        bound_seconds = self._stop_seconds + WARDEN_MARGIN_SECONDS
         with anyio.CancelScope(shield=True):
             lifeline.close()
-            with anyio.move_on_after(self._stop_seconds + WARDEN_MARGIN_SECONDS):
-                await self.wait()
-            if self.returncode is None:
+            if await self._ends_within(SLOW_STOP_SECONDS):
+                return
+            logger.info("waiting for %s to stop, %g s at most", self._name, self._stop_seconds)
+            if not await self._ends_within(bound_seconds - SLOW_STOP_SECONDS):
                 self._warden.kill()
                 await self.wait()
+
+    async def _ends_within(self, seconds: float) -> bool:
+        with anyio.move_on_after(seconds):
+            await self.wait()
+        return self.returncode is not None
 
     async def _read_status(self) -> int:
         word, rest = await self._read_report()
@@ -134,6 +148,7 @@ async def open_child(
     env: Mapping[str, str],
     cwd: Path,
     log: Path,
+    name: str | None = None,
     stop_signal: signal.Signals = signal.SIGTERM,
     stop_seconds: float = 10.0,
     user: int | None = None,
@@ -142,6 +157,7 @@ async def open_child(
     """Run `argv` for as long as the body lasts, and never longer than this process.
 
     `env` is the child's whole environment. Standard output and error are appended to `log`.
+    `name` is what people call it, by default the program's name; a slow stop is logged with it.
     `user` (a uid, needs root) drops to that user and its group, without further groups.
     `pass_fds` stay open in warden and child. On leaving, also by error or cancellation, the
     child gets `stop_signal` and `stop_seconds`, then SIGKILL. Raises OSError where the command
@@ -158,7 +174,7 @@ async def open_child(
         "pass_fds": list(pass_fds),
     }
     with _started_warden(log, pass_fds) as (warden, lifeline, report):
-        child = Child(argv, warden, report, (stop_signal, stop_seconds))
+        child = Child(name or Path(argv[0]).name, argv, warden, report, (stop_signal, stop_seconds))
         try:
             _give(order, lifeline)
             await child.started()

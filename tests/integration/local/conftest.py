@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
 import asyncpg
@@ -21,6 +22,7 @@ from collector.local import LocalPostgres, LocalS3
 
 BUCKET = "bucket"
 LINE_BYTES = 65536
+UPLOAD_BYTES = 1_000_000
 S3_CONFIG = AioConfig(
     s3={"addressing_style": "path"},
     retries={"total_max_attempts": 1},
@@ -78,6 +80,26 @@ class Client:
             async with answer["Body"] as body:
                 content: bytes = await body.read()
         return content
+
+    @asynccontextmanager
+    async def half_sent_put(self, s3: LocalS3 | None, key: str) -> AsyncIterator[None]:
+        """Hold an upload open during the body: admitted, and half of its bytes sent."""
+        async with self._s3(s3) as session:
+            where = {"Bucket": BUCKET, "Key": key}
+            url = urlsplit(await session.generate_presigned_url("put_object", Params=where))
+        assert url.hostname
+        assert url.port
+        async with await anyio.connect_tcp(url.hostname, url.port) as connection:
+            # The server asks for the body only once it has admitted the request.
+            head = (
+                f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: {url.netloc}\r\n"
+                f"Content-Length: {UPLOAD_BYTES}\r\nExpect: 100-continue\r\n\r\n"
+            )
+            await connection.send(head.encode())
+            answer = await BufferedByteReceiveStream(connection).receive_until(b"\r\n", LINE_BYTES)
+            assert answer == b"HTTP/1.1 100 Continue"
+            await connection.send(bytes(UPLOAD_BYTES // 2))
+            yield
 
     @asynccontextmanager
     async def _s3(self, s3: LocalS3 | None) -> AsyncIterator[Any]:

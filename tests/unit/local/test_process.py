@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ import anyio
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from collector.local import process
 from collector.local.pids import command_of
 from collector.local.polling import holds_within, until
 from collector.local.process import open_child
@@ -92,6 +94,26 @@ async def test_a_child_that_ignores_the_signal_is_killed_in_bounded_time(log: Pa
     assert child.returncode == -signal.SIGKILL
     assert "stopping" in log.read_text()
     assert anyio.current_time() - began < 4
+
+
+async def test_a_slow_stop_tells_once_what_is_waited_for(
+    log: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(process, "SLOW_STOP_SECONDS", 0.05)
+    caplog.set_level(logging.INFO, "collector.local")
+    async with open_child(
+        command("stubborn"), env={}, cwd=log.parent, log=log, name="Mule", stop_seconds=0.3
+    ):
+        await until_logged(log, "ready")
+    assert caplog.messages == ["waiting for Mule to stop, 0.3 s at most"]
+    assert caplog.records[0].levelno == logging.INFO
+
+
+async def test_a_quick_stop_tells_nothing(log: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "collector.local")
+    async with open_child(["/bin/sleep", "60"], env={}, cwd=log.parent, log=log):
+        pass
+    assert caplog.messages == []
 
 
 async def test_the_stop_signal_can_be_chosen(log: Path) -> None:

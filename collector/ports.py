@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from collector.core.audit import AuditRow, Recount, Verdict
@@ -16,7 +17,7 @@ from collector.core.errors import Code
 from collector.core.images import ImageType
 from collector.core.paging import CoveredPage
 from collector.core.parts import Chunk
-from collector.core.runs import Run, StageEnd, StageName
+from collector.core.runs import Run, StageCall, StageEnd
 from collector.core.transfers import Backlog, Claim, ItemFailure, StoredObject
 from collector.core.wallpapers import Page
 
@@ -207,8 +208,12 @@ class LoadCatalog(Protocol):
 class TransferCatalog(Protocol):
     """The backlog of images: claims with a lease and a fence, and what became of them."""
 
-    async def claim(self, run_key: int, limit: int) -> list[Claim]:
-        """Claim up to `limit` due items for a fresh owner; counts one attempt each."""
+    async def claim(self, run_key: int, most: int, run_limit: int = 0) -> list[Claim]:
+        """Claim up to `most` due items for a fresh owner; counts one attempt each.
+
+        With a `run_limit`, what the run has stored and what all its workers have in hand never
+        exceed it together.
+        """
 
     async def heartbeat(self, claims: Sequence[Claim]) -> set[int]:
         """Extend the leases; return the wallpaper keys that are still ours."""
@@ -226,19 +231,19 @@ class TransferCatalog(Protocol):
         """Hand claims back at once and refund their attempts."""
 
     async def refund_outage(self, run_key: int, codes: Sequence[Code]) -> None:
-        """Give back the tries of this run that failed with `codes`: an edge was down."""
+        """Give back the tries of this run that failed with `codes`: an edge was down.
 
-    async def next_due_seconds(self, run_key: int) -> float | None:
-        """Return the wait until this run may try an item again, None if there is none."""
+        Safe to repeat, and while other workers of the run go on.
+        """
+
+    async def next_due_seconds(self, run_key: int, run_limit: int = 0) -> float | None:
+        """Return the wait until this run may claim again, None if it need not wait."""
 
     async def enlist(self) -> None:
         """Put into the backlog what has no object and is not in it: rows that others inserted."""
 
     async def known_good_url(self) -> str | None:
         """Return the address of the image that was stored last, None where there is none."""
-
-    async def stored_in_run(self, run_key: int) -> int:
-        """Return how many images this run has stored or adopted so far."""
 
     async def backlog(self) -> Backlog:
         """Return the number of items by state."""
@@ -253,14 +258,28 @@ class RunCatalog(Protocol):
     async def heartbeat(self, run_key: int) -> None:
         """Note that the run's process lives."""
 
-    async def begin_stage(self, run_key: int, stage: StageName) -> None:
-        """Note that a stage of the run begins."""
+    async def begin_stage(self, call: StageCall) -> None:
+        """Note that a worker begins a stage of the run."""
 
-    async def end_stage(self, run_key: int, stage: StageName, end: StageEnd) -> None:
-        """Note how the stage ended."""
+    async def end_stage(self, call: StageCall, end: StageEnd) -> None:
+        """Note how the stage ended for this worker."""
+
+    async def recount(self, run_key: int) -> Recount:
+        """Count anew what the run did; write nothing."""
 
     async def close_run(self, run_key: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
         """Count anew and write the audit row, both in one snapshot."""
+
+    async def silent_runs(self, but: int, silent_seconds: float) -> list[int]:
+        """Return running runs, except `but`, that nobody has heard of for so long."""
+
+    async def close_silent_run(
+        self, run_key: int, silent_seconds: float, judge: Callable[[Recount, datetime], Verdict]
+    ) -> AuditRow | None:
+        """Close the run as `close_run` does, if it is silent still; None where it is not.
+
+        `judge` is told when the run was last heard of. Of several that do this at once, one does.
+        """
 
 
 class Progress(Protocol):

@@ -47,10 +47,11 @@ class World:
         return await run_all_stages(self.runtime, Run("tests", run_id), options, lambda _: None)
 
     async def stage(
-        self, stage: StageName, run_id: str = "run", options: RunOptions = FAST
+        self, stage: StageName, run_id: str = "run", options: RunOptions = FAST, worker: int = 0
     ) -> StageReport | AuditRow:
-        """Run one stage of a run."""
-        return await run_one_stage(self.runtime, stage, Run("tests", run_id), options)
+        """Run one stage of a run, as one of its workers."""
+        run = Run("tests", run_id, worker=worker)
+        return await run_one_stage(self.runtime, stage, run, options)
 
     async def rows(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         """Look into the database."""

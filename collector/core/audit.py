@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
+from collector.core.errors import TooManyDead
 from collector.core.runs import Json, RunStatus
 
 # Below this many dead letters a run is not failed for their share: 1 of 10 is no pattern.
@@ -100,10 +101,10 @@ def judge_run(recount: Recount, max_dead_percent: float) -> Verdict:
     items failed, were given up, or are in other hands. A running stage counts as failed: its
     process is gone.
     """
-    too_many = _too_many_dead(recount, max_dead_percent)
+    too_many = too_many_dead(recount, max_dead_percent)
     nothing = None if recount.stage_reports else "no stage of this run has run"
     elsewhere = _in_other_hands(recount)
-    notes = [note for note in (recount.problems, too_many, nothing, elsewhere) if note]
+    notes = [str(note) for note in (recount.problems, too_many, nothing, elsewhere) if note]
     return Verdict(
         status=_status(recount, failed=bool(too_many or nothing), unfinished=elsewhere is not None),
         notes="; ".join(notes) or None,
@@ -116,6 +117,32 @@ def judge_run(recount: Recount, max_dead_percent: float) -> Verdict:
             "stages": dict(recount.stage_reports),
         },
     )
+
+
+def judge_crashed(recount: Recount, heard_at: datetime, max_dead_percent: float) -> Verdict:
+    """Say of a run whose process is gone what can be said: its numbers, and when it was heard of.
+
+    Whatever its stages said, it never came to its audit: the status is `crashed`.
+    """
+    verdict = judge_run(recount, max_dead_percent)
+    last_heard = f"last heard of at {heard_at.isoformat(timespec='seconds')}"
+    notes = f"{last_heard}; {verdict.notes}" if verdict.notes else last_heard
+    return replace(verdict, status=RunStatus.CRASHED, notes=notes)
+
+
+def too_many_dead(recount: Recount, max_dead_percent: float) -> TooManyDead | None:
+    """Return the kind of which more than `max_dead_percent` were given up, None if there is none.
+
+    Fewer than LEAST_DEAD_FOR_FAILURE are never too many.
+    """
+    kinds = (
+        TooManyDead("items", recount.metadata_dead, recount.items_seen),
+        TooManyDead("images", recount.images_dead, recount.images_tried),
+    )
+    for kind in kinds:
+        if kind.dead >= LEAST_DEAD_FOR_FAILURE and kind.percent > max_dead_percent:
+            return kind
+    return None
 
 
 def _in_other_hands(recount: Recount) -> str | None:
@@ -133,14 +160,3 @@ def _status(recount: Recount, *, failed: bool, unfinished: bool) -> RunStatus:
     failures = recount.download_failures + recount.upload_failures + recount.metadata_invalid
     given_up = recount.metadata_dead + recount.images_dead
     return RunStatus.PARTIAL if failures or given_up or unfinished else RunStatus.SUCCEEDED
-
-
-def _too_many_dead(recount: Recount, max_dead_percent: float) -> str | None:
-    for kind, dead, handled in (
-        ("items", recount.metadata_dead, recount.items_seen),
-        ("images", recount.images_dead, recount.images_tried),
-    ):
-        percent = 100.0 * dead / max(1, handled)
-        if dead >= LEAST_DEAD_FOR_FAILURE and percent > max_dead_percent:
-            return f"{dead} of {handled} {kind} given up ({percent:.1f} %)"
-    return None

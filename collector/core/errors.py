@@ -136,6 +136,17 @@ class StagingMismatch(CollectorError):
         self.ledger = ledger
 
 
+class TooManyDead(CollectorError):
+    """The run gave up on so many items of one kind that it has failed."""
+
+    def __init__(self, kind: str, dead: int, handled: int) -> None:
+        self.kind = kind
+        self.dead = dead
+        self.handled = handled
+        self.percent = 100.0 * dead / max(1, handled)
+        super().__init__(f"{dead} of {handled} {kind} given up ({self.percent:.1f} %)")
+
+
 class ItemError(CollectorError):
     """One item failed; the others go on.
 

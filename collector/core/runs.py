@@ -10,6 +10,10 @@ from enum import StrEnum
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 DEFAULT_DAG_ID = "collector"
+# A running run that nobody has heard of for so long has crashed. Its process says every minute
+# that it lives; the rest is for a scheduler, which may let much time pass between two stages of
+# a run, or between a try that was killed and the next.
+SILENT_SECONDS = 3600.0
 
 
 class StageName(StrEnum):
@@ -43,11 +47,24 @@ class StageStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Identity of a run: the same pair again continues that run."""
+    """Identity of a run: the same pair again continues that run.
+
+    Several processes may do one stage of it at once, each as a `worker` of its own.
+    """
 
     dag_id: str
     run_id: str
     logical_date: datetime | None = None
+    worker: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StageCall:
+    """A stage of a run, as one worker does it."""
+
+    run_key: int
+    stage: StageName
+    worker: int = 0
 
 
 @dataclass(frozen=True, slots=True)

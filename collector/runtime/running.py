@@ -10,16 +10,17 @@ import anyio
 
 from collector.core.audit import AuditRow
 from collector.core.errors import CollectorError
-from collector.core.runs import Run, StageEnd, StageName, StageReport, StageStatus
+from collector.core.runs import Run, StageCall, StageEnd, StageName, StageReport, StageStatus
 from collector.flow import task_group
 from collector.runtime.opening import Need, RunOptions, Runtime
 from collector.stages.api import ApiClient
+from collector.stages.audit import close_crashed, require_few_dead
 
 logger = logging.getLogger("collector")
 
 # A clean exit after SIGTERM has 4 s in all; the last words to the database get this share.
 LAST_WORDS_SECONDS = 1.0
-# A run that has not been heard of for an hour is dead (sql/queries/load.sql); this is far below.
+# Far below SILENT_SECONDS of collector/core/runs.py, after which a run counts as crashed.
 HEARTBEAT_SECONDS = 60.0
 
 STAGE_NEEDS = {
@@ -33,15 +34,25 @@ STAGE_NEEDS = {
 async def run_one_stage(
     runtime: Runtime, stage: StageName, run: Run, options: RunOptions
 ) -> StageReport | AuditRow:
-    """Run one stage of `run` and note in the database how it ended.
+    """Run one stage of `run`, as `run.worker`, and note in the database how it ended.
 
-    Raises what the stage raised, after it was noted: failed, or interrupted on cancellation.
+    Raises what the stage raised, after it was noted: failed, or interrupted on cancellation. A
+    transfer that ended well raises TooManyDead where the run has given up on too many items by
+    then: its caller may never see the audit's verdict.
     """
     run_key = await runtime.runs.open_run(run)
     if stage is StageName.AUDIT:
         return await _audited(runtime, run_key)
     async with _heartbeat(runtime, run_key):
-        return await _recorded(runtime, run_key, stage, options)
+        report = await _recorded(runtime, StageCall(run_key, stage, run.worker), options)
+    if stage is StageName.TRANSFER:
+        # Noted as succeeded: the audit says by itself that too many items were given up.
+        await require_few_dead(
+            run_key,
+            catalog=runtime.runs,
+            max_dead_percent=runtime.settings.collector_max_dead_percent,
+        )
+    return report
 
 
 async def run_all_stages(
@@ -57,7 +68,7 @@ async def run_all_stages(
     try:
         async with _heartbeat(runtime, run_key):
             for stage in (StageName.EXTRACT, StageName.LOAD, StageName.TRANSFER):
-                await _recorded(runtime, run_key, stage, options)
+                await _recorded(runtime, StageCall(run_key, stage, run.worker), options)
     except CollectorError as error:
         logger.error("[draenei] %s", error)
     except BaseException:
@@ -117,27 +128,43 @@ def _log_audit(row: AuditRow) -> None:
     )
 
 
-async def _recorded(
-    runtime: Runtime, run_key: int, stage: StageName, options: RunOptions
-) -> StageReport:
-    api = runtime.api() if stage is StageName.EXTRACT else None
+async def _recorded(runtime: Runtime, call: StageCall, options: RunOptions) -> StageReport:
+    api = runtime.api() if call.stage is StageName.EXTRACT else None
     try:
-        await runtime.runs.begin_stage(run_key, stage)
+        await runtime.runs.begin_stage(call)
         if api is not None:
-            report = await runtime.extract(run_key, options, api)
-        elif stage is StageName.LOAD:
-            report = await runtime.load(run_key)
+            await _close_crashed(runtime, call.run_key)
+            report = await runtime.extract(call.run_key, options, api)
+        elif call.stage is StageName.LOAD:
+            report = await runtime.load(call.run_key)
         else:
-            report = await runtime.transfer(run_key, options)
+            report = await runtime.transfer(call.run_key, options)
     except BaseException as error:
-        await _note_end(runtime, run_key, stage, _end(error, api))
+        await _note_end(runtime, call, _end(error, api))
         raise
     sent = api.requests_sent if api else 0
     end = StageEnd(StageStatus.SUCCEEDED, sent, report.as_json())
-    await runtime.runs.end_stage(run_key, stage, end)
+    await runtime.runs.end_stage(call, end)
     counts = " ".join(f"{name}={count}" for name, count in report.counts.items())
-    logger.info("[draenei] %s: %s", stage, counts)
+    logger.info("[draenei] %s: %s", call.stage, counts)
     return report
+
+
+async def _close_crashed(runtime: Runtime, run_key: int) -> None:
+    """Write the audits of runs that crashed; a problem with them is no problem of this run."""
+    try:
+        rows = await close_crashed(
+            runtime.runs,
+            but=run_key,
+            max_dead_percent=runtime.settings.collector_max_dead_percent,
+        )
+    except CollectorError as error:
+        logger.warning("[draenei] crashed runs could not be closed: %s", error)
+    except Exception:
+        logger.exception("[draenei] crashed runs could not be closed")
+    else:
+        for row in rows:
+            _log_audit(row)
 
 
 def _end(error: BaseException, api: ApiClient | None) -> StageEnd:
@@ -149,9 +176,9 @@ def _end(error: BaseException, api: ApiClient | None) -> StageEnd:
     return StageEnd(StageStatus.FAILED, sent, {}, problem)
 
 
-async def _note_end(runtime: Runtime, run_key: int, stage: StageName, end: StageEnd) -> None:
+async def _note_end(runtime: Runtime, call: StageCall, end: StageEnd) -> None:
     with anyio.move_on_after(LAST_WORDS_SECONDS, shield=True):
         try:
-            await runtime.runs.end_stage(run_key, stage, end)
+            await runtime.runs.end_stage(call, end)
         except CollectorError as error:
-            logger.warning("the end of %s could not be noted: %s", stage, error)
+            logger.warning("the end of %s could not be noted: %s", call.stage, error)

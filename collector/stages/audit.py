@@ -1,10 +1,11 @@
-"""Audit: count anew and write the one row that tells the truth about the run."""
+"""Audit: count anew, and write the one row that tells the truth about a run."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from collector.core.audit import AuditRow, judge_run
+from collector.core.audit import AuditRow, judge_crashed, judge_run, too_many_dead
+from collector.core.runs import SILENT_SECONDS
 from collector.ports import RunCatalog
 
 
@@ -14,3 +15,34 @@ async def audit(run_key: int, *, catalog: RunCatalog, max_dead_percent: float) -
     Safe to repeat: the row is computed, never added to.
     """
     return await catalog.close_run(run_key, partial(judge_run, max_dead_percent=max_dead_percent))
+
+
+async def require_few_dead(run_key: int, *, catalog: RunCatalog, max_dead_percent: float) -> None:
+    """Raise TooManyDead where the audit of the run would fail it for its dead letters.
+
+    Writes nothing: what the audit says of it, it counts for itself.
+    """
+    problem = too_many_dead(await catalog.recount(run_key), max_dead_percent)
+    if problem is not None:
+        raise problem
+
+
+async def close_crashed(
+    catalog: RunCatalog,
+    *,
+    but: int,
+    max_dead_percent: float,
+    silent_seconds: float = SILENT_SECONDS,
+) -> list[AuditRow]:
+    """Write the audit rows of runs that crashed; return them.
+
+    Those are all, except the run `but`, that are running and were not heard of for
+    `silent_seconds`. Their numbers are counted as an audit counts them. Several may do this at
+    once, and a run that goes on in the meantime is left alone; one that goes on later opens again.
+    """
+    judge = partial(judge_crashed, max_dead_percent=max_dead_percent)
+    rows = [
+        await catalog.close_silent_run(run_key, silent_seconds, judge)
+        for run_key in await catalog.silent_runs(but, silent_seconds)
+    ]
+    return [row for row in rows if row is not None]

@@ -68,10 +68,12 @@ async def transfer(
 ) -> StageReport:
     """Store images until nothing is due, or `limit` of this run are stored.
 
-    At most `in_flight` images are on their way at once, within the byte budget. One item's
-    failure never stops the others. Raises Outage where an edge is down: attempts that were lost
-    to it are given back. On any failure or cancellation the claims in hand are released with
-    their attempts refunded, as far as the database answers.
+    At most `in_flight` images are on their way at once, within the byte budget. Several workers
+    of a run may do this at once: the limit is of what they store together, and a worker that
+    finds it used up by what the others have in hand leaves the rest to them. One item's failure
+    never stops the others. Raises Outage where an edge is down: attempts that were lost to it are
+    given back. On any failure or cancellation the claims in hand are released with their attempts
+    refunded, as far as the database answers.
     """
     work = _Transfer(run_key, catalog, http, store, options, chance, progress)
     return await work.run()
@@ -111,7 +113,7 @@ class _Transfer:
         try:
             await self._run()
         except Outage as outage:
-            # Only now, when no try is under way any more: one that ends later would count.
+            # Only now, when no try of ours is under way any more: one that ends later would count.
             if outage.edge is not Edge.DATABASE:
                 await self._catalog.refund_outage(self._run_key, sorted(OUTAGE_CODES))
             raise
@@ -142,31 +144,31 @@ class _Transfer:
 
     async def _feed(self, claims: ObjectSendStream[Claim]) -> None:
         """Claim what is due, a batch at a time, while the run may store more."""
-        stored_before = await self._catalog.stored_in_run(self._run_key)
         async with claims:
-            while (room := max(0, self._room(stored_before))) or self._leases.count:
-                asked_at = self._chance.clock()
-                batch = await _committed(self._catalog.claim(self._run_key, room)) if room else []
-                for claim in batch:
-                    self._leases.add(claim, asked_at)
+            while True:
+                batch = await self._claim()
                 for claim in batch:
                     await claims.send(claim)
                 if not batch and not await self._wait_for_work():
                     return
 
-    def _room(self, stored_before: int) -> int:
+    async def _claim(self) -> list[Claim]:
         free = self._options.in_flight - self._leases.count
-        if not self._options.limit:
-            return free
-        stored = stored_before + self._counts["images_uploaded"] + self._counts["images_adopted"]
-        return min(free, self._options.limit - stored - self._leases.count)
+        if not free:
+            return []
+        asked_at = self._chance.clock()
+        claim = self._catalog.claim(self._run_key, free, self._options.limit)
+        batch = await _committed(claim)
+        for claimed in batch:
+            self._leases.add(claimed, asked_at)
+        return batch
 
     async def _wait_for_work(self) -> bool:
         """Wait until something may have become due; False where nothing will in time."""
         if self._leases.count:
             await self._done.wait()
             return True
-        due_seconds = await self._catalog.next_due_seconds(self._run_key)
+        due_seconds = await self._catalog.next_due_seconds(self._run_key, self._options.limit)
         if due_seconds is None or due_seconds > LONGEST_WAIT_SECONDS:
             return False
         await anyio.sleep(due_seconds)

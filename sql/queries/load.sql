@@ -4,8 +4,7 @@ INSERT INTO draenei_content.run_loads (audit_id) VALUES ($1) RETURNING id;
 
 -- name: take_pages
 -- Load $1 of run $2 takes this run's unmerged pages and those that dead runs left: ended ones, and
--- running ones that nobody has heard of for an hour (a run says every minute that it lives, but a
--- scheduler may let some time pass between two of its stages).
+-- running ones that nobody has heard of for $3 seconds.
 WITH taken AS (
     UPDATE draenei_content.staged_pages AS p
     SET load_id = $1
@@ -15,7 +14,7 @@ WITH taken AS (
         AND (
             p.audit_id = $2
             OR (
-                (a.status <> 'running' OR a.heartbeat_at < now() - INTERVAL '1 hour')
+                (a.status <> 'running' OR a.heartbeat_at < now() - make_interval(secs => $3))
                 -- What a dead run left damaged must not stop the living.
                 AND p.items = (
                     SELECT count(*)

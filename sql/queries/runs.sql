@@ -15,39 +15,53 @@ RETURNING a.id;
 UPDATE draenei_content.run_audit SET heartbeat_at = clock_timestamp() WHERE id = $1;
 
 -- name: begin_stage
--- A stage of run $1 begins: $2 stage.
+-- A stage of run $1 begins: $2 stage, $3 worker. Where the run is read anew, what further workers
+-- of its transfer once said is over: there may be fewer of them now.
 WITH alive AS (
     UPDATE draenei_content.run_audit SET heartbeat_at = clock_timestamp() WHERE id = $1
+),
+over AS (
+    DELETE FROM draenei_content.run_stages
+    WHERE audit_id = $1 AND stage = 'transfer' AND worker > 0 AND $2 = 'extract'
 )
-INSERT INTO draenei_content.run_stages AS s (audit_id, stage, status, started_at)
-VALUES ($1, $2, 'running', clock_timestamp())
-ON CONFLICT (audit_id, stage) DO UPDATE SET
+INSERT INTO draenei_content.run_stages AS s (audit_id, stage, worker, status, started_at)
+VALUES ($1, $2, $3, 'running', clock_timestamp())
+ON CONFLICT (audit_id, stage, worker) DO UPDATE SET
     status = 'running',
     tries = s.tries + 1,
     ended_at = NULL,
     problem = NULL;
 
 -- name: end_stage
--- A stage of run $1 ended: $2 stage, $3 status, $4 API requests of this call, $5 report,
--- $6 problem.
+-- A stage of run $1 ended: $2 stage, $3 worker, $4 status, $5 API requests of this call,
+-- $6 report, $7 problem.
 INSERT INTO draenei_content.run_stages AS s (
-    audit_id, stage, status, ended_at, api_requests, report, problem
+    audit_id, stage, worker, status, ended_at, api_requests, report, problem
 )
-VALUES ($1, $2, $3, clock_timestamp(), $4, $5, $6)
-ON CONFLICT (audit_id, stage) DO UPDATE SET
+VALUES ($1, $2, $3, $4, clock_timestamp(), $5, $6, $7)
+ON CONFLICT (audit_id, stage, worker) DO UPDATE SET
     status = EXCLUDED.status,
     ended_at = EXCLUDED.ended_at,
     api_requests = s.api_requests + EXCLUDED.api_requests,
     report = EXCLUDED.report,
     problem = EXCLUDED.problem;
 
+-- name: running_stages
+-- How many stages of run $1 have begun and not ended?
+SELECT count(*)::int
+FROM draenei_content.run_stages
+WHERE audit_id = $1 AND status = 'running';
+
 -- name: recount
--- Count anew, from what lies in the tables, what run $1 did.
+-- Count anew, from what lies in the tables, what run $1 did. A stage that several workers did
+-- lists them; a problem that several of them had stands once.
 SELECT
     loads.*,
     items.*,
     dead.*,
     stages.*,
+    reports.*,
+    problems.*,
     (SELECT count(*) FROM draenei_content.wallpapers WHERE s3_key IS NULL)
         AS missing_s3_after_run,
     (SELECT count(*)::int FROM draenei_content.transfers WHERE state = 'claimed')
@@ -85,16 +99,53 @@ FROM (
     SELECT
         COALESCE(sum(api_requests), 0)::int AS api_requests,
         COALESCE(bool_or(status IN ('failed', 'running')), FALSE) AS any_failed,
-        COALESCE(bool_or(status = 'interrupted'), FALSE) AS any_interrupted,
-        COALESCE(
-            jsonb_object_agg(stage, report || jsonb_build_object('status', status)), '{}'
-        ) AS stage_reports,
-        string_agg(
-            stage || ': ' || COALESCE(problem, 'did not end'), '; ' ORDER BY started_at
-        ) FILTER (WHERE status <> 'succeeded') AS problems
+        COALESCE(bool_or(status = 'interrupted'), FALSE) AS any_interrupted
     FROM draenei_content.run_stages
     WHERE audit_id = $1 AND stage <> 'audit'
-) AS stages;
+) AS stages,
+(
+    SELECT
+        COALESCE(
+            jsonb_object_agg(
+                stage,
+                CASE WHEN workers = 1 THEN list -> 0 ELSE jsonb_build_object('workers', list) END
+            ),
+            '{}'
+        ) AS stage_reports
+    FROM (
+        SELECT
+            stage,
+            count(*) AS workers,
+            jsonb_agg(report || jsonb_build_object('status', status) ORDER BY worker) AS list
+        FROM draenei_content.run_stages
+        WHERE audit_id = $1 AND stage <> 'audit'
+        GROUP BY stage
+    ) AS by_stage
+) AS reports,
+(
+    SELECT string_agg(stage || ': ' || problem, '; ' ORDER BY first_at) AS problems
+    FROM (
+        SELECT stage, COALESCE(problem, 'did not end') AS problem, min(started_at) AS first_at
+        FROM draenei_content.run_stages
+        WHERE audit_id = $1 AND stage <> 'audit' AND status <> 'succeeded'
+        GROUP BY 1, 2
+    ) AS distinct_problems
+) AS problems;
+
+-- name: silent_runs
+-- Runs but $1 that are said to be running, and that nobody has heard of for $2 seconds.
+SELECT id
+FROM draenei_content.run_audit
+WHERE id <> $1 AND status = 'running' AND heartbeat_at < now() - make_interval(secs => $2)
+ORDER BY id;
+
+-- name: lock_silent_run
+-- When was run $1 last heard of? No row where that is less than $2 seconds ago, where it has
+-- ended, or where somebody is about to close it.
+SELECT heartbeat_at
+FROM draenei_content.run_audit
+WHERE id = $1 AND status = 'running' AND heartbeat_at < now() - make_interval(secs => $2)
+FOR UPDATE SKIP LOCKED;
 
 -- name: close_run
 -- Write the audit of run $1: $2 status, $3 notes, $4 report, $5 to $15 the counters.
@@ -118,10 +169,16 @@ UPDATE draenei_content.run_audit SET
         0, extract(EPOCH FROM last.ended_at - started_at)), 3)::double precision,
     updated_at = clock_timestamp()
 FROM (
-    -- The run ended with its last stage: an audit that is repeated says the same.
-    SELECT COALESCE(max(ended_at), clock_timestamp()) AS ended_at
-    FROM draenei_content.run_stages
-    WHERE audit_id = $1
+    -- The run ended with its last stage: an audit that is repeated says the same. A crashed one
+    -- ended when it was last heard of.
+    SELECT
+        CASE
+            WHEN $2 = 'crashed' THEN GREATEST(max(s.ended_at), max(a.heartbeat_at))
+            ELSE COALESCE(max(s.ended_at), clock_timestamp())
+        END AS ended_at
+    FROM draenei_content.run_audit AS a
+    LEFT JOIN draenei_content.run_stages AS s ON s.audit_id = a.id
+    WHERE a.id = $1
 ) AS last
 WHERE id = $1
 RETURNING

@@ -191,27 +191,41 @@ UPDATE draenei_content.transfers AS t SET
 FROM unnest($1::bigint[], $2::uuid[], $3::bigint[]) AS c (wallpaper_id, owner, fence)
 WHERE t.wallpaper_id = c.wallpaper_id AND t.owner = c.owner AND t.fence = c.fence;
 
+-- name: lock_blamed
+-- Items of run $1 whose last try failed with one of the codes $2, and that nobody has in hand.
+-- Backlog row and outcome are locked together: other workers of the run may be at work.
+SELECT t.wallpaper_id
+FROM draenei_content.transfers AS t
+INNER JOIN draenei_content.run_items AS i USING (wallpaper_id)
+WHERE t.last_audit_id = $1
+    AND t.state IN ('pending', 'dead')
+    AND i.audit_id = $1
+    AND i.outcome = 'failed'
+    AND i.code = ANY($2::text[])
+ORDER BY t.wallpaper_id
+FOR UPDATE OF t, i;
+
 -- name: refund_outage
--- An edge turned out to be down in run $1: tries that failed with the codes $2 were not the
--- items' fault. Their attempts of this run are given back and they are due again.
-WITH blamed AS (
-    SELECT wallpaper_id
-    FROM draenei_content.run_items
-    WHERE audit_id = $1 AND outcome = 'failed' AND code = ANY($2::text[])
-),
-revived AS (
-    UPDATE draenei_content.transfers AS t SET
+-- An edge turned out to be down in run $1: tries of the items $2 that failed with the codes $3
+-- were not theirs to answer for. Their attempts of this run are given back, they are due again,
+-- and the dead letters go.
+WITH revived AS (
+    UPDATE draenei_content.transfers SET
         state = 'pending',
         next_attempt_at = now(),
-        attempts = GREATEST(t.attempts - t.run_attempts, 0),
+        attempts = GREATEST(attempts - run_attempts, 0),
         run_attempts = 0
-    FROM blamed
-    WHERE t.wallpaper_id = blamed.wallpaper_id
-        AND t.last_audit_id = $1
-        AND t.state IN ('pending', 'dead')
+    WHERE wallpaper_id = ANY($2::bigint[])
+    RETURNING wallpaper_id
 )
-DELETE FROM draenei_content.dead_letters
-WHERE stage = 'transfer' AND audit_id = $1 AND resolved_at IS NULL AND code = ANY($2::text[]);
+DELETE FROM draenei_content.dead_letters AS d
+USING revived AS r
+INNER JOIN draenei_content.wallpapers AS w ON w.id = r.wallpaper_id
+WHERE d.stage = 'transfer'
+    AND d.item = w.wallhaven_id
+    AND d.audit_id = $1
+    AND d.code = ANY($3::text[])
+    AND d.resolved_at IS NULL;
 
 -- name: next_due_seconds
 -- When may run $1 try one of its items again, having tried it fewer than $2 times, or one that
@@ -242,11 +256,23 @@ WHERE stored_at IS NOT NULL
 ORDER BY stored_at DESC
 LIMIT 1;
 
--- name: stored_in_run
--- How many images has run $1 stored or adopted?
-SELECT count(*)::int
-FROM draenei_content.run_items
-WHERE audit_id = $1 AND outcome IN ('uploaded', 'adopted');
+-- name: lock_run
+-- Workers of run $1 that heed one limit claim one after the other.
+SELECT id FROM draenei_content.run_audit WHERE id = $1 FOR NO KEY UPDATE;
+
+-- name: limit_use
+-- Of the limit of run $1: images that it has stored or adopted, images in the hands of its
+-- workers, and the wait until the first of these may be lost.
+SELECT
+    (
+        SELECT count(*)::int
+        FROM draenei_content.run_items
+        WHERE audit_id = $1 AND outcome IN ('uploaded', 'adopted')
+    ) AS stored,
+    count(*)::int AS in_hand,
+    extract(EPOCH FROM min(lease_until) - now())::double precision AS lapse_seconds
+FROM draenei_content.transfers
+WHERE state = 'claimed' AND last_audit_id = $1;
 
 -- name: backlog
 -- Items without an object, by state.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal
@@ -25,6 +26,9 @@ ACQUIRE_TIMEOUT_SECONDS = 30.0
 CLOSE_TIMEOUT_SECONDS = 1.0
 # The longest single statement is the merge of a run's pages.
 STATEMENT_TIMEOUT_SECONDS = 120.0
+# Of PostgreSQL, where an address names none.
+DEFAULT_PORT = 5432
+_PORT = re.compile(r":\d+$")
 
 # Not the items' fault: nothing works until somebody mends the server or the settings.
 _SYSTEMIC = (
@@ -36,7 +40,6 @@ _SYSTEMIC = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InsufficientPrivilegeError,
     asyncpg.InterfaceError,
-    OSError,
 )
 
 
@@ -59,9 +62,20 @@ def database_errors(address: str) -> Iterator[None]:
         yield
     except TimeoutError:
         raise Outage(Edge.DATABASE, f"{address}: no answer in time") from None
+    except OSError as error:
+        raise Outage(Edge.DATABASE, f"{address}: {_unreachable(address, error)}") from None
     except _SYSTEMIC as error:
         problem = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Outage(Edge.DATABASE, f"{address}: {problem}") from None
+
+
+def _unreachable(address: str, error: OSError) -> str:
+    hosts = urlsplit(address).netloc.rpartition("@")[2].split(",")
+    named = " or ".join(host if _PORT.search(host) else f"{host}:{DEFAULT_PORT}" for host in hosts)
+    return (
+        f"no connection to {named} ({type(error).__name__});"
+        " start the server, or mend host and port of DATABASE_URL"
+    )
 
 
 class Session:

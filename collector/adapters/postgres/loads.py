@@ -6,6 +6,7 @@ import asyncpg
 
 from collector.adapters.postgres.database import Database, retry_conflicts
 from collector.core.errors import StagingMismatch
+from collector.core.runs import SILENT_SECONDS
 from collector.ports import LoadCounts
 
 
@@ -24,7 +25,7 @@ class PostgresLoads:
         """
         async with self._database.transaction() as session:
             load = await session.value("begin_load", run_key)
-            pages = await session.one("take_pages", load, run_key)
+            pages = await session.one("take_pages", load, run_key, SILENT_SECONDS)
             staged = await session.one("count_staged", load)
             if staged["items"] != pages["items"]:
                 raise StagingMismatch(staged["items"], pages["items"])

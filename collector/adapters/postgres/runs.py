@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import asyncpg
 
-from collector.adapters.postgres.database import Database, retry_conflicts
+from collector.adapters.postgres.database import Database, Session, retry_conflicts
 from collector.core.audit import AuditRow, Recount, Verdict
-from collector.core.runs import Json, Run, RunStatus, StageEnd, StageName
+from collector.core.runs import Json, Run, RunStatus, StageCall, StageEnd
 
 
 class PostgresRuns:
@@ -27,32 +28,56 @@ class PostgresRuns:
         """Note that the run's process lives."""
         await self._database.execute("run_heartbeat", run_key)
 
-    async def begin_stage(self, run_key: int, stage: StageName) -> None:
-        """Note that a stage of the run begins."""
-        await self._database.execute("begin_stage", run_key, stage)
+    async def begin_stage(self, call: StageCall) -> None:
+        """Note that a worker begins a stage of the run."""
+        await self._database.execute("begin_stage", call.run_key, call.stage, call.worker)
 
-    async def end_stage(self, run_key: int, stage: StageName, end: StageEnd) -> None:
-        """Note how the stage ended."""
+    async def end_stage(self, call: StageCall, end: StageEnd) -> None:
+        """Note how the stage ended for this worker."""
         await self._database.execute(
             "end_stage",
-            run_key,
-            stage,
+            call.run_key,
+            call.stage,
+            call.worker,
             end.status,
             end.api_requests,
             json.dumps(dict(end.report)),
             end.problem,
         )
 
+    async def running_stages(self, run_key: int) -> int:
+        """Return how many stages of the run have begun and not ended, dead ones included."""
+        return int(await self._database.value("running_stages", run_key))
+
+    async def recount(self, run_key: int) -> Recount:
+        """Count anew what the run did; write nothing."""
+        async with self._database.session() as session:
+            return _recount(await session.one("recount", run_key))
+
     @retry_conflicts
     async def close_run(self, run_key: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
         """Count anew and write the audit row, both in one snapshot."""
         async with self._database.transaction("repeatable_read") as session:
-            recount = _recount(await session.one("recount", run_key))
-            verdict = judge(recount)
-            row = await session.one(
-                "close_run", run_key, *_verdict_values(verdict), *_counters(recount)
-            )
-        return _audit_row(row)
+            return await _close(session, run_key, judge)
+
+    async def silent_runs(self, but: int, silent_seconds: float) -> list[int]:
+        """Return running runs, except `but`, that nobody has heard of for so long."""
+        rows = await self._database.fetch("silent_runs", but, silent_seconds)
+        return [row["id"] for row in rows]
+
+    @retry_conflicts
+    async def close_silent_run(
+        self, run_key: int, silent_seconds: float, judge: Callable[[Recount, datetime], Verdict]
+    ) -> AuditRow | None:
+        """Close the run as `close_run` does, if it is silent still; None where it is not.
+
+        `judge` is told when the run was last heard of. Of several that do this at once, one does.
+        """
+        async with self._database.transaction("repeatable_read") as session:
+            heard_at = await session.value("lock_silent_run", run_key, silent_seconds)
+            if heard_at is None:
+                return None
+            return await _close(session, run_key, lambda recount: judge(recount, heard_at))
 
     async def last_runs(self, limit: int) -> list[dict[str, Json]]:
         """Return the newest runs, newest first, ready for people or JSON."""
@@ -66,6 +91,13 @@ class PostgresRuns:
         """Return how many images and bytes were stored in the last `seconds`."""
         (row,) = await self._database.fetch("stored_recently", seconds)
         return row["images"], row["bytes"]
+
+
+async def _close(session: Session, run_key: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
+    recount = _recount(await session.one("recount", run_key))
+    verdict = judge(recount)
+    row = await session.one("close_run", run_key, *_verdict_values(verdict), *_counters(recount))
+    return _audit_row(row)
 
 
 def _recount(row: asyncpg.Record) -> Recount:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
-from collector.adapters.postgres.database import Database, retry_conflicts
+from collector.adapters.postgres.database import Database, Session, retry_conflicts
 from collector.core.errors import Code
 from collector.core.retry import GiveUp, RetryLater
 from collector.core.transfers import Backlog, Claim, ItemFailure, StoredObject
@@ -32,23 +32,32 @@ class PostgresTransfers:
         self._policy = policy
 
     @retry_conflicts
-    async def claim(self, run_key: int, limit: int) -> list[Claim]:
-        """Claim up to `limit` due items for a fresh owner; counts one attempt each.
+    async def claim(self, run_key: int, most: int, run_limit: int = 0) -> list[Claim]:
+        """Claim up to `most` due items for a fresh owner; counts one attempt each.
 
         Claims of others whose lease has lapsed come back first: they are due at once, or dead
-        letters (`exhausted`) where no try is left.
+        letters (`exhausted`) where no try is left. With a `run_limit`, what the run has stored
+        and what all its workers have in hand never exceed it together.
         """
         async with self._database.transaction() as session:
-            lapsed = await session.fetch("reap_leases", self._policy.max_attempts)
-            dead = [row["wallpaper_id"] for row in lapsed if row["is_dead"]]
-            if dead:
-                await session.execute(
-                    "bury_exhausted", dead, run_key, Code.EXHAUSTED, _EXHAUSTED_REASON
-                )
+            if run_limit:
+                await session.execute("lock_run", run_key)
+            await self._reap(session, run_key)
+            if run_limit:
+                use = await session.one("limit_use", run_key)
+                most = min(most, run_limit - use["stored"] - use["in_hand"])
             rows = await session.fetch(
-                "claim", run_key, uuid4(), RUN_ATTEMPTS, limit, self._policy.lease_seconds
+                "claim", run_key, uuid4(), RUN_ATTEMPTS, max(0, most), self._policy.lease_seconds
             )
         return [Claim(**row) for row in rows]
+
+    async def _reap(self, session: Session, run_key: int) -> None:
+        lapsed = await session.fetch("reap_leases", self._policy.max_attempts)
+        dead = [row["wallpaper_id"] for row in lapsed if row["is_dead"]]
+        if dead:
+            await session.execute(
+                "bury_exhausted", dead, run_key, Code.EXHAUSTED, _EXHAUSTED_REASON
+            )
 
     async def heartbeat(self, claims: Sequence[Claim]) -> set[int]:
         """Extend the leases; return the wallpaper keys that are still ours."""
@@ -101,12 +110,30 @@ class PostgresTransfers:
 
     @retry_conflicts
     async def refund_outage(self, run_key: int, codes: Sequence[Code]) -> None:
-        """Give back the tries of this run that failed with `codes`: an edge was down."""
-        await self._database.execute("refund_outage", run_key, list(codes))
+        """Give back the tries of this run that failed with `codes`: an edge was down.
 
-    async def next_due_seconds(self, run_key: int) -> float | None:
-        """Return the wait until this run may try an item again, None if there is none."""
-        wait: float | None = await self._database.value("next_due_seconds", run_key, RUN_ATTEMPTS)
+        Safe to repeat, and while other workers of the run go on: what is in their hands stays
+        there, and what they gave up for another reason stays given up.
+        """
+        async with self._database.transaction() as session:
+            # First the locks, then the change: it sees what was committed until they were had.
+            blamed = await session.fetch("lock_blamed", run_key, list(codes))
+            items = [row["wallpaper_id"] for row in blamed]
+            await session.execute("refund_outage", run_key, items, list(codes))
+
+    async def next_due_seconds(self, run_key: int, run_limit: int = 0) -> float | None:
+        """Return the wait until this run may claim again, None if it need not wait.
+
+        Where the run's limit is used up by what its workers have in hand, that is until the
+        first of these claims may be lost.
+        """
+        async with self._database.session() as session:
+            wait: float | None
+            use = await session.one("limit_use", run_key) if run_limit else None
+            if use is None or use["stored"] + use["in_hand"] < run_limit:
+                wait = await session.value("next_due_seconds", run_key, RUN_ATTEMPTS)
+            else:
+                wait = use["lapse_seconds"]
         return None if wait is None else max(0.0, wait)
 
     async def enlist(self) -> None:
@@ -117,10 +144,6 @@ class PostgresTransfers:
         """Return the address of the image that was stored last, None where there is none."""
         url: str | None = await self._database.value("known_good_url")
         return url
-
-    async def stored_in_run(self, run_key: int) -> int:
-        """Return how many images this run has stored or adopted so far."""
-        return int(await self._database.value("stored_in_run", run_key))
 
     async def backlog(self) -> Backlog:
         """Return the number of items by state."""

@@ -8,8 +8,9 @@ import anyio
 import pytest
 from world import EVERYTHING, OpenWorld, small
 
+from collector.adapters.postgres import PostgresRuns
 from collector.cli.progress import SilentProgress
-from collector.core.errors import OtherSearch, Outage, StagingMismatch
+from collector.core.errors import Edge, OtherSearch, Outage, StagingMismatch
 from collector.core.runs import Run, RunStatus, StageName, StageReport
 from collector.local import LocalPostgres
 from collector.runtime import RunOptions, open_runtime, run_all_stages, run_one_stage
@@ -119,6 +120,42 @@ async def test_staged_rows_of_a_run_that_died_are_merged_by_the_next_load(
         assert isinstance(report, StageReport)
         assert report.counts["inserted"] == 60
         assert await world.value("SELECT count(*) FROM draenei_content.staged_wallpapers") == 0
+
+
+async def test_a_run_that_crashed_is_closed_when_the_next_one_begins(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    silent = "UPDATE draenei_content.run_audit SET heartbeat_at = now() - '2 h'::interval"
+    status = "SELECT status FROM draenei_content.run_audit WHERE run_id = $1"
+    async with open_world(small(small_images, 30)) as world:
+        await world.stage(StageName.EXTRACT, "first")
+        await world.rows(silent)
+        await world.stage(StageName.EXTRACT, "second")
+        assert await world.value(status, "first") == "crashed"
+        await world.rows(silent)
+        audit = await world.run("third")
+
+        assert await world.value(status, "second") == "crashed"
+        assert (audit.status, audit.metadata_inserted) == (RunStatus.SUCCEEDED, 30)
+        again = await world.run("first")
+        assert again.status is RunStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("problem", [Outage(Edge.DATABASE, "gone"), ValueError("defect")])
+async def test_what_is_wrong_with_crashed_runs_is_no_problem_of_this_one(
+    open_world: OpenWorld,
+    small_images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    problem: Exception,
+) -> None:
+    async def broken(*_: object) -> list[int]:
+        raise problem
+
+    monkeypatch.setattr(PostgresRuns, "silent_runs", broken)
+    async with open_world(small(small_images, 3)) as world:
+        assert (await world.run()).status is RunStatus.SUCCEEDED
+    assert "crashed runs could not be closed" in caplog.text
 
 
 async def test_metadata_travels_by_copy(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.core.audit import AuditRow, Recount, judge_run
+from collector.core.audit import AuditRow, Recount, judge_crashed, judge_run, too_many_dead
 from collector.core.runs import RunStatus, StageName, StageReport
 
 CLEAN = Recount(
@@ -149,6 +149,25 @@ def test_the_notes_name_what_was_given_up() -> None:
     recount = replace(CLEAN, images_dead=10, download_failures=10, problems="extract: slow")
     verdict = judge_run(recount, 5.0)
     assert verdict.notes == "extract: slow; 10 of 30 images given up (33.3 %)"
+
+
+def test_which_kind_has_too_many_is_told_with_its_counts() -> None:
+    recount = replace(CLEAN, images_dead=10, download_failures=10)
+    problem = too_many_dead(recount, 5.0)
+    assert problem is not None
+    assert (problem.kind, problem.dead, problem.handled) == ("images", 10, 30)
+    assert too_many_dead(recount, 33.4) is None
+
+
+def test_a_crashed_run_is_crashed_whatever_its_stages_said() -> None:
+    heard_at = datetime(2026, 9, 23, 17, 27, 56, 123456, tzinfo=UTC)
+    last_heard = "last heard of at 2026-09-23T17:27:56+00:00"
+    quiet = judge_crashed(CLEAN, heard_at, 5.0)
+    assert (quiet.status, quiet.notes) == (RunStatus.CRASHED, last_heard)
+    assert quiet.report == judge_run(CLEAN, 5.0).report
+    failed = replace(CLEAN, any_interrupted=True, problems="load: gone")
+    loud = judge_crashed(failed, heard_at, 5.0)
+    assert (loud.status, loud.notes) == (RunStatus.CRASHED, f"{last_heard}; load: gone")
 
 
 counts = st.integers(0, 10**6)

@@ -17,6 +17,7 @@ from collector.core.errors import (
     SchemaMissing,
     SettingsError,
     StagingMismatch,
+    TooManyDead,
 )
 
 CONTRACT_CODES = [
@@ -45,6 +46,8 @@ def test_every_code_is_explained_in_one_line() -> None:
         (Outage(Edge.UPLOAD, "nobody there"), "upload: nobody there"),
         (PayloadError("no list"), "no list"),
         (StagingMismatch(3, 4), "staging holds 3 rows but the page ledger says 4"),
+        (TooManyDead("images", 10, 40), "10 of 40 images given up (25.0 %)"),
+        (TooManyDead("items", 10, 0), "10 of 0 items given up (1000.0 %)"),
         (ItemError(Code.GONE, "HTTP 410", fault=Fault.PERMANENT), "gone: HTTP 410"),
         (LeaseLost("2169oy"), "the lease of 2169oy is lost"),
     ],

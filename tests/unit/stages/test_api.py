@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 
@@ -182,6 +183,19 @@ async def test_retries_wait_with_a_bound() -> None:
     waits = [after - before for before, after in zip(http.seconds, http.seconds[1:], strict=False)]
     assert any(waits)
     assert all(0.0 <= seconds <= API_RETRY_MAX_WAIT_SECONDS for seconds in waits)
+
+
+@virtual_time
+async def test_a_wait_before_the_next_try_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "collector")
+    http = ScriptedHttp(Outage(Edge.API, "cannot connect"), reply(503), GOOD)
+    await client(http, base_seconds=10.0).get(REQUEST, json.loads)
+    waits = [after - before for before, after in zip(http.seconds, http.seconds[1:], strict=False)]
+    assert caplog.messages == [
+        f"[draenei] api: try {number} of {API_TRIES} failed: {why};"
+        f" asking again in {seconds:.1f} s for {REQUEST.url}"
+        for number, why, seconds in zip((1, 2), ("cannot connect", "HTTP 503"), waits, strict=True)
+    ]
 
 
 # --- 429 ----------------------------------------------------------------------------------------

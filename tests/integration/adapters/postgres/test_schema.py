@@ -119,6 +119,28 @@ async def test_the_original_schema_is_upgraded_without_losing_a_row(
     assert await _definitions(empty_dsn) == await _definitions(dsn)
 
 
+async def test_the_first_file_alone_is_a_beginning_that_migrate_goes_on_with(
+    empty_dsn: str, dsn: str
+) -> None:
+    async with open_database(empty_dsn) as database, database.session() as session:
+        connection = session.connection
+        await connection.execute((sql_folder() / "001_create_tables.sql").read_text())
+        await connection.execute(
+            "INSERT INTO draenei_content.run_audit (dag_id, run_id) VALUES ('d', 'r');"
+            "INSERT INTO draenei_content.run_stages (audit_id, stage, status)"
+            " VALUES (1, 'extract', 'running'), (1, 'transfer', 'running')"
+        )
+        with pytest.raises(SchemaMissing, match="version 1, not 2"):
+            await require_schema(session)
+
+        assert await migrate(session) == [m.path.name for m in known_migrations()[1:]]
+
+        await require_schema(session)
+        stages = await connection.fetch("SELECT stage, worker FROM draenei_content.run_stages")
+        assert sorted(map(tuple, stages)) == [("extract", 0), ("transfer", 0)]
+    assert await _definitions(empty_dsn) == await _definitions(dsn)
+
+
 async def test_every_query_prepares(database: Database) -> None:
     async with database.session() as session:
         for name, query in load_queries().items():

@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from collector.adapters.postgres import ClaimPolicy, Database, PostgresRuns, PostgresTransfers
+from collector.adapters.sql import load_queries
 from collector.core.errors import Code, Edge
 from collector.core.retry import GiveUp, RetryLater
 from collector.core.runs import Run
@@ -53,6 +54,13 @@ async def execute(database: Database, statement: str) -> None:
         await session.connection.execute(statement)
 
 
+async def count(database: Database, rows: str) -> int:
+    async with database.session() as session:
+        return int(
+            await session.connection.fetchval(f"SELECT count(*) FROM draenei_content.{rows}")
+        )
+
+
 async def lapse(database: Database) -> None:
     await execute(
         database,
@@ -79,12 +87,12 @@ async def test_claims_are_disjoint_ordered_and_counted(
 
 
 async def test_a_confirmed_item_is_done_once(
-    transfers: PostgresTransfers, run_key: int, backlog: int
+    transfers: PostgresTransfers, database: Database, run_key: int, backlog: int
 ) -> None:
     (claim,) = await transfers.claim(run_key, 1)
     assert await transfers.confirm(claim, stored(claim))
     assert not await transfers.confirm(claim, stored(claim))
-    assert await transfers.stored_in_run(run_key) == 1
+    assert await count(database, "run_items WHERE outcome = 'uploaded'") == 1
 
 
 async def test_an_old_owner_can_do_nothing(
@@ -189,3 +197,140 @@ async def test_an_outage_gives_back_what_it_took(
     assert {c.attempt for c in await transfers.claim(run_key, 30)} == {1}
     async with database.session() as session:
         assert await session.connection.fetch("SELECT * FROM draenei_content.dead_letters") == []
+
+
+async def states(database: Database) -> list[tuple[str, int, int]]:
+    """Return state, attempts and attempts of the run of each item, in order."""
+    async with database.session() as session:
+        found = await session.connection.fetch(
+            "SELECT state, attempts, run_attempts FROM draenei_content.transfers"
+            " ORDER BY wallpaper_id"
+        )
+    return [tuple(row) for row in found]
+
+
+async def test_an_outage_leaves_what_another_worker_has_in_hand(
+    transfers: PostgresTransfers, database: Database, run_key: int, backlog: int
+) -> None:
+    await execute(database, "DELETE FROM draenei_content.transfers WHERE wallpaper_id > 2")
+    first, second = await transfers.claim(run_key, 2)
+    await transfers.fail(first, failed(RetryLater(0)))
+    await transfers.fail(second, failed(RetryLater(100)))
+    (held,) = await transfers.claim(run_key, 2)
+
+    await transfers.refund_outage(run_key, [Code.NOT_FOUND])
+
+    assert await states(database) == [("claimed", 2, 2), ("pending", 0, 0)]
+    assert await transfers.fail(held, failed(GiveUp(Code.NOT_FOUND)))
+    await transfers.refund_outage(run_key, [Code.NOT_FOUND])
+    assert await states(database) == [("pending", 0, 0), ("pending", 0, 0)]
+    assert await count(database, "dead_letters") == 0
+
+
+async def test_an_outage_that_several_workers_see_is_given_back_once(
+    transfers: PostgresTransfers, database: Database, run_key: int, backlog: int
+) -> None:
+    await execute(database, "UPDATE draenei_content.transfers SET attempts = 1")
+    for claim in await transfers.claim(run_key, 30):
+        await transfers.fail(claim, failed(RetryLater(100)))
+
+    async with anyio.create_task_group() as workers:
+        for _ in range(4):
+            workers.start_soon(transfers.refund_outage, run_key, [Code.NOT_FOUND])
+
+    assert set(await states(database)) == {("pending", 1, 0)}
+
+
+@pytest.mark.parametrize("code", [Code.GONE, Code.NOT_FOUND])
+async def test_an_outage_judges_the_last_word_of_a_worker_that_commits_meanwhile(
+    transfers: PostgresTransfers, database: Database, run_key: int, backlog: int, code: Code
+) -> None:
+    await execute(database, "DELETE FROM draenei_content.transfers WHERE wallpaper_id > 1")
+    (claim,) = await transfers.claim(run_key, 1)
+    await transfers.fail(claim, failed(RetryLater(0)))
+    queries = load_queries()
+
+    async with anyio.create_task_group() as tasks, database.transaction() as sibling:
+        rows = await sibling.fetch("claim", run_key, uuid4(), 2, 1, 60.0)
+        (item,) = rows
+        identity = item["wallpaper_key"], item["owner"], item["fence"]
+        reason = "HTTP 4xx"
+        await sibling.execute("bury", *identity, run_key, Edge.DOWNLOAD, code, reason)
+        tasks.start_soon(transfers.refund_outage, run_key, [Code.NOT_FOUND])
+        await waits_for_a_lock(database, queries["lock_blamed"])
+
+    letters = await count(database, "dead_letters WHERE resolved_at IS NULL")
+    if code is Code.GONE:
+        assert (await states(database), letters) == ([("dead", 2, 2)], 1)
+    else:
+        assert (await states(database), letters) == ([("pending", 0, 0)], 0)
+
+
+async def waits_for_a_lock(database: Database, query: str) -> None:
+    """Wait until a session that runs `query` waits for a lock."""
+    with anyio.fail_after(10):
+        while True:
+            async with database.session() as session:
+                if await session.connection.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity"
+                    " WHERE wait_event_type = 'Lock' AND query = $1",
+                    query,
+                ):
+                    return
+            await anyio.sleep(0.01)
+
+
+async def test_workers_of_one_run_share_its_limit(
+    transfers: PostgresTransfers, run_key: int, backlog: int
+) -> None:
+    claimed: list[Claim] = []
+
+    async def worker() -> None:
+        while batch := await transfers.claim(run_key, 3, 20):
+            claimed.extend(batch)
+
+    async with anyio.create_task_group() as workers:
+        for _ in range(8):
+            workers.start_soon(worker)
+    assert len({claim.wallpaper_key for claim in claimed}) == len(claimed) == 20
+
+    for claim in claimed[:5]:
+        await transfers.confirm(claim, stored(claim))
+    assert await transfers.claim(run_key, 9, 20) == []
+    for claim in claimed[5:8]:
+        await transfers.fail(claim, failed(GiveUp(Code.NOT_FOUND)))
+    await transfers.release(claimed[8:10])
+    assert len(await transfers.claim(run_key, 9, 20)) == 5
+    assert len(await transfers.claim(run_key, 9)) == 7, "no limit, no bound but the backlog"
+
+
+async def test_each_run_has_its_own_limit(
+    transfers: PostgresTransfers, database: Database, run_key: int, backlog: int
+) -> None:
+    other = await PostgresRuns(database).open_run(Run("tests", "other"))
+    assert len(await transfers.claim(run_key, 30, 10)) == 10
+    assert len(await transfers.claim(other, 30, 10)) == 10
+
+
+async def test_a_limit_that_is_used_up_is_not_waited_for(
+    transfers: PostgresTransfers, database: Database, run_key: int, backlog: int
+) -> None:
+    first, second, third = await transfers.claim(run_key, 3, 3)
+    await transfers.fail(first, failed(RetryLater(0)))
+    assert await transfers.next_due_seconds(run_key, 3) == 0, "its place is free"
+    (first,) = await transfers.claim(run_key, 3, 3)
+    due = await transfers.next_due_seconds(run_key, 3)
+    assert due is not None
+    assert 50 < due <= 60, "the first of the leases"
+    for claim in (first, second, third):
+        await transfers.confirm(claim, stored(claim))
+    assert await transfers.next_due_seconds(run_key, 3) is None
+
+
+async def test_lapsed_claims_of_a_run_do_not_use_its_limit_up(
+    transfers: PostgresTransfers, database: Database, run_key: int, backlog: int
+) -> None:
+    assert len(await transfers.claim(run_key, 30, 10)) == 10
+    await lapse(database)
+    assert await transfers.next_due_seconds(run_key, 10) == 0
+    assert len(await transfers.claim(run_key, 30, 10)) == 10

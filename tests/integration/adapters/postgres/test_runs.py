@@ -1,0 +1,202 @@
+"""Runs: a row for each worker of a stage, and an end for those that crashed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import anyio
+import asyncpg
+import pytest
+
+from collector.adapters.postgres import Database, PostgresRuns
+from collector.core.audit import AuditRow, judge_run
+from collector.core.runs import Run, RunStatus, StageCall, StageEnd, StageName, StageStatus
+from collector.stages.audit import close_crashed
+
+SILENT_SECONDS = 3600.0
+judge = partial(judge_run, max_dead_percent=5)
+
+
+@pytest.fixture
+def runs(database: Database) -> PostgresRuns:
+    return PostgresRuns(database)
+
+
+async def rows(database: Database, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+    async with database.session() as session:
+        return await session.connection.fetch(statement, *arguments)
+
+
+async def silence(database: Database, run_key: int, **ago: float) -> None:
+    """Let it be some time ago that the run was heard of."""
+    await rows(
+        database,
+        "UPDATE draenei_content.run_audit SET started_at = now() - 2 * $2::interval,"
+        " heartbeat_at = now() - $2::interval WHERE id = $1",
+        run_key,
+        timedelta(**ago),
+    )
+
+
+async def begin_and_end(
+    runs: PostgresRuns, call: StageCall, problem: str | None = None, api_requests: int = 0
+) -> None:
+    await runs.begin_stage(call)
+    status = StageStatus.FAILED if problem else StageStatus.SUCCEEDED
+    await runs.end_stage(call, StageEnd(status, api_requests, {"worker": call.worker}, problem))
+
+
+async def test_no_worker_overwrites_what_another_one_said(runs: PostgresRuns) -> None:
+    run_key = await runs.open_run(Run("tests", "run"))
+    calls = [StageCall(run_key, StageName.TRANSFER, worker) for worker in range(4)]
+    async with anyio.create_task_group() as tasks:
+        for call in calls:
+            tasks.start_soon(
+                partial(begin_and_end, runs, call, "late" if call.worker == 1 else None, 2)
+            )
+    await runs.begin_stage(calls[3])
+
+    recount = await runs.recount(run_key)
+
+    assert recount.any_failed
+    assert recount.api_requests == 8
+    assert recount.stage_reports == {
+        "transfer": {
+            "workers": [
+                {"worker": 0, "status": "succeeded"},
+                {"worker": 1, "status": "failed"},
+                {"worker": 2, "status": "succeeded"},
+                {"worker": 3, "status": "running"},
+            ]
+        }
+    }
+    assert set(str(recount.problems).split("; ")) == {"transfer: late", "transfer: did not end"}
+
+
+async def test_a_worker_that_did_it_alone_is_not_listed(runs: PostgresRuns) -> None:
+    run_key = await runs.open_run(Run("tests", "run"))
+    await begin_and_end(runs, StageCall(run_key, StageName.TRANSFER))
+    recount = await runs.recount(run_key)
+    assert recount.stage_reports == {"transfer": {"worker": 0, "status": "succeeded"}}
+    assert recount.problems is None
+
+
+async def test_a_problem_of_several_workers_stands_once_and_in_its_turn(
+    runs: PostgresRuns,
+) -> None:
+    run_key = await runs.open_run(Run("tests", "run"))
+    await begin_and_end(runs, StageCall(run_key, StageName.EXTRACT), "api: slow")
+    for worker in range(3):
+        await begin_and_end(runs, StageCall(run_key, StageName.TRANSFER, worker), "upload: down")
+    recount = await runs.recount(run_key)
+    assert recount.problems == "extract: api: slow; transfer: upload: down"
+
+
+async def test_a_run_that_is_read_anew_may_have_fewer_workers(runs: PostgresRuns) -> None:
+    run_key = await runs.open_run(Run("tests", "run"))
+    for worker in range(3):
+        await begin_and_end(runs, StageCall(run_key, StageName.TRANSFER, worker), "upload: down")
+    for stage in (StageName.EXTRACT, StageName.LOAD, StageName.TRANSFER):
+        await begin_and_end(runs, StageCall(run_key, stage))
+    recount = await runs.recount(run_key)
+    assert not recount.any_failed
+    assert recount.stage_reports["transfer"] == {"worker": 0, "status": "succeeded"}
+
+
+async def test_a_recount_writes_nothing(runs: PostgresRuns, database: Database) -> None:
+    run_key = await runs.open_run(Run("tests", "run"))
+    everything = "SELECT xmin::text, * FROM draenei_content.run_audit"
+    before = await rows(database, everything)
+    await runs.recount(run_key)
+    assert await rows(database, everything) == before
+
+
+async def closed(runs: PostgresRuns, but: int) -> list[AuditRow]:
+    return await close_crashed(runs, but=but, max_dead_percent=5, silent_seconds=SILENT_SECONDS)
+
+
+async def test_a_run_that_is_silent_for_long_is_closed_as_crashed(
+    runs: PostgresRuns, database: Database
+) -> None:
+    own = await runs.open_run(Run("tests", "own"))
+    crashed = await runs.open_run(Run("tests", "crashed"))
+    await begin_and_end(runs, StageCall(crashed, StageName.EXTRACT), api_requests=7)
+    await runs.begin_stage(StageCall(crashed, StageName.TRANSFER))
+    quiet = await runs.open_run(Run("tests", "quiet"))
+    ended = await runs.open_run(Run("tests", "ended"))
+    await runs.close_run(ended, judge)
+    for run_key in (own, crashed, ended):
+        await silence(database, run_key, minutes=61)
+    await silence(database, quiet, minutes=59)
+    await rows(
+        database,
+        "UPDATE draenei_content.run_stages SET ended_at = now() - '2 h'::interval"
+        " WHERE ended_at IS NOT NULL",
+    )
+
+    (row,) = await closed(runs, but=own)
+
+    (heard,) = await rows(
+        database, "SELECT heartbeat_at FROM draenei_content.run_audit WHERE id = $1", crashed
+    )
+    heard_at = heard["heartbeat_at"]
+    assert (row.run_id, row.status, row.api_requests) == ("crashed", RunStatus.CRASHED, 7)
+    assert row.notes == (
+        f"last heard of at {heard_at.isoformat(timespec='seconds')}; transfer: did not end"
+    )
+    assert row.ended_at == heard_at
+    assert row.duration_seconds == pytest.approx(61 * 60)
+    statuses = await rows(database, "SELECT run_id, status FROM draenei_content.run_audit")
+    assert dict(map(tuple, statuses)) == {
+        "own": "running",
+        "crashed": "crashed",
+        "quiet": "running",
+        "ended": "failed",
+    }
+    assert await closed(runs, but=own) == []
+
+
+async def test_a_crashed_run_that_goes_on_opens_again(
+    runs: PostgresRuns, database: Database
+) -> None:
+    run_key = await runs.open_run(Run("tests", "crashed"))
+    await silence(database, run_key, hours=2)
+    assert [row.run_id for row in await closed(runs, but=0)] == ["crashed"]
+
+    assert await runs.open_run(Run("tests", "crashed")) == run_key
+
+    assert await closed(runs, but=0) == []
+    await begin_and_end(runs, StageCall(run_key, StageName.TRANSFER))
+    assert (await runs.close_run(run_key, judge)).status is RunStatus.SUCCEEDED
+
+
+async def test_several_that_close_crashed_runs_at_once_close_each_once(
+    runs: PostgresRuns, database: Database
+) -> None:
+    for number in range(5):
+        await silence(database, await runs.open_run(Run("tests", str(number))), hours=2)
+    written: list[str] = []
+
+    async def close() -> None:
+        written.extend(row.run_id for row in await closed(runs, but=0))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(6):
+            tasks.start_soon(close)
+    assert sorted(written) == ["0", "1", "2", "3", "4"]
+
+
+async def test_a_run_that_goes_on_before_it_is_closed_stays_open(
+    runs: PostgresRuns, database: Database
+) -> None:
+    run_key = await runs.open_run(Run("tests", "run"))
+    await silence(database, run_key, hours=2)
+    assert await runs.silent_runs(0, SILENT_SECONDS) == [run_key]
+    await runs.heartbeat(run_key)
+
+    def never(*_: object) -> Any:
+        raise AssertionError("it is alive")
+
+    assert await runs.close_silent_run(run_key, SILENT_SECONDS, never) is None

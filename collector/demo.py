@@ -182,7 +182,7 @@ async def _proven(runtime: Runtime, audit: AuditRow, pictures: Path) -> DemoResu
         for _ in range(VERIFY_IN_FLIGHT):
             tasks.start_soon(verify)
     runtime.progress.finish("verify")
-    await _copy_pictures(runtime.store, [row.s3_key for row in stored[:PICTURES]], pictures)
+    await copy_objects(runtime.store, [row.s3_key for row in stored[:PICTURES]], pictures)
     servers = LocalServers(runtime.local_postgres, runtime.local_s3, pictures.parent)
     return DemoResult(audit, verified, len(stored), servers, runtime.settings.bucket_name, pictures)
 
@@ -203,7 +203,11 @@ async def _object_sha256(store: ObjectStore, key: str) -> str:
     return digest.hexdigest()
 
 
-async def _copy_pictures(store: ObjectStore, keys: list[str], folder: Path) -> None:
+async def copy_objects(store: ObjectStore, keys: list[str], folder: Path) -> None:
+    """Save objects as files of `folder`, by the last part of their keys.
+
+    Raises ItemError(not_found), and makes no file, where there is no such object.
+    """
     folder.mkdir(exist_ok=True)
     for key in keys:
         path = anyio.Path(folder / Path(key).name)

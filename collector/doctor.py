@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from collector.adapters.migrations import require_schema
+from collector.adapters.migrations import applied_versions, known_migrations, require_schema
 from collector.adapters.s3.probe import probe
 from collector.core.errors import CollectorError, Edge, Outage
 from collector.ports import Progress
@@ -47,16 +47,23 @@ async def _check(
     try:
         async with open_runtime(settings, need, progress) as runtime:
             return Check(name, well=True, found=await look(runtime))
+    except Outage as outage:
+        return Check(name, well=False, found=outage.problem)  # `name` says already where
     except CollectorError as error:
         return Check(name, well=False, found=str(error))
 
 
 async def _database(runtime: Runtime) -> str:
+    known = [migration.version for migration in known_migrations()]
+    where = "the embedded server" if runtime.local_postgres else runtime.database.address
     async with runtime.database.session() as session:
-        if runtime.local_postgres:
-            return "the embedded server runs; its schema is made by the first run"
+        applied = await applied_versions(session)
+        if runtime.local_postgres and set(applied) < set(known):
+            return f"{where} runs; the next run brings its schema to version {known[-1]}"
         await require_schema(session)
-    return "reached, and its schema is up to date"
+    backlog = await runtime.transfers.backlog()
+    to_store = backlog.pending + backlog.claimed + backlog.waiting
+    return f"{where} has schema version {known[-1]}; {to_store} images are still to be stored"
 
 
 async def _bucket(runtime: Runtime) -> str:

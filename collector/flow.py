@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,11 @@ from anyio.abc import TaskGroup
 
 from collector.core.errors import CollectorError, ItemError
 from collector.core.pacing import SlidingWindow
+
+logger = logging.getLogger(__name__)
+
+# A shorter wait is over before anybody wonders.
+SILENT_WAIT_SECONDS = 5.0
 
 
 @asynccontextmanager
@@ -78,10 +84,20 @@ class Pacer:
         self._window.lower(limit)
 
     async def _wait_for_slot(self) -> None:
+        told_until = self._clock()
         while (delay_seconds := self._window.delay_seconds(self._clock())) != 0.0:
             changed = self._changed
+            told_until = self._say_how_long(delay_seconds or 0.0, told_until)
             with anyio.move_on_after(delay_seconds):
                 await changed.wait()
+
+    def _say_how_long(self, delay_seconds: float, told_until: float) -> float:
+        """Say it where it is long, and again where it has grown; return until when it was told."""
+        until = self._clock() + delay_seconds
+        if until - told_until <= SILENT_WAIT_SECONDS:
+            return told_until
+        logger.info("[draenei] api: waiting %.0f s for the rate limit", delay_seconds)
+        return until
 
     def _wake(self) -> None:
         self._changed.set()

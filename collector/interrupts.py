@@ -7,7 +7,7 @@ import importlib
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import anyio
@@ -16,21 +16,49 @@ from collector.flow import task_group
 
 logger = logging.getLogger(__name__)
 
+_ALARM = signal.SIGALRM
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, _ALARM)
+
 T = TypeVar("T")
 
 
 class Interrupted(Exception):
-    """SIGTERM or SIGINT came; everything was released and the work can be resumed."""
+    """The signal `number` came; everything was released and the work can be resumed."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(f"interrupted by {number.name}; everything was released")
+        self.number = number
 
 
-def run_interruptible(main: Callable[[], Awaitable[T]]) -> T:
+def _say_nothing() -> None:
+    pass
+
+
+def run_interruptible(
+    main: Callable[[], Awaitable[T]], on_signal: Callable[[], None] = _say_nothing
+) -> T:
     """Run `main()` on uvloop where it exists; the only `asyncio.run` of the collector.
 
-    The first SIGTERM or SIGINT cancels it and, once it has cleaned up, raises Interrupted. The
-    second one ends the process at once, as the signal would have.
+    The first SIGTERM or SIGINT calls `on_signal()`, cancels `main()` and, once it has cleaned up,
+    raises Interrupted. The second one ends the process at once, as the signal would have.
+
+    SIGALRM does the same where somebody handles it, who is then called in place of Interrupted:
+    that is how Airflow limits a task, and uvloop would swallow what its handler raises. Handlers
+    are in the end what they were in the beginning.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_guarded(main))
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    watched = [number for number in _SIGNALS if number is not _ALARM or callable(handlers[number])]
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_guarded(main, on_signal, watched))
+    except Interrupted as interruption:
+        alarmed = handlers[_ALARM]
+        if interruption.number is _ALARM and callable(alarmed):
+            alarmed(_ALARM, None)
+        raise
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -42,35 +70,45 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-async def _guarded(main: Callable[[], Awaitable[T]]) -> T:
+async def _guarded(
+    main: Callable[[], Awaitable[T]],
+    on_signal: Callable[[], None],
+    watched: Sequence[signal.Signals],
+) -> T:
     result: list[T] = []
+    received: list[signal.Signals] = []
     scope = anyio.CancelScope()
+
+    def interrupt(number: signal.Signals) -> None:
+        received.append(number)
+        scope.cancel()
+        on_signal()
+
     try:
         async with task_group() as tasks:
             with scope:
-                await tasks.start(_watch_signals, scope)
+                await tasks.start(_watch_signals, watched, interrupt)
                 result.append(await main())
             tasks.cancel_scope.cancel()
     except Exception:
         # What fails while everything is let go of is no news: the signal ended this.
-        if not scope.cancel_called:
+        if not received:
             raise
         logger.warning("while ending on a signal", exc_info=True)
     if not result:
-        raise Interrupted
+        raise Interrupted(received[0])
     return result[0]
 
 
 async def _watch_signals(
-    scope: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None]
+    watched: Sequence[signal.Signals],
+    interrupt: Callable[[signal.Signals], None],
+    *,
+    task_status: anyio.abc.TaskStatus[None],
 ) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with anyio.open_signal_receiver(*watched) as signals:
         task_status.started()
-        async for _ in signals:
-            if scope.cancel_called:
-                break
-            scope.cancel()
-        else:
-            return
+        interrupt(await anext(signals))
+        await anext(signals)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,20 +1,27 @@
 """Settings: environment variables, or an explicit `--env-file`, as values with units.
 
 Field names in upper case are the variables' names; defaults stand here and nowhere else. A wrong
-value raises SettingsError with the variable's name and without its value.
+value raises SettingsError with the variable's name and what is allowed, without the value.
 """
 
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    SettingsConfigDict,
+)
 
+from collector.core.addresses import is_unambiguous_dsn, split_address
 from collector.core.errors import SettingsError
 from collector.core.hosts import is_local_name
 from collector.core.parts import PART_BYTES
@@ -22,21 +29,35 @@ from collector.sources.wallhaven import Query
 
 # What Wallhaven allows; more only towards our own simulator.
 PUBLIC_REQUESTS_PER_MINUTE = 45
-_SIZES = r"\d{1,5}x\d{1,5}"
+_SIZE = r"\d{1,5}x\d{1,5}"
+_RATIO = rf"({_SIZE}|landscape|portrait)"
 _BITS = r"[01]{3}"
-# postgresql://user:password@host:port,host:port/database?options, nothing ambiguous in it: what
-# cannot be told apart cannot be kept out of the logs either.
-_DSN = re.compile(
-    r"postgres(ql)?://([^/@:?#]*(:[^/@:?#]*)?@)?"
-    r"((\[[0-9a-fA-F:]+\]|[^/@:?#,\[\]]*)(:\d{1,5})?,?)*(/[^/@?#]*)?(\?[^@#]*)?"
-)
 # No wait or count of ours reaches these; beyond them Postgres' types end.
 _LONGEST_LEASE_SECONDS = 86_400
 _MOST_ATTEMPTS = 1_000
-_HOST = re.compile(r"([A-Za-z0-9.\-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?")
+_HOST = r"\s*([A-Za-z0-9.\-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?\s*"
+# Only we have names that begin so: what we do not know among them is misspelt.
+_OUR_PREFIXES = ("WALLHAVEN_", "COLLECTOR_")
 _HEADER_VALUE = re.compile(r"[!-~]+")
 
-Positive = Annotated[int, Field(ge=1)]
+
+def _text(pattern: str, allowed: str, example: str | None = None) -> Any:
+    """Return the constraint that `pattern` matches all of a text, and what to say where not.
+
+    The example is the field's default where none is given.
+    """
+    return Field(pattern=f"^({pattern})$", description=allowed, examples=[example] * bool(example))
+
+
+def _one_of(*words: str) -> Any:
+    return _text("|".join(words), f"{', '.join(words[:-1])} or {words[-1]}")
+
+
+def _range(least: int, most: int) -> Any:
+    return Field(ge=least, le=most, description=f"a whole number from {least} to {most}")
+
+
+Positive = Annotated[int, Field(ge=1, description="a whole number from 1 on")]
 
 
 class Settings(BaseSettings):
@@ -47,11 +68,13 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = None
-    bucket_name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]$")] = (
-        "draenei-collector"
-    )
+    bucket_name: Annotated[
+        str, _text(r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]", "3 to 63 of a-z, 0-9, dot and hyphen")
+    ] = "draenei-collector"
     s3_endpoint_url: str | None = None
-    s3_force_path_style: bool | None = None
+    s3_force_path_style: Annotated[
+        bool | None, Field(description="true or false", examples=["true"])
+    ] = None
     aws_access_key_id: str | None = None
     aws_secret_access_key: SecretStr | None = None
     aws_session_token: SecretStr | None = None
@@ -61,38 +84,57 @@ class Settings(BaseSettings):
     aws_web_identity_token_file: str | None = None
     aws_container_credentials_relative_uri: str | None = None
     aws_container_credentials_full_uri: str | None = None
-    upload_batch_limit: Annotated[int, Field(ge=0)] = 500
+    upload_batch_limit: Annotated[
+        int, Field(ge=0, description="a whole number, 0 for no limit")
+    ] = 500
     wallhaven_api_url: str = "https://wallhaven.cc/api/v1"
     wallhaven_api_key: SecretStr | None = None
-    wallhaven_query: Annotated[str, Field(max_length=500)] = "draenei"
-    wallhaven_categories: Annotated[str, Field(pattern=rf"^{_BITS}$")] = "111"
-    wallhaven_purity: Annotated[str, Field(pattern=rf"^{_BITS}$")] = "100"
+    wallhaven_query: Annotated[str, Field(max_length=500, description="at most 500 characters")] = (
+        "draenei"
+    )
+    wallhaven_categories: Annotated[
+        str, _text(_BITS, "three digits, 0 or 1 for each of general, anime and people")
+    ] = "111"
+    wallhaven_purity: Annotated[
+        str, _text(_BITS, "three digits, 0 or 1 for each of sfw, sketchy and nsfw")
+    ] = "100"
     wallhaven_sorting: Annotated[
-        str, Field(pattern="^(date_added|relevance|random|views|favorites|toplist)$")
+        str, _one_of("date_added", "relevance", "random", "views", "favorites", "toplist")
     ] = "date_added"
-    wallhaven_order: Annotated[str, Field(pattern="^(desc|asc)$")] = "desc"
-    wallhaven_top_range: Annotated[str, Field(pattern="^(|1d|3d|1w|1M|3M|6M|1y)$")] = ""
-    wallhaven_atleast: Annotated[str, Field(pattern=rf"^({_SIZES})?$")] = ""
-    wallhaven_resolutions: Annotated[str, Field(pattern=rf"^({_SIZES}(,{_SIZES})*)?$")] = ""
-    wallhaven_ratios: Annotated[
-        str,
-        Field(pattern=rf"^(({_SIZES}|landscape|portrait)(,({_SIZES}|landscape|portrait))*)?$"),
+    wallhaven_order: Annotated[str, _one_of("desc", "asc")] = "desc"
+    wallhaven_top_range: Annotated[
+        str, _text("|1d|3d|1w|1M|3M|6M|1y", "1d, 3d, 1w, 1M, 3M, 6M or 1y", "1M")
     ] = ""
-    wallhaven_colors: Annotated[str, Field(pattern=r"^([0-9a-f]{6})?$")] = ""
-    wallhaven_ai_art_filter: Annotated[str, Field(pattern="^[01]?$")] = ""
+    wallhaven_atleast: Annotated[str, _text(f"({_SIZE})?", "one resolution", "1920x1080")] = ""
+    wallhaven_resolutions: Annotated[
+        str, _text(f"({_SIZE}(,{_SIZE})*)?", "resolutions, commas between", "1920x1080,2560x1440")
+    ] = ""
+    wallhaven_ratios: Annotated[
+        str, _text(f"({_RATIO}(,{_RATIO})*)?", "ratios, commas between", "16x9,landscape")
+    ] = ""
+    wallhaven_colors: Annotated[
+        str, _text("([0-9a-f]{6})?", "one colour, six of 0-9 and a-f", "660000")
+    ] = ""
+    wallhaven_ai_art_filter: Annotated[str, _text("[01]?", "0 or 1", "1")] = ""
     wallhaven_max_pages: Positive = 50
     wallhaven_requests_per_minute: Positive = PUBLIC_REQUESTS_PER_MINUTE
-    wallhaven_image_hosts: str = "w.wallhaven.cc"
-    collector_in_flight: Annotated[int, Field(ge=1, le=1024)] = 16
+    wallhaven_image_hosts: Annotated[
+        str, _text(f"{_HOST}(,{_HOST})*", "hosts, or host:port, commas between")
+    ] = "w.wallhaven.cc"
+    collector_in_flight: Annotated[int, _range(1, 1024)] = 16
     collector_memory_bytes: Positive = 134_217_728
     collector_max_image_bytes: Positive = 536_870_912
-    collector_lease_seconds: Annotated[int, Field(ge=3, le=_LONGEST_LEASE_SECONDS)] = 120
-    collector_max_attempts: Annotated[int, Field(ge=1, le=_MOST_ATTEMPTS)] = 5
-    collector_retry_base_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
-    collector_max_dead_percent: Annotated[float, Field(ge=0, le=100)] = 5.0
+    collector_lease_seconds: Annotated[int, _range(3, _LONGEST_LEASE_SECONDS)] = 120
+    collector_max_attempts: Annotated[int, _range(1, _MOST_ATTEMPTS)] = 5
+    collector_retry_base_seconds: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="seconds, 0 or more")
+    ] = 5.0
+    collector_max_dead_percent: Annotated[
+        float, Field(ge=0, le=100, description="a percentage from 0 to 100")
+    ] = 5.0
     collector_home: Path = Field(default_factory=lambda: user_data_path("draenei-collector"))
-    collector_log_format: Annotated[str, Field(pattern="^(text|json)$")] = "text"
-    collector_log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
+    collector_log_format: Annotated[str, _one_of("text", "json")] = "text"
+    collector_log_level: Annotated[str, _one_of("DEBUG", "INFO", "WARNING", "ERROR")] = "INFO"
 
     @model_validator(mode="before")
     @classmethod
@@ -108,31 +150,34 @@ class Settings(BaseSettings):
     @classmethod
     def _is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
         if value and not re.match(r"postgres(ql)?://", value.get_secret_value()):
-            raise ValueError("must begin with postgresql://")
-        if value and not _DSN.fullmatch(value.get_secret_value()):
+            raise ValueError("must begin with postgresql://, such as postgresql://me@host:5432/db")
+        if value and not is_unambiguous_dsn(value.get_secret_value()):
             raise ValueError("cannot be read; a / @ : ? or # in user or password must be escaped")
         return value
 
     @field_validator("s3_endpoint_url")
     @classmethod
     def _is_endpoint(cls, value: str | None) -> str | None:
-        address = _address(value or "")
+        address = split_address(value or "")
         if value and (address.scheme not in ("http", "https") or not address.hostname):
-            raise ValueError("must be an address such as http://minio:9000, or empty for AWS")
+            raise ValueError("must be an address such as http://minio:9000; empty for AWS")
         if "@" in address.netloc or address.query:
-            raise ValueError("must have no user and no query; keys have settings of their own")
+            raise ValueError("must have no user and no query, such as http://minio:9000")
         return value
 
     @field_validator("wallhaven_api_url")
     @classmethod
     def _is_api(cls, value: str) -> str:
-        address = _address(value)
+        address = split_address(value)
         if address.scheme != "https" and not (
             address.scheme == "http" and is_local_name(address.hostname)
         ):
-            raise ValueError("must be https (http only to loopback or to a name without a dot)")
+            raise ValueError(
+                "must be https, such as https://wallhaven.cc/api/v1 (http only to loopback or to"
+                " a name without a dot)"
+            )
         if address.query or address.fragment or "@" in address.netloc or not address.hostname:
-            raise ValueError("must be a plain address without query or user")
+            raise ValueError("must be without query or user, such as https://wallhaven.cc/api/v1")
         return value.rstrip("/")
 
     @field_validator("wallhaven_api_key")
@@ -143,26 +188,26 @@ class Settings(BaseSettings):
             raise ValueError("must be printable ASCII without spaces or line ends")
         return value
 
-    @field_validator("wallhaven_image_hosts")
-    @classmethod
-    def _are_hosts(cls, value: str) -> str:
-        for host in value.split(","):
-            if not _HOST.fullmatch(host.strip()):
-                raise ValueError("must be host names, or host:port, with commas between")
-        return value
-
     @model_validator(mode="after")
-    def _agree(self) -> Settings:
+    def _agree_with_the_site(self) -> Settings:
         local = is_local_name(urlsplit(self.wallhaven_api_url).hostname, loopback_only=True)
         if self.wallhaven_requests_per_minute > PUBLIC_REQUESTS_PER_MINUTE and not local:
             raise SettingsError(
                 "WALLHAVEN_REQUESTS_PER_MINUTE",
                 f"more than {PUBLIC_REQUESTS_PER_MINUTE} is allowed only to a loopback API",
             )
-        if self.collector_memory_bytes < 2 * PART_BYTES:
+        # The API would leave nsfw out without a word.
+        if self.wallhaven_purity[2] == "1" and self.wallhaven_api_key is None:
             raise SettingsError(
-                "COLLECTOR_MEMORY_BYTES", f"must be at least two parts, {2 * PART_BYTES}"
+                "WALLHAVEN_PURITY", "nsfw, the third digit, needs WALLHAVEN_API_KEY"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _agree_with_each_other(self) -> Settings:
+        if self.collector_memory_bytes < 2 * PART_BYTES:
+            problem = f"must be at least two parts, such as {2 * PART_BYTES}"
+            raise SettingsError("COLLECTOR_MEMORY_BYTES", problem)
         if (self.aws_access_key_id is None) != (self.aws_secret_access_key is None):
             raise SettingsError(
                 "AWS_ACCESS_KEY_ID", "set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or none"
@@ -221,24 +266,34 @@ class Settings(BaseSettings):
 def load_settings(env_file: Path | None = None, **overrides: Any) -> Settings:
     """Read the environment, or the file where one is given (the environment wins over it).
 
-    Raises SettingsError naming the first wrong variable; its value is never part of the text.
+    Raises SettingsError naming the first wrong or misspelt variable, without its value.
     """
     if env_file is not None and not env_file.is_file():
         raise SettingsError("--env-file", f"{env_file} is no file")
     try:
+        _refuse_unknown(env_file)
         return Settings(_env_file=env_file, **overrides)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        name = str(first["loc"][0]).upper() if first["loc"] else "settings"
-        raise SettingsError(name, first["msg"].removeprefix("Value error, ")) from None
+        raise _first_problem(error) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError("--env-file", f"cannot be read ({type(error).__name__})") from None
 
 
-def _address(value: str) -> SplitResult:
-    try:
-        address = urlsplit(value)
-        _ = address.port
-    except ValueError:  # whose text would repeat what was given
-        raise ValueError("cannot be read as an address") from None
-    return address
+def _refuse_unknown(env_file: Path | None) -> None:
+    known = [name.upper() for name in Settings.model_fields]
+    file = DotEnvSettingsSource(Settings, env_file=env_file)
+    for name in (*EnvSettingsSource(Settings).env_vars, *file.env_vars):
+        if name.upper().startswith(_OUR_PREFIXES) and name.upper() not in known:
+            nearest = get_close_matches(name.upper(), known, n=1)
+            hint = f"is {nearest[0]} meant?" if nearest else "the README lists all"
+            raise SettingsError(name.upper(), f"there is no such setting; {hint}")
+
+
+def _first_problem(error: ValidationError) -> SettingsError:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    name = str(first["loc"][0])
+    if first["type"] == "value_error":
+        return SettingsError(name.upper(), first["msg"].removeprefix("Value error, "))
+    field = Settings.model_fields[name]
+    example = field.examples[0] if field.examples else field.default
+    return SettingsError(name.upper(), f"must be {field.description}, such as {example}")

@@ -9,14 +9,15 @@ from pathlib import Path
 import typer
 
 from collector.cli import app as _app
+from collector.cli import serving as _serving
 from collector.cli import tools as _tools
 from collector.cli.execution import Exit, Invocation
 from collector.core.errors import SchemaMissing, SettingsError
 
 __all__ = ["main"]
 
-# The import of `tools` adds its commands to the application.
-_COMMANDS = (_app, _tools)
+# The import of a module adds its commands to the application.
+_COMMANDS = (_app, _serving, _tools)
 
 # Every usage error; Typer exports only this one kind of it by name.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -61,4 +62,4 @@ def _common_options(arguments: Sequence[str]) -> tuple[list[str], Invocation]:
             env_file = Path(value)
         else:
             words.append(word)
-    return words, Invocation(as_json, env_file)
+    return words, Invocation(tuple(arguments), as_json, env_file)

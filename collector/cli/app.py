@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from collector import __version__
 from collector.adapters.migrations import known_migrations, migrate
@@ -24,8 +25,25 @@ from collector.runtime import (
     run_one_stage,
 )
 
+# As a newcomer meets them: the job, what became of it, trying it out, upkeep.
+COMMANDS = (
+    *("run", "extract", "load", "transfer", "audit"),
+    *("status", "objects", "doctor"),
+    *("simulate", "serve", "demo"),
+    *("migrate", "version"),
+)
+
+
+class _InOrder(TyperGroup):
+    """Lists its commands in the order of COMMANDS."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=COMMANDS.index)
+
+
 app = typer.Typer(
     name="collector",
+    cls=_InOrder,
     help="Mirror a Wallhaven search into Postgres and S3.",
     epilog="Anywhere: --json (one JSON object on stdout), --env-file FILE (settings from a file).",
     add_completion=False,
@@ -42,7 +60,7 @@ PagesOption = Annotated[
     int | None, typer.Option("--max-pages", min=1, help="Instead of WALLHAVEN_MAX_PAGES.")
 ]
 LimitOption = Annotated[
-    int | None, typer.Option("--limit", min=0, help="Instead of UPLOAD_BATCH_LIMIT; 0: none.")
+    int | None, typer.Option("--limit", min=0, help="Instead of UPLOAD_BATCH_LIMIT; 0: no limit.")
 ]
 RefreshOption = Annotated[
     bool, typer.Option("--refresh", help="Read on to --max-pages where nothing is new.")
@@ -86,6 +104,7 @@ def run(
             STAGE_NEEDS[StageName.TRANSFER],
             command,
             lambda: audit_answer(audits[-1]) if audits else None,
+            this_run,
         )
     )
 
@@ -205,7 +224,7 @@ def _stage(
         return Answer(data, lambda console: show_mapping(stage, data, console))
 
     invocation = invocation_of(context, query)
-    raise typer.Exit(execute(invocation, STAGE_NEEDS[stage], command))
+    raise typer.Exit(execute(invocation, STAGE_NEEDS[stage], command, run=this_run))
 
 
 def audit_answer(row: AuditRow) -> Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from rich.console import Console
 from collector.cli.logs import configure_logging
 from collector.cli.progress import SilentProgress, TerminalProgress
 from collector.core.errors import CollectorError, SchemaMissing, SettingsError
-from collector.core.runs import Json
+from collector.core.runs import Json, Run
 from collector.interrupts import Interrupted, run_interruptible
 from collector.ports import Progress
 from collector.runtime import Need, Runtime, open_runtime
@@ -44,8 +45,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """What holds for any command: `--json`, `--env-file`."""
+    """What holds for any command: its arguments as given, `--json`, `--env-file`."""
 
+    arguments: tuple[str, ...]
     as_json: bool
     env_file: Path | None
     overrides: Mapping[str, object] = field(default_factory=dict)
@@ -63,6 +65,13 @@ class Invocation:
         )
         return settings
 
+    def resuming(self, run: Run) -> str:
+        """Return the command line that goes on with `run`."""
+        words = list(self.arguments)
+        if not any(word.partition("=")[0] == "--run-id" for word in words):
+            words += ["--run-id", run.run_id]
+        return shlex.join(["collector", *words])
+
     def answer(self, answer: Answer) -> None:
         """Write the answer to stdout."""
         if self.as_json:
@@ -79,8 +88,9 @@ def execute(
     need: Need,
     command: Command,
     fallback: Callable[[], Answer | None] = lambda: None,
+    run: Run | None = None,
 ) -> Exit:
-    """Open what `command` needs, run it and answer.
+    """Open what `command` needs, run it and answer; `run` is the run that it is about.
 
     `fallback` says what to answer where the command failed or was interrupted: a command that
     has written an audit row by then answers with it, any other with its problem alone.
@@ -91,22 +101,27 @@ def execute(
         async with open_runtime(settings, need, progress) as runtime:
             return await command(runtime)
 
-    return conclude(invocation, main, fallback)
+    return conclude(invocation, main, fallback, run)
 
 
 def conclude(
     invocation: Invocation,
     main: Callable[[Progress], Awaitable[Answer]],
     fallback: Callable[[], Answer | None] = lambda: None,
+    run: Run | None = None,
 ) -> Exit:
     """Run `main` interruptibly and turn its end into an answer and an exit status."""
+    going_on = invocation.resuming(run) if run else "the same command"
+
+    def on_signal() -> None:
+        logger.warning("[draenei] interrupted; letting go ... To go on: %s", going_on)
+
     try:
         with _progress() as progress:
-            answer = run_interruptible(lambda: main(progress))
+            answer = run_interruptible(lambda: main(progress), on_signal)
     except Interrupted:
-        return _unfinished(
-            invocation, Exit.INTERRUPTED, "interrupted; the same command resumes", fallback
-        )
+        problem = f"interrupted; to go on: {going_on}"
+        return _unfinished(invocation, Exit.INTERRUPTED, problem, fallback)
     except (SchemaMissing, SettingsError):
         raise
     except CollectorError as error:

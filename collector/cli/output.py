@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
@@ -24,6 +25,12 @@ def show_lines(values: Mapping[str, Json], console: Console) -> None:
     """Print names and values to paste from: one line each, however long."""
     for name, value in values.items():
         console.print(f"  {name}: {value}", soft_wrap=True, markup=False)
+
+
+def show_exports(values: Mapping[str, Json], console: Console) -> None:
+    """Print lines that set variables of a shell, one line each, however long."""
+    for name, value in values.items():
+        console.print(f"export {name}={shlex.quote(str(value))}", soft_wrap=True, markup=False)
 
 
 def show_audit(row: AuditRow, console: Console) -> None:

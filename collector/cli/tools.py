@@ -1,15 +1,12 @@
-"""Commands that are no stage of a run: simulator, embedded servers, doctor, demo."""
+"""Commands that are no stage of a run: doctor, objects, demo."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
-import anyio
 import typer
 from rich.console import Console
 
@@ -21,110 +18,16 @@ from collector.cli.app import (
     invocation_of,
     new_run_id,
 )
-from collector.cli.execution import Answer, Exit, Invocation, conclude
+from collector.cli.execution import Answer, Exit, conclude, execute
 from collector.cli.output import show_audit, show_lines, show_rows
+from collector.cli.serving import ImagesOption, WallpapersOption, where_to_look
 from collector.core.audit import AuditRow
-from collector.core.errors import SettingsError
+from collector.core.keys import KEY_PREFIX
 from collector.core.runs import DEFAULT_DAG_ID, Json, Run
-from collector.demo import DEMO_WALLPAPERS, DemoResult, run_demo
+from collector.demo import DEMO_WALLPAPERS, DemoResult, copy_objects, run_demo
 from collector.doctor import Check, examine
-from collector.interrupts import Interrupted, run_interruptible
-from collector.local import LocalServerError, LocalServers, open_local_servers
 from collector.ports import Progress
-from collector.simulator import (
-    EmptyFolderError,
-    InvalidOptionError,
-    SimulatorOptions,
-    open_simulator,
-)
-
-ImagesOption = Annotated[
-    Path | None,
-    typer.Option("--images", file_okay=False, exists=True, help="Serve the pictures in here."),
-]
-WallpapersOption = Annotated[
-    int, typer.Option("--wallpapers", min=1, help="How many wallpapers the simulator has.")
-]
-
-
-@app.command()
-def simulate(
-    context: typer.Context,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: a free one.")] = 0,
-    wallpapers: WallpapersOption = DEMO_WALLPAPERS,
-    seed: Annotated[int, typer.Option("--seed")] = 7,
-    images: ImagesOption = None,
-    requests_per_minute: Annotated[
-        int, typer.Option("--requests-per-minute", min=0, help="Of the API; 0: no limit.")
-    ] = 45,
-) -> None:
-    """Serve a simulated Wallhaven, API and images on one port, until Ctrl-C."""
-    try:
-        options = SimulatorOptions(
-            port=port,
-            wallpapers=wallpapers,
-            seed=seed,
-            images=images,
-            requests_per_minute=requests_per_minute,
-        )
-    except InvalidOptionError as error:
-        raise SettingsError(f"--{error.name.replace('_', '-')}", str(error)) from None
-
-    @asynccontextmanager
-    async def serve() -> AsyncIterator[Mapping[str, Json]]:
-        async with open_simulator(options) as simulator:
-            yield {
-                "WALLHAVEN_API_URL": simulator.api_url,
-                "WALLHAVEN_IMAGE_HOSTS": simulator.image_host,
-            }
-
-    try:
-        raise typer.Exit(_until_stopped(invocation_of(context), serve()))
-    except EmptyFolderError as error:
-        raise SettingsError("--images", str(error)) from None
-
-
-@app.command()
-def serve(context: typer.Context) -> None:
-    """Keep the embedded servers running until Ctrl-C, to look at rows and objects."""
-    invocation = invocation_of(context)
-    settings = invocation.settings()
-
-    @asynccontextmanager
-    async def servers() -> AsyncIterator[Mapping[str, Json]]:
-        async with open_local_servers(settings.collector_home) as local:
-            yield where_to_look(local, settings.bucket_name)
-
-    raise typer.Exit(_until_stopped(invocation, servers()))
-
-
-def where_to_look(servers: LocalServers, bucket: str) -> dict[str, Json]:
-    """Return command lines for people to paste while the embedded servers run."""
-    found: dict[str, Json] = {}
-    if servers.postgres:
-        found["rows"] = servers.postgres.psql
-    if servers.s3:
-        found["objects"] = f"{servers.s3.endpoint_url}/{bucket}"
-    return found
-
-
-def _until_stopped(
-    invocation: Invocation, serving: AbstractAsyncContextManager[Mapping[str, Json]]
-) -> Exit:
-    """Serve, say where, and wait for the signal that ends it: that is success."""
-
-    async def main() -> None:
-        async with serving as where:
-            invocation.answer(Answer(where, lambda console: show_lines(where, console)))
-            await anyio.sleep_forever()
-
-    try:
-        run_interruptible(main)
-    except Interrupted:
-        return Exit.DONE
-    except (LocalServerError, OSError) as error:
-        typer.echo(f"collector: {error}", err=True)
-    return Exit.FAILED
+from collector.runtime import Need, Runtime
 
 
 @app.command()
@@ -160,6 +63,35 @@ def _show_checks(checks: list[Check], console: Console) -> None:
 
 
 @app.command()
+def objects(
+    context: typer.Context,
+    key: Annotated[str | None, typer.Option("--get", help="Save this object here.")] = None,
+) -> None:
+    """List the images in the bucket, or fetch one of them."""
+
+    async def command(runtime: Runtime) -> Answer:
+        if key is None:
+            return _listed([found async for found in runtime.store.keys(KEY_PREFIX)])
+        await copy_objects(runtime.store, [key], Path.cwd())
+        file = Path.cwd() / Path(key).name
+        return Answer(
+            {"key": key, "file": str(file)},
+            lambda console: console.print(str(file), soft_wrap=True),
+        )
+
+    raise typer.Exit(execute(invocation_of(context), Need.STORE, command))
+
+
+def _listed(objects: list[tuple[str, int]]) -> Answer:
+    def show(console: Console) -> None:
+        for key, size_bytes in objects:
+            console.print(f"{size_bytes:>12} {key}", soft_wrap=True)
+
+    listed: list[Json] = [{"key": key, "bytes": size_bytes} for key, size_bytes in objects]
+    return Answer({"objects": listed}, show)
+
+
+@app.command()
 def demo(
     context: typer.Context,
     wallpapers: WallpapersOption = DEMO_WALLPAPERS,
@@ -168,7 +100,7 @@ def demo(
     run_id: RunIdOption = None,
     dag_id: DagIdOption = DEFAULT_DAG_ID,
 ) -> None:
-    """Run the main job end to end on embedded servers, against the bundled simulator."""
+    """Run the job on embedded servers and a simulated Wallhaven."""
     invocation = invocation_of(context)
     settings = invocation.settings()
     audits: list[AuditRow] = []

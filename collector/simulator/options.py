@@ -46,6 +46,7 @@ class SimulatorOptions:
     seed: int = 7
     images: Path | None = None  # a folder of pictures to serve in place of drawn ones
     requests_per_minute: int = 45  # of the API, as documented; 0: no limit and no such headers
+    host: str = "127.0.0.1"  # where it listens, and what addresses of pictures begin with
     port: int = 0  # 0: a free one
     latency_seconds: float = 0.0  # before each API answer
     image_latency_seconds: float = 0.0  # before each answer of the image host

@@ -1,4 +1,4 @@
-"""Puts API and image host on one loopback port."""
+"""Puts API and image host on one port."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from collector.simulator.limiter import FixedWindow
 from collector.simulator.options import Hooks, SimulatorOptions
 from collector.simulator.wallpaper import Wallpaper
 
-_HOST = "127.0.0.1"
 _API_PATH = "/api/v1"
 # What a request in progress gets at the end before its connection is cut.
 _SHUTDOWN_SECONDS = 0.2
@@ -66,18 +65,19 @@ async def open_simulator(
     clock: Callable[[], float] = time.monotonic,
     now: Callable[[], datetime] = _utc_now,
 ) -> AsyncIterator[Simulator]:
-    """Serve a simulated Wallhaven on loopback: API and pictures on one port.
+    """Serve a simulated Wallhaven, on loopback unless told otherwise: API and pictures on one port.
 
     It answers when the context is entered. Leaving it, on whatever way, stops it within half a
     second and leaves no task and no socket behind; answers under way are cut off.
     `clock` counts seconds for rate limit and journal, `now` is for X-RateLimit-Reset alone.
 
-    Raises OSError if the port is taken and EmptyFolderError if the folder has no picture.
+    Raises OSError if the port is taken or the host is not this machine, and EmptyFolderError if
+    the folder has no picture.
     """
     catalogue = await to_thread.run_sync(_open_catalogue, options)
-    with socket.create_server((_HOST, options.port)) as listener:
+    with socket.create_server((options.host, options.port)) as listener:
         port = listener.getsockname()[1]
-        simulator = Simulator(f"http://{_HOST}:{port}", catalogue, Journal(clock))
+        simulator = Simulator(f"http://{options.host}:{port}", catalogue, Journal(clock))
         limit = options.requests_per_minute
         limiter = FixedWindow(limit, clock) if limit else None
         application = _application(

@@ -78,7 +78,7 @@ class ApiClient:
                 multiplier=self._retry_base_seconds, max=API_RETRY_MAX_WAIT_SECONDS
             ),
             sleep=anyio.sleep,
-            before_sleep=_say_why,
+            before_sleep=_say_what_comes,
             retry_error_callback=_give_up,
         )
         return await retrying(self._try, request, parse)
@@ -126,11 +126,21 @@ def _require_json(reply: Reply) -> None:
         raise PayloadError("a page came instead of JSON")
 
 
-def _say_why(state: RetryCallState) -> None:
-    problem = state.outcome.exception() if state.outcome else None
-    logger.warning("the API gave no usable answer (try %d): %s", state.attempt_number, problem)
+def _say_what_comes(state: RetryCallState) -> None:
+    request: ApiRequest = state.args[0]
+    logger.info(
+        "[draenei] api: try %d of %d failed: %s; asking again in %.1f s for %s",
+        state.attempt_number,
+        API_TRIES,
+        _problem(state),
+        state.upcoming_sleep,
+        request.url,
+    )
 
 
 def _give_up(state: RetryCallState) -> None:
-    problem = state.outcome.exception() if state.outcome else None
-    raise Outage(Edge.API, f"no usable answer in {state.attempt_number} tries: {problem}")
+    raise Outage(Edge.API, f"no usable answer in {state.attempt_number} tries: {_problem(state)}")
+
+
+def _problem(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None

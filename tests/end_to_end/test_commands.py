@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +15,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from collector.adapters.migrations import known_migrations
+
+VERSION = known_migrations()[-1].version
 AUDIT_KEYS = {
     "dag_id",
     "run_id",
@@ -55,6 +60,31 @@ def test_demo_twice_stores_everything_once(collector, home: Path) -> None:
         with Image.open(path) as picture:
             picture.load()
 
+    told = dict(re.findall(r"^  (\w+): (.*)$", second.stdout, re.MULTILINE))
+    listed = subprocess.run(
+        told["objects"], shell=True, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert {line.split()[1] for line in listed.stdout.splitlines()} == {
+        f"wallpapers/{path.name}" for path in pictures
+    }
+    (identity,) = json.loads(Path(told["s3_credentials"]).read_text())["identities"]
+    assert identity["credentials"][0]["secretKey"] not in second.stdout + second.stderr
+    assert told["s3_endpoint"].startswith("http://127.0.0.1:")
+
+
+def test_an_object_is_fetched_into_the_current_folder(collector, simulator, tmp_path: Path) -> None:
+    assert collector("migrate").status == 0
+    assert collector("run", "--limit", "2", env=simulator).status == 0
+    listed = collector("objects", "--json").answer["objects"]
+    assert len(listed) == 2
+    key = listed[0]["key"]
+    assert collector("objects", "--get", key).status == 0
+    assert (tmp_path / Path(key).name).stat().st_size == listed[0]["bytes"]
+
+    absent = collector("objects", "--get", "wallpapers/absent.png", "--json")
+    assert (absent.status, absent.answer["status"]) == (1, "failed")
+    assert not (tmp_path / "absent.png").exists()
+
 
 def test_embedded_servers_need_no_settings(collector, home: Path) -> None:
     env = {"COLLECTOR_HOME": str(home), "DATABASE_URL": ""}
@@ -65,7 +95,7 @@ def test_embedded_servers_need_no_settings(collector, home: Path) -> None:
 def test_migrate_is_safe_to_repeat(collector) -> None:
     assert collector("migrate").status == 0
     again = collector("migrate", "--json")
-    assert again.answer == {"applied": [], "version": 1}
+    assert again.answer == {"applied": [], "version": VERSION}
 
 
 @pytest.mark.parametrize(
@@ -76,6 +106,9 @@ def test_migrate_is_safe_to_repeat(collector) -> None:
         (("run",), {"WALLHAVEN_API_URL": "http://example.com"}, "WALLHAVEN_API_URL"),
         (("status",), {"DATABASE_URL": "mysql://secret@host/db"}, "DATABASE_URL"),
         (("run",), {"AWS_ACCESS_KEY_ID": "AKIA"}, "AWS_ACCESS_KEY_ID"),
+        (("run",), {"WALLHAVEN_CATEGORIES": "2"}, "such as 111"),
+        (("run",), {"WALLHAVEN_PURITY": "001"}, "WALLHAVEN_API_KEY"),
+        (("status",), {"WALLHAVEN_QUERRY": "secret"}, "is WALLHAVEN_QUERY meant?"),
         (("--env-file", "absent.env", "run"), {}, "--env-file"),
         (("run", "--max-pages", "0"), {}, "--max-pages"),
         (("run", "--nonsense"), {}, "--nonsense"),
@@ -209,11 +242,42 @@ def test_doctor_says_what_to_mend(collector) -> None:
     assert [check["well"] for check in ended.answer["checks"]] == [True, True, True, False]
 
 
-def test_sigterm_ends_a_run_cleanly_and_the_same_command_resumes(
+def test_doctor_tells_the_schema_of_the_embedded_server(collector) -> None:
+    env = {"DATABASE_URL": "", "WALLHAVEN_API_URL": "http://127.0.0.1:1/api/v1"}
+
+    def found() -> str:
+        _, database, *_ = collector("doctor", "--json", env=env).answer["checks"]
+        text: str = database["found"]
+        return text
+
+    assert found() == (
+        f"the embedded server runs; the next run brings its schema to version {VERSION}"
+    )
+    assert collector("status", env=env).status == 0
+    assert found() == (
+        f"the embedded server has schema version {VERSION}; 0 images are still to be stored"
+    )
+
+
+def test_doctor_names_what_it_checks_once(collector) -> None:
+    env = {
+        "DATABASE_URL": "postgresql://me@127.0.0.1:1/db",
+        "S3_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "hidden",
+        "WALLHAVEN_API_URL": "http://127.0.0.1:1/api/v1",
+    }
+    _, *checks = collector("doctor", "--json", env=env).answer["checks"]
+    assert [check["well"] for check in checks] == [False, False, False]
+    assert not [check for check in checks if re.match("database:|upload:|api:", check["found"])]
+    assert "no connection to 127.0.0.1:1" in checks[0]["found"]
+
+
+def test_sigterm_ends_a_run_cleanly_and_the_command_that_it_names_resumes(
     environment, tmp_path: Path, collector, simulator
 ) -> None:
     assert collector("migrate").status == 0
-    words = ["run", "--run-id", "stopped", "--dag-id", "signals", "--limit", "0", "--json"]
+    words = ["run", "--dag-id", "signals", "--limit", "0", "--json"]
     env = {**environment, **simulator, "COLLECTOR_IN_FLIGHT": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "collector", *words],
@@ -228,13 +292,20 @@ def test_sigterm_ends_a_run_cleanly_and_the_same_command_resumes(
         if "[draenei] load:" in line:
             break
     process.send_signal(signal.SIGTERM)
-    stdout, _ = process.communicate(timeout=15)
+    stdout, stderr = process.communicate(timeout=15)
     assert process.returncode == 75
-    assert json.loads(stdout)["status"] == "interrupted"
+    interrupted = json.loads(stdout)
+    assert interrupted["status"] == "interrupted"
+    first, *others = [line for line in stderr.splitlines() if line.startswith("[draenei] ")]
+    assert first.startswith("[draenei] interrupted; letting go")
+    assert any(line.startswith("[draenei] audit:") for line in others)
 
-    resumed = collector(*words, env=simulator)
+    program, *again = shlex.split(first.partition("To go on: ")[2])
+    assert (program, again) == ("collector", [*words, "--run-id", interrupted["run_id"]])
+    resumed = collector(*again, env=simulator)
     assert resumed.status == 0
     assert resumed.answer["status"] == "succeeded"
+    assert resumed.answer["run_id"] == interrupted["run_id"]
     assert resumed.answer["missing_s3_after_run"] == 0
 
 

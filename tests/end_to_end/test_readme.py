@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncpg
@@ -28,8 +29,6 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
-# Commands that serve until they are told to stop; Ctrl-C is their success.
-SERVING = {"serve", "simulate"}
 # A first start on a busy machine takes a few seconds; this only bounds a hang.
 COMMAND_TIMEOUT_SECONDS = 60
 # What each target of make runs in the end, as the tests may do it: without a second venv, and
@@ -38,7 +37,7 @@ RECIPES = {
     "demo": "$(BIN)/python -m collector demo",
     "test": "$(BIN)/python -m pytest $(PYTEST_ARGS)",
     "lint": "$(BIN)/lint-imports",
-    "requirements": "$(BIN)/uv pip compile",
+    "requirements": "pyproject.toml -o requirements/engine.txt",
 }
 
 
@@ -52,14 +51,20 @@ ALL_COMMANDS = re.findall(r"^\| `([a-z]+)[ `]", README.partition("\n## Commands"
 STATEMENTS = [text.strip() for block in blocks("sql") for text in block.split(";") if text.strip()]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reader:
-    """Somebody with a shell in the folder of the project."""
+    """Somebody with a terminal, or another one, in the folder of the project.
+
+    `ran` are the commands with what they said; `stack` stops what was started in other terminals.
+    """
 
     folder: Path
-    environment: dict[str, str]
+    logged_in: Mapping[str, str]
     filled_in: Mapping[str, str]
-    ran: list[str]
+    stack: ExitStack
+    ran: list[tuple[str, str]] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    exports: dict[str, str] = field(default_factory=dict)
 
     def follow(self, line: str) -> None:
         """Do what one line says."""
@@ -67,10 +72,10 @@ class Reader:
         doing: dict[str, Callable[[list[str]], None]] = {
             "make": self._make,
             "export": self._export,
+            "unset": self._unset,
             "cp": self._copy,
             "collector": self._collector,
-            # The tests run in an environment of their own already.
-            ".": lambda words: self._expect(words == [".venv/bin/activate"], line),
+            ".": self._open_terminal,
         }
         self._expect(words[0] in doing, line)
         doing[words[0]](words[1:])
@@ -84,12 +89,36 @@ class Reader:
         assert rule is not None, f"make has no target {target}"
         assert RECIPES[target] in rule[1]
         if target == "demo":
+            home = {"COLLECTOR_HOME": str(self.folder / ".collector")}  # as make exports it
+            self.environment = {**self.logged_in, **home}
             self._collector(["demo", "--wallpapers", "12"])
+
+    def _open_terminal(self, words: list[str]) -> None:
+        # The tests run in an environment of their own already.
+        assert words == [".venv/bin/activate"]
+        self.environment = dict(self.logged_in)
 
     def _export(self, words: list[str]) -> None:
         name, _, value = words[0].partition("=")
         assert name.lower() in Settings.model_fields
+        # What the simulator printed here, where the port was a free one.
+        value = self.exports.get(f"export {words[0]}", value)
         self.environment[name] = value.replace("$PWD", str(self.folder))
+
+    def _unset(self, words: list[str]) -> None:
+        (name,) = words
+        self.environment.pop(name, None)
+
+    def _simulate(self, words: list[str]) -> None:
+        at = words.index("--port") + 1
+        said_port, free = words[at], [*words[:at], "0", *words[at + 1 :]]
+        process = self.stack.enter_context(self._started(free))
+        self.stack.callback(process.send_signal, signal.SIGINT)
+        assert process.stdout is not None
+        for line in (process.stdout.readline().strip(), process.stdout.readline().strip()):
+            value = line.partition("=")[2]
+            port = re.findall(r":(\d+)", value)[-1]
+            self.exports[line.replace(f":{port}", f":{said_port}")] = value
 
     def _copy(self, words: list[str]) -> None:
         assert words == [".env.example", ".env"]
@@ -100,8 +129,21 @@ class Reader:
         (self.folder / ".env").write_text(text)
 
     def _collector(self, words: list[str]) -> None:
-        self.ran.append(next(word for word in words if word in ALL_COMMANDS))
-        process = subprocess.Popen(
+        command = next(word for word in words if word in ALL_COMMANDS)
+        if command == "simulate":
+            self._simulate(words)
+            return
+        with self._started(words) as process:
+            if command == "serve":  # until Ctrl-C, which is its success
+                assert process.stdout is not None
+                assert process.stdout.readline()
+                process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=COMMAND_TIMEOUT_SECONDS)
+        assert process.returncode == 0, f"{words}: {stdout}{stderr}"
+        self.ran.append((command, stdout))
+
+    def _started(self, words: list[str]) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [sys.executable, "-m", "collector", *words],
             env=self.environment,
             cwd=self.folder,
@@ -109,13 +151,6 @@ class Reader:
             stderr=subprocess.PIPE,
             text=True,
         )
-        with process:
-            if self.ran[-1] in SERVING:
-                assert process.stdout is not None
-                assert process.stdout.readline()
-                process.send_signal(signal.SIGINT)
-            stdout, stderr = process.communicate(timeout=COMMAND_TIMEOUT_SECONDS)
-        assert process.returncode == 0, f"{words}: {stdout}{stderr}"
 
 
 @dataclass(frozen=True)
@@ -157,7 +192,9 @@ def reader(
     own_servers: OwnServers, bare_environment: dict[str, str], home: Path
 ) -> Iterator[Reader]:
     """A reader in an empty folder, whose Wallhaven is a simulator."""
-    environment = {**bare_environment, "COLLECTOR_HOME": str(home / ".collector")}
+    # The platform's user data folder is below HOME, where nothing else names it.
+    environment = {name: value for name, value in bare_environment.items() if "XDG_" not in name}
+    environment["HOME"] = str(home)
     simulator = subprocess.Popen(
         [sys.executable, "-m", "collector", "simulate", "--json", "--wallpapers", "12"],
         env=environment,
@@ -165,12 +202,13 @@ def reader(
         stdout=subprocess.PIPE,
         text=True,
     )
-    with simulator:
+    with simulator, ExitStack() as stack:
         assert simulator.stdout is not None
+        stack.callback(simulator.send_signal, signal.SIGTERM)
         printed = json.loads(simulator.stdout.readline())
         yield Reader(
             folder=home,
-            environment={**environment, **printed},
+            logged_in={**environment, **printed},
             filled_in={
                 "DATABASE_URL": own_servers.dsn,
                 "BUCKET_NAME": own_servers.bucket,
@@ -179,9 +217,8 @@ def reader(
                 "AWS_SECRET_ACCESS_KEY": own_servers.s3.secret_key,
                 "AWS_DEFAULT_REGION": own_servers.s3.region,
             },
-            ran=[],
+            stack=stack,
         )
-        simulator.send_signal(signal.SIGTERM)
 
 
 def test_every_command_of_the_readme_works_in_its_order(
@@ -190,7 +227,12 @@ def test_every_command_of_the_readme_works_in_its_order(
     assert {"make demo", "make test"} <= set(COMMANDS)
     for line in COMMANDS:
         reader.follow(line)
-    assert {"run", "migrate", "doctor", "status", "serve"} <= set(reader.ran)
+    commands = [command for command, _ in reader.ran]
+    assert {"run", "migrate", "doctor", "status", "objects", "serve"} <= set(commands)
+    laptop, _, rehearsal = [said for command, said in reader.ran if command == "run"]
+    assert re.search(r"images_uploaded +50 *\n", rehearsal), "a new home, and all of its simulator"
+    for said in (laptop, rehearsal):
+        assert re.search(r"metadata_updated +0 *\n metadata_unchanged +0 *\n", said), said
 
     with start_blocking_portal() as portal:
         last_runs, wallpapers, missing, *_ = portal.call(_answers, own_servers.dsn)
@@ -211,7 +253,8 @@ def test_commands_in_running_text_exist() -> None:
     assert ALL_COMMANDS
     assert set(re.findall(r"`collector (\w+)", running_text)) <= set(ALL_COMMANDS)
     targets = re.findall(r"`make (\w+)", running_text)
-    assert set(targets) <= set(RECIPES)
+    assert set(targets) <= set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
+    assert {"setup", "clean"} <= set(targets)
 
 
 def test_every_block_is_of_a_known_kind() -> None:

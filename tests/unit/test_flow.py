@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -14,7 +15,7 @@ from virtual_time import virtual_time
 
 from collector.core.errors import Code, Edge, Fault, ItemError, Outage
 from collector.core.pacing import WINDOW_SECONDS, SlidingWindow
-from collector.flow import ByteBudget, Pacer, task_group
+from collector.flow import SILENT_WAIT_SECONDS, ByteBudget, Pacer, task_group
 
 
 def pacer(limit: int) -> Pacer:
@@ -168,6 +169,33 @@ async def test_a_lowered_limit_holds_for_who_waits_already() -> None:
             tasks.start_soon(_expect_slot_at, paced, 63.0)
             await anyio.sleep(2)
             paced.lower(1)
+
+
+@virtual_time
+async def test_a_long_wait_is_told_once_and_again_where_it_grows(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "collector")
+    paced = pacer(9)
+    paced.pause(30)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_expect_slot_at, paced, 100.0)
+        await anyio.sleep(10)
+        paced.pause(90)
+        await anyio.sleep(10)
+        paced.pause(1)
+    assert caplog.messages == [
+        f"[draenei] api: waiting {seconds} s for the rate limit" for seconds in (30, 90)
+    ]
+
+
+@virtual_time
+async def test_a_short_wait_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "collector")
+    paced = pacer(1)
+    paced.pause(SILENT_WAIT_SECONDS)
+    await _expect_slot_at(paced, SILENT_WAIT_SECONDS)
+    assert caplog.messages == []
 
 
 # --- ByteBudget ---------------------------------------------------------------------------------

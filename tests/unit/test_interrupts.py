@@ -38,7 +38,7 @@ async def main():
             print("cleaned", flush=True)
 
 try:
-    run_interruptible(main)
+    run_interruptible(main, lambda: print("told", flush=True))
 except Interrupted:
     sys.exit(75)
 """
@@ -68,7 +68,7 @@ def test_the_first_signal_cancels_and_waits_for_the_cleanup(number: signal.Signa
     with running(QUICK) as process:
         process.send_signal(number)
         output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
-    assert output.split() == ["cleaning", "cleaned"]
+    assert output.split() == ["told", "cleaning", "cleaned"]
     assert process.returncode == RESUMABLE
 
 
@@ -76,7 +76,7 @@ def test_the_first_signal_cancels_and_waits_for_the_cleanup(number: signal.Signa
 def test_the_second_signal_ends_the_process_at_once(number: signal.Signals) -> None:
     with running(ENDLESS) as process:
         process.send_signal(signal.SIGTERM)
-        assert next_line(process) == "cleaning"
+        assert [next_line(process), next_line(process)] == ["told", "cleaning"]
         process.send_signal(number)
         output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
     assert output == ""
@@ -106,3 +106,43 @@ def test_an_error_is_raised_as_it_is() -> None:
 
     with pytest.raises(Outage, match="database: gone"):
         run_interruptible(main)
+
+
+class _TimeOut(Exception):
+    """What a caller's handler of SIGALRM raises."""
+
+
+def test_an_alarm_of_the_caller_cancels_and_then_reaches_the_caller() -> None:
+    ends: list[str] = []
+
+    def handler(*_: object) -> None:
+        ends.append("handled")
+        raise _TimeOut
+
+    async def main() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        try:
+            await anyio.sleep(TIMEOUT_SECONDS)
+        finally:
+            ends.append("cleaned up")
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        with pytest.raises(_TimeOut):
+            run_interruptible(main)
+        assert signal.getsignal(signal.SIGALRM) is handler
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert ends == ["cleaned up", "handled"]
+
+
+def test_handlers_of_the_caller_are_put_back() -> None:
+    def handler(*_: object) -> None:
+        """Stand for the handler of a scheduler."""
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        run_interruptible(anyio.lowlevel.checkpoint)
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)

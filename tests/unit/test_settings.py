@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,9 @@ TWO_PARTS = 2 * 8 * 1024 * 1024
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     known = {name.upper() for name in Settings.model_fields}
-    for name in [name for name in os.environ if name.upper() in known]:
-        monkeypatch.delenv(name)
+    for name in list(os.environ):
+        if name.upper() in known or name.upper().startswith(("WALLHAVEN_", "COLLECTOR_")):
+            monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
 
@@ -197,6 +199,74 @@ def test_a_wrong_value_is_named_and_not_shown(load: Any, name: str, value: str) 
     assert len(line) < 300
     assert SECRET not in line
     assert SECRET.upper() not in line
+    assert not re.search(r"pattern|Input|String|\^|\\", line), "a person did not write this"
+
+
+# What each may be is obvious, secret, or said in the words of the refusal.
+WITHOUT_EXAMPLE = {"WALLHAVEN_API_KEY"}
+
+
+@pytest.mark.parametrize("name", sorted(WRONG.keys() - WITHOUT_EXAMPLE))
+def test_a_wrong_value_is_told_an_example_that_is_a_right_one(load: Any, name: str) -> None:
+    with pytest.raises(SettingsError, match="such as ") as caught:
+        load(**{name: WRONG[name][0]})
+    example = re.split(r"[ ;]", str(caught.value).partition("such as ")[2])[0]
+    assert load(**{name: example})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        (
+            "WALLHAVEN_CATEGORIES",
+            "2",
+            "must be three digits, 0 or 1 for each of general, anime and people, such as 111",
+        ),
+        (
+            "WALLHAVEN_SORTING",
+            "hot",
+            "must be date_added, relevance, random, views, favorites or"
+            " toplist, such as date_added",
+        ),
+        ("WALLHAVEN_MAX_PAGES", "0", "must be a whole number from 1 on, such as 50"),
+        ("COLLECTOR_IN_FLIGHT", "many", "must be a whole number from 1 to 1024, such as 16"),
+        ("COLLECTOR_LOG_LEVEL", "info", "must be DEBUG, INFO, WARNING or ERROR, such as INFO"),
+        ("S3_FORCE_PATH_STYLE", "perhaps", "must be true or false, such as true"),
+    ],
+)
+def test_what_is_allowed_is_one_plain_line(load: Any, name: str, value: str, line: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(**{name: value})
+    assert str(caught.value) == f"{name}: {line}"
+
+
+MISSPELT = {
+    "WALLHAVEN_QUERRY": "is WALLHAVEN_QUERY meant?",
+    "COLLECTOR_INFLIGHT": "is COLLECTOR_IN_FLIGHT meant?",
+    "wallhaven_purty": "is WALLHAVEN_PURITY meant?",
+    "COLLECTOR_ZZZZZZZZZZZZ": "the README lists all",
+}
+
+
+@pytest.mark.parametrize(("name", "hint"), MISSPELT.items())
+def test_a_misspelt_name_is_refused(load: Any, tmp_path: Path, name: str, hint: str) -> None:
+    path = tmp_path / "some.env"
+    path.write_text(f"{name}={SECRET}\n")
+    for read in (lambda: load(**{name: SECRET}), lambda: load_settings(path)):
+        with pytest.raises(SettingsError) as caught:
+            read()
+        assert str(caught.value) == f"{name.upper()}: there is no such setting; {hint}"
+
+
+def test_names_of_others_are_not_our_business(load: Any) -> None:
+    assert load(AIRFLOW__CORE__WALLHAVEN_QUERRY="x", MY_COLLECTOR_X="y", UNKNOWN="z")
+
+
+@pytest.mark.parametrize("purity", ["001", "111"])
+def test_nsfw_needs_a_key(load: Any, purity: str) -> None:
+    with pytest.raises(SettingsError, match=r"WALLHAVEN_PURITY: nsfw.* needs WALLHAVEN_API_KEY"):
+        load(WALLHAVEN_PURITY=purity)
+    assert load(WALLHAVEN_PURITY=purity, WALLHAVEN_API_KEY=SECRET).query.purity == purity
 
 
 @pytest.mark.parametrize("url", ["http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"])

@@ -159,3 +159,11 @@ def test_it_imports_nothing_of_the_rest_of_the_package() -> None:
                 own = name.startswith("collector.simulator")
                 top = "collector.simulator" if own else name.partition(".")[0]
                 assert top in allowed, f"{path.name} imports {name}"
+
+
+async def test_a_host_can_be_given_and_is_where_pictures_are(session: ClientSession) -> None:
+    async with open_simulator(SimulatorOptions(host="localhost")) as simulator:
+        assert simulator.url.startswith("http://localhost:")
+        async with session.get(f"{simulator.api_url}/search") as response:
+            (first, *_) = (await response.json())["data"]
+        assert first["path"].startswith(f"{simulator.url}/")

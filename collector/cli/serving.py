@@ -1,0 +1,135 @@
+"""Commands that serve until they are told to stop: the simulator, the embedded servers."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import typer
+from rich.console import Console
+
+from collector.cli.app import app, invocation_of
+from collector.cli.execution import Answer, Exit, Invocation
+from collector.cli.output import show_exports, show_lines
+from collector.core.errors import SettingsError
+from collector.core.runs import Json
+from collector.demo import DEMO_WALLPAPERS
+from collector.interrupts import Interrupted, run_interruptible
+from collector.local import LocalServerError, LocalServers, open_local_servers
+from collector.simulator import (
+    EmptyFolderError,
+    InvalidOptionError,
+    SimulatorOptions,
+    open_simulator,
+)
+
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option("--images", file_okay=False, exists=True, help="Serve the pictures in here."),
+]
+WallpapersOption = Annotated[
+    int, typer.Option("--wallpapers", min=1, help="How many wallpapers the simulator has.")
+]
+
+
+@app.command()
+def simulate(
+    context: typer.Context,
+    host: Annotated[
+        str, typer.Option("--host", help="A name or address of this machine, loopback by default.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: a free one.")] = 0,
+    wallpapers: WallpapersOption = DEMO_WALLPAPERS,
+    seed: Annotated[int, typer.Option("--seed")] = 7,
+    images: ImagesOption = None,
+    requests_per_minute: Annotated[
+        int, typer.Option("--requests-per-minute", min=0, help="Of the API; 0: no limit.")
+    ] = 45,
+) -> None:
+    """Serve a simulated Wallhaven until Ctrl-C.
+
+    API and images are on one port. Paste the lines that it prints into the terminal of the
+    collector that shall use it.
+    """
+    try:
+        options = SimulatorOptions(
+            host=host,
+            port=port,
+            wallpapers=wallpapers,
+            seed=seed,
+            images=images,
+            requests_per_minute=requests_per_minute,
+        )
+    except InvalidOptionError as error:
+        raise SettingsError(f"--{error.name.replace('_', '-')}", str(error)) from None
+
+    @asynccontextmanager
+    async def serve() -> AsyncIterator[Mapping[str, Json]]:
+        async with open_simulator(options) as simulator:
+            yield {
+                "WALLHAVEN_API_URL": simulator.api_url,
+                "WALLHAVEN_IMAGE_HOSTS": simulator.image_host,
+            }
+
+    try:
+        raise typer.Exit(_until_stopped(invocation_of(context), serve(), show_exports))
+    except EmptyFolderError as error:
+        raise SettingsError("--images", str(error)) from None
+
+
+@app.command()
+def serve(context: typer.Context) -> None:
+    """Keep the embedded servers up until Ctrl-C, to look around."""
+    invocation = invocation_of(context)
+    settings = invocation.settings()
+
+    @asynccontextmanager
+    async def servers() -> AsyncIterator[Mapping[str, Json]]:
+        async with open_local_servers(settings.collector_home) as local:
+            yield where_to_look(local, settings.bucket_name)
+
+    raise typer.Exit(_until_stopped(invocation, servers(), show_lines))
+
+
+def where_to_look(servers: LocalServers, bucket: str) -> dict[str, Json]:
+    """Return what people paste while the embedded servers run, free of secrets.
+
+    `rows` and `objects` are command lines; the last two are for any other S3 tool.
+    """
+    found: dict[str, Json] = {}
+    if servers.postgres:
+        found["rows"] = servers.postgres.psql
+    if servers.s3:
+        home, python = shlex.quote(str(servers.home)), shlex.quote(sys.executable)
+        found["objects"] = (
+            f"COLLECTOR_HOME={home} BUCKET_NAME={bucket} {python} -m collector objects"
+        )
+        found["s3_endpoint"] = servers.s3.endpoint_url
+        found["s3_credentials"] = str(servers.home / "s3" / "identity.json")
+    return found
+
+
+def _until_stopped(
+    invocation: Invocation,
+    serving: AbstractAsyncContextManager[Mapping[str, Json]],
+    show: Callable[[Mapping[str, Json], Console], None],
+) -> Exit:
+    """Serve, say where, and wait for the signal that ends it: that is success."""
+
+    async def main() -> None:
+        async with serving as where:
+            invocation.answer(Answer(where, lambda console: show(where, console)))
+            await anyio.sleep_forever()
+
+    try:
+        run_interruptible(main)
+    except Interrupted:
+        return Exit.DONE
+    except (LocalServerError, OSError) as error:
+        typer.echo(f"collector: {error}", err=True)
+    return Exit.FAILED

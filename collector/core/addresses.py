@@ -1,0 +1,28 @@
+"""Addresses that people write into settings. No error repeats one: it may hold a password."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import SplitResult, urlsplit
+
+# postgresql://user:password@host:port,host:port/database?options, nothing ambiguous in it: what
+# cannot be told apart cannot be kept out of the logs either.
+_POSTGRES = re.compile(
+    r"postgres(ql)?://([^/@:?#]*(:[^/@:?#]*)?@)?"
+    r"((\[[0-9a-fA-F:]+\]|[^/@:?#,\[\]]*)(:\d{1,5})?,?)*(/[^/@?#]*)?(\?[^@#]*)?"
+)
+
+
+def is_unambiguous_dsn(text: str) -> bool:
+    """Say whether user, password and hosts of a Postgres address can be told apart."""
+    return _POSTGRES.fullmatch(text) is not None
+
+
+def split_address(text: str) -> SplitResult:
+    """Return the parts of an address; raises ValueError, without the text, where it has none."""
+    try:
+        address = urlsplit(text)
+        _ = address.port
+    except ValueError:  # whose text would repeat what was given
+        raise ValueError("must be an address such as http://minio:9000") from None
+    return address

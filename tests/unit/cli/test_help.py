@@ -1,0 +1,32 @@
+"""What `--help` shows a newcomer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.main import get_command
+
+from collector.cli.app import COMMANDS, app
+
+TERMINAL_COLUMNS = 80
+
+
+def listed_commands() -> list[str]:
+    command: Any = get_command(app)
+    text: str = command.get_help(typer.Context(command, terminal_width=TERMINAL_COLUMNS))
+    return text.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+
+
+def test_commands_stand_in_the_order_in_which_people_meet_them() -> None:
+    assert tuple(line.split()[0] for line in listed_commands()) == COMMANDS
+
+
+def test_no_description_is_cut_off() -> None:
+    assert [line for line in listed_commands() if "..." in line] == []
+
+
+def test_a_limit_of_zero_is_explained() -> None:
+    command: Any = get_command(app)
+    (limit,) = [option for option in command.commands["run"].params if option.name == "limit"]
+    assert limit.help.endswith("0: no limit.")

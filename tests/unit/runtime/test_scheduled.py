@@ -1,0 +1,61 @@
+"""What a scheduler's form and run become."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pytest
+
+from collector.core.errors import SettingsError
+from collector.core.runs import Run
+from collector.runtime import run_of, settings_for
+
+EMPTY_FORM = {"query": None, "pages": None, "limit": None, "in_flight": None}
+
+
+@pytest.fixture(autouse=True)
+def _servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user:secret@db/name")
+    monkeypatch.setenv("S3_ENDPOINT_URL", "")
+
+
+def test_an_empty_form_leaves_the_settings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WALLHAVEN_MAX_PAGES", "7")
+    settings = settings_for(EMPTY_FORM)
+    assert (settings.wallhaven_query, settings.wallhaven_max_pages) == ("draenei", 7)
+    assert settings == settings_for({})
+
+
+def test_the_form_wins_over_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WALLHAVEN_MAX_PAGES", "7")
+    settings = settings_for({"query": "elf", "pages": 2, "limit": 0, "in_flight": 3})
+    assert settings.wallhaven_query == "elf"
+    assert settings.wallhaven_max_pages == 2
+    assert settings.upload_batch_limit == 0
+    assert settings.collector_in_flight == 3
+
+
+def test_a_wrong_value_is_refused() -> None:
+    with pytest.raises(SettingsError, match="WALLHAVEN_MAX_PAGES"):
+        settings_for({"pages": 0})
+
+
+@pytest.mark.parametrize("missing", ["DATABASE_URL", "S3_ENDPOINT_URL"])
+def test_no_embedded_server_is_started(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    monkeypatch.delenv(missing)
+    with pytest.raises(SettingsError, match=missing):
+        settings_for(EMPTY_FORM)
+
+
+@dataclass
+class _DagRun:
+    dag_id: str = "dag"
+    run_id: str = "manual__1"
+    logical_date: datetime | None = None
+
+
+def test_a_run_keeps_the_names_of_the_scheduler() -> None:
+    when = datetime(2026, 11, 1, tzinfo=UTC)
+    assert run_of(_DagRun()) == Run("dag", "manual__1", None)
+    assert run_of(_DagRun(logical_date=when), 2) == Run("dag", "manual__1", when, 2)

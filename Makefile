@@ -1,21 +1,27 @@
 # Everything a fresh machine needs: Python 3.11 to 3.13 and make. `make demo` is the way in.
 #
-# VENV is where it all goes; PYTHON is used once, to make it.
+# VENV is where it all goes, but for Airflow, which gets a place of its own; PYTHON is used once,
+# to make it.
 PYTHON ?= python3
 VENV ?= .venv
+AIRFLOW_VENV ?= .venv-airflow
 BIN := $(VENV)/bin
 # Two workers, a file of tests each at a time: servers are started once for each worker.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 export COLLECTOR_HOME ?= $(CURDIR)/.collector
 
-.PHONY: help setup demo test lint clean requirements
+.PHONY: help setup demo test test-airflow test-celery compose-smoke lint clean requirements
 
 help:
-	@echo "make demo    set up, then mirror a simulated search end to end"
-	@echo "make test    set up, then run the test suite"
-	@echo "make lint    ruff, mypy, import contracts"
-	@echo "make setup   only set up, in $(VENV)"
-	@echo "make clean   remove .venv and .collector"
+	@echo "make demo           set up, then mirror a simulated search end to end"
+	@echo "make test           set up, then run the test suite"
+	@echo "make test-airflow   set up $(AIRFLOW_VENV), then run the stack of docker-compose.yml"
+	@echo "make test-celery    the same with two Celery workers, one of which is killed"
+	@echo "make compose-smoke  the stack in containers, where there is an engine"
+	@echo "make lint           ruff, mypy, import contracts, hadolint, schema of docker-compose.yml"
+	@echo "make setup          only set up, in $(VENV)"
+	@echo "make requirements   compile requirements/ anew from pyproject.toml"
+	@echo "make clean          remove .venv, .venv-airflow and .collector"
 
 setup: $(VENV)/.local
 
@@ -25,27 +31,40 @@ demo: $(VENV)/.local
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-airflow: $(AIRFLOW_VENV)/.ready
+	@$(AIRFLOW_VENV)/bin/python -m pytest $(PYTEST_ARGS) tests/airflow --ignore tests/airflow/celery
+
+test-celery: $(AIRFLOW_VENV)/.ready
+	@$(AIRFLOW_VENV)/bin/python -m pytest tests/airflow/celery
+
+compose-smoke:
+	@$(PYTHON) tests/compose_smoke.py
+
 lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
 # Compiled for every platform and Python of the project at once; no index is named in the result.
+# What is locked stays, unless a range in pyproject.toml excludes it; delete a file to renew it.
+compile = $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header \
+	--python-version 3.11
+
 requirements: $(VENV)/.tools
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header \
-		--python-version 3.11 pyproject.toml -o requirements/engine.txt
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header \
-		--python-version 3.11 --extra local pyproject.toml -o requirements/local.txt
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header \
-		--python-version 3.11 --extra local --group dev pyproject.toml -o requirements/dev.txt
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header \
-		--python-version 3.11 --extra airflow --extra celery pyproject.toml -o requirements/airflow.txt
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header \
-		--python-version 3.11 requirements/tools.in -o requirements/tools.txt
+	$(compile) pyproject.toml -o requirements/engine.txt
+	$(compile) --extra local pyproject.toml -o requirements/local.txt
+	$(compile) --extra local --group dev pyproject.toml -o requirements/dev.txt
+	$(compile) --extra airflow --extra celery pyproject.toml -o requirements/airflow.txt
+# The tests run what the image carries.
+	$(compile) --extra airflow --extra celery --extra local --group airflow-test \
+		--constraint requirements/airflow.txt pyproject.toml -o requirements/airflow-test.txt
+	$(compile) requirements/tools.in -o requirements/tools.txt
 
 clean:
-	rm -rf "$(CURDIR)/.venv" "$(CURDIR)/.collector"
+	rm -rf "$(CURDIR)/.venv" "$(CURDIR)/.venv-airflow" "$(CURDIR)/.collector"
 
 # pip installs uv once, by hash; uv installs the rest, faster, by the same hashes.
 $(VENV)/.tools: requirements/tools.txt
@@ -55,9 +74,10 @@ $(VENV)/.tools: requirements/tools.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/tools.txt
 	@touch $@
 
+# Into the environment that the target lies in.
 define install
-	@$(BIN)/uv pip install -q --python $(BIN)/python --compile-bytecode --require-hashes -r $(1)
-	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(BIN)/uv pip install -q --python $(@D)/bin/python --compile-bytecode --require-hashes -r $(1)
+	@$(BIN)/uv pip install -q --python $(@D)/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@
 endef
 
@@ -67,3 +87,10 @@ $(VENV)/.local: requirements/local.txt pyproject.toml $(VENV)/.tools
 $(VENV)/.dev: requirements/dev.txt pyproject.toml $(VENV)/.tools
 	$(call install,requirements/dev.txt)
 	@touch $(VENV)/.local
+
+# The tools are there for the build of our own package.
+$(AIRFLOW_VENV)/.ready: requirements/airflow-test.txt pyproject.toml $(VENV)/.tools
+	@echo "setting up $(AIRFLOW_VENV)"
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(AIRFLOW_VENV)
+	@$(BIN)/uv pip install -q --python $(@D)/bin/python --require-hashes -r requirements/tools.txt
+	$(call install,requirements/airflow-test.txt)

@@ -9,6 +9,7 @@ from collector.runtime.opening import (
     open_runtime,
 )
 from collector.runtime.running import STAGE_NEEDS, run_all_stages, run_one_stage
+from collector.runtime.scheduled import run_of, run_stage, settings_for
 
 __all__ = [
     "STAGE_NEEDS",
@@ -18,7 +19,10 @@ __all__ = [
     "StoredRow",
     "open_runtime",
     "run_all_stages",
+    "run_of",
     "run_one_stage",
+    "run_stage",
     "s3_options",
     "search_of",
+    "settings_for",
 ]

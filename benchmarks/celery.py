@@ -1,0 +1,44 @@
+# ruff: noqa: INP001, S314 - a script, which reads what it had written itself
+"""What the death of a Celery worker costs: runs `make test-celery` and keeps its figures.
+
+python3 benchmarks/celery.py > benchmarks/results/celery.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    """Print the figures as one JSON object."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        environment = {**os.environ, "PYTEST_ADDOPTS": f"--junitxml={report}"}
+        subprocess.run(
+            ["make", "test-celery"], cwd=ROOT, env=environment, check=True, stdout=sys.stderr
+        )
+        properties = ElementTree.parse(report).iter("property")
+        measured = {it.attrib["name"]: json.loads(it.attrib["value"]) for it in properties}
+    figures = {
+        "command": "python3 benchmarks/celery.py",
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
+        f"Python {platform.python_version()}",
+        "runs": [{"command": "make test-celery", **measured}],
+    }
+    json.dump(figures, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The door for schedulers: one stage of a run, with a form before it and counts after it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+import anyio
+
+from collector.core.audit import AuditRow
+from collector.core.errors import SettingsError
+from collector.core.runs import Run, StageName, StageReport
+from collector.interrupts import run_interruptible
+from collector.runtime.opening import RunOptions, Runtime, open_runtime
+from collector.runtime.progress import LoggedProgress
+from collector.runtime.running import STAGE_NEEDS, run_one_stage
+from collector.settings import Settings, load_settings
+
+# Airflow tells a task at its next heartbeat, by default within 5 s, and kills it 5 s later. What
+# has not ended by then was killed.
+SETTLE_SECONDS = 15.0
+SETTLE_POLL_SECONDS = 0.25
+
+# The form's fields, and the settings that they stand for in one run.
+_SETTING_OF = {
+    "query": "wallhaven_query",
+    "pages": "wallhaven_max_pages",
+    "limit": "upload_batch_limit",
+    "in_flight": "collector_in_flight",
+}
+
+
+class ScheduledRun(Protocol):
+    """What a scheduler knows about a run; Airflow's `dag_run` is one."""
+
+    @property
+    def dag_id(self) -> str: ...
+
+    @property
+    def run_id(self) -> str: ...
+
+    @property
+    def logical_date(self) -> datetime | None: ...
+
+
+def run_stage(name: str, settings: Settings, run: Run) -> dict[str, int]:
+    """Run the stage `name` (extract, load, transfer, audit) of `run`; return its counts.
+
+    Call it from the main thread of a process. Raises CollectorError, after the stage's failure
+    was noted; Interrupted, after SIGTERM or SIGINT and once everything was released. The same
+    stage of the same run again counts nothing twice.
+    """
+    stage = StageName(name)
+
+    async def main() -> StageReport | AuditRow:
+        progress = LoggedProgress(time.monotonic)
+        async with open_runtime(settings, STAGE_NEEDS[stage], progress) as runtime:
+            if stage is StageName.AUDIT:
+                await _settled(runtime, run)
+            return await run_one_stage(runtime, stage, run, RunOptions())
+
+    return _counts(run_interruptible(main))
+
+
+async def _settled(runtime: Runtime, run: Run) -> None:
+    """Wait for stages that are on their way out.
+
+    Airflow starts the teardown of a run that was marked failed at once, and ends its other tasks
+    some seconds later.
+    """
+    run_key = await runtime.runs.open_run(run)
+    with anyio.move_on_after(SETTLE_SECONDS):
+        while await runtime.runs.running_stages(run_key):
+            await anyio.sleep(SETTLE_POLL_SECONDS)
+
+
+def _counts(result: StageReport | AuditRow) -> dict[str, int]:
+    values = result.counts if isinstance(result, StageReport) else result.as_json()
+    return {name: value for name, value in values.items() if isinstance(value, int)}
+
+
+def settings_for(form: Mapping[str, Any]) -> Settings:
+    """Return the environment's settings, with what the form names instead.
+
+    Fields are `query`, `pages`, `limit` and `in_flight`; None or a missing one stands for the
+    setting. Raises SettingsError: also where servers are not named, since a scheduled run
+    never starts embedded ones.
+    """
+    chosen = {field: value for field, value in form.items() if value is not None}
+    settings = load_settings(**{_SETTING_OF[field]: value for field, value in chosen.items()})
+    if settings.uses_local_postgres:
+        raise SettingsError("DATABASE_URL", "must be set: scheduled runs start no embedded server")
+    if settings.uses_local_s3:
+        raise SettingsError(
+            "S3_ENDPOINT_URL", "must be set (empty means AWS), or AWS credentials must be"
+        )
+    return settings
+
+
+def run_of(scheduled: ScheduledRun, worker: int = 0) -> Run:
+    """Return the run of ours that belongs to one of the scheduler's."""
+    return Run(scheduled.dag_id, scheduled.run_id, scheduled.logical_date, worker)

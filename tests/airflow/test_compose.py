@@ -1,0 +1,114 @@
+"""docker-compose.yml itself: what it names, what it opens, what it hands on."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+from airflow_api import DAG_ID
+from compose import ROOT, read_env_file, read_services
+
+from collector.settings import Settings
+
+DOCUMENT = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+AIRFLOW = [name for name in DOCUMENT["services"] if name.startswith("airflow-")]
+# The SDK reads these by itself, in a person's shell; a container has no profile and no such file.
+OF_A_SHELL = {
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "COLLECTOR_HOME",  # no embedded servers in a container
+}
+
+
+def test_the_services_of_the_contract_are_there() -> None:
+    named = {
+        "postgres",
+        "minio",
+        "minio-init",
+        "airflow-init",
+        "airflow-apiserver",
+        "airflow-scheduler",
+        "airflow-dag-processor",
+    }
+    started = {name for name, entry in DOCUMENT["services"].items() if "profiles" not in entry}
+    assert named <= started
+    entries = DOCUMENT["services"].values()
+    profiles = {name for entry in entries for name in entry.get("profiles", [])}
+    assert profiles == {"celery", "simulator"}
+
+
+def test_host_ports_are_those_of_the_contract_and_open_on_this_machine_alone() -> None:
+    ports = [port for entry in DOCUMENT["services"].values() for port in entry.get("ports", [])]
+    assert sorted(ports) == [
+        "127.0.0.1:5435:5432",
+        "127.0.0.1:8080:8080",
+        "127.0.0.1:9000:9000",
+        "127.0.0.1:9001:9001",
+    ]
+
+
+@pytest.mark.parametrize("service", AIRFLOW)
+def test_every_setting_is_handed_on_and_unset_means_its_default(service: str) -> None:
+    environment = read_services({})[service].environment
+    known = {name.upper() for name in Settings.model_fields} - OF_A_SHELL
+    handed_on = {name for name in environment if not name.startswith("AIRFLOW")}
+    assert handed_on == known | {"TRANSFER_WORKERS"}
+    ours = {name: value for name, value in environment.items() if name in known and value}
+    assert ours == {
+        "DATABASE_URL": "postgresql://collector:collector@postgres:5432/airflow",
+        "BUCKET_NAME": "draenei-collector",
+        "S3_ENDPOINT_URL": "http://minio:9000",
+        "AWS_ACCESS_KEY_ID": "minioadmin",
+        "AWS_SECRET_ACCESS_KEY": "minioadmin",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+
+
+def test_an_env_file_overrides_and_an_empty_endpoint_means_aws() -> None:
+    chosen = {"S3_ENDPOINT_URL": "", "AWS_ACCESS_KEY_ID": "", "WALLHAVEN_QUERY": "elf"}
+    environment = read_services(chosen)["airflow-scheduler"].environment
+    assert {name: environment[name] for name in chosen} == chosen
+
+
+def test_pulled_images_have_a_version() -> None:
+    pulled = [entry["image"] for entry in DOCUMENT["services"].values() if "build" not in entry]
+    assert pulled
+    for image in pulled:
+        assert re.search(r":(\d+\.\d+|RELEASE\.\d{4})", image), image
+
+
+@pytest.mark.parametrize(
+    ("file", "service", "changed"),
+    [
+        (".env.celery", "airflow-scheduler", {"AIRFLOW__CORE__EXECUTOR": "CeleryExecutor"}),
+        (".env.celery", "airflow-worker", {"AIRFLOW__CORE__EXECUTOR": "CeleryExecutor"}),
+        (
+            ".env.simulator",
+            "airflow-scheduler",
+            {
+                "WALLHAVEN_API_URL": "http://simulator:8090/api/v1",
+                "WALLHAVEN_IMAGE_HOSTS": "simulator:8090",
+            },
+        ),
+    ],
+)
+def test_the_env_files_change_what_they_say(
+    file: str, service: str, changed: dict[str, str]
+) -> None:
+    variables = read_env_file(file)
+    environment = read_services(variables)[service].environment
+    assert {name: environment[name] for name in changed} == changed
+    profile = variables["COMPOSE_PROFILES"]
+    assert any(profile in entry.get("profiles", []) for entry in DOCUMENT["services"].values())
+    # A variable that nobody reads would be a misspelt one.
+    text = (ROOT / "docker-compose.yml").read_text()
+    assert all(f"${{{name}" in text for name in variables if name != "COMPOSE_PROFILES")
+
+
+def test_the_dag_of_the_contract_is_in_the_image() -> None:
+    assert (ROOT / "dags" / f"{DAG_ID}.py").is_file()
+    assert "dags" in (ROOT / "Dockerfile").read_text()

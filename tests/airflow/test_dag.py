@@ -1,0 +1,166 @@
+"""The DAG without a scheduler: its shape, what importing it needs, and `dag.test()`."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from airflow_api import DAG_ID
+from compose import ROOT
+from image_gate import WALLPAPERS
+from psycopg2.extras import RealDictCursor
+from stack import Stack
+
+DAG_FOLDER = ROOT / "dags"
+PROGRAMS = Path(__file__).with_name("programs")
+# CPU seconds, the import of Airflow itself included.
+IMPORT_SECONDS = 3.0
+TASKS = ["extract_metadata", "load_metadata_to_db", "download_and_upload_to_s3", "audit_run"]
+DATABASE = "dag_test"
+
+
+def test_each_task_imports_the_engine_and_calls_one_stage() -> None:
+    tree = ast.parse((DAG_FOLDER / f"{DAG_ID}.py").read_text())
+    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    for task, stage in zip(TASKS, ["extract", "load", "transfer", "audit"], strict=True):
+        words, engine, call = functions[task].body
+        assert isinstance(words, ast.Expr)
+        assert isinstance(engine, ast.ImportFrom)
+        assert engine.module == "collector.runtime"
+        assert isinstance(call, ast.Return)
+        assert ast.unparse(call).startswith(f"return run_stage('{stage}', settings_for(params), ")
+
+
+def test_importing_it_is_quick_and_needs_no_network_database_or_settings(tmp_path: Path) -> None:
+    _describe(tmp_path)  # writes airflow.cfg, once
+    before = os.times()
+    shape = _describe(tmp_path)
+    after = os.times()
+    assert shape == {
+        "schedule": "@daily",
+        "catchup": False,
+        "max_active_runs": 1,
+        "dagrun_timeout": None,
+        "upstream": dict(zip(TASKS, [[], *([task] for task in TASKS)], strict=False)),
+        "teardowns": ["audit_run"],
+        "hides_failures": [],
+        "without_limit": [],
+        "without_retries": [],
+        "without_words": [],
+        "mapped": [],
+    }
+    user = after.children_user - before.children_user
+    system = after.children_system - before.children_system
+    assert user + system < IMPORT_SECONDS
+
+
+def test_several_workers_map_the_transfer_and_nothing_else(tmp_path: Path) -> None:
+    shape = _describe(tmp_path, TRANSFER_WORKERS="3")
+    assert shape["mapped"] == ["download_and_upload_to_s3"]
+    assert sorted(shape["upstream"]) == sorted(TASKS)
+
+
+def _describe(home: Path, **environment: str) -> dict[str, Any]:
+    finished = subprocess.run(
+        [sys.executable, PROGRAMS / "describe_dag.py", DAG_FOLDER, DAG_ID],
+        env={
+            "PATH": os.defpath,
+            "HOME": str(home),
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/none/none.db",
+            **environment,
+        },
+        cwd=home,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    shape: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
+    return shape
+
+
+@dataclass(frozen=True)
+class DagRun:
+    """How a `dag.test()` ended, and the audit row that it left."""
+
+    state: str
+    tasks: dict[str, str | None]
+    audit: dict[str, Any]
+    output: str
+
+
+@pytest.fixture(scope="module")
+def dag_test(composed: Stack) -> Callable[..., DagRun]:
+    """Run the DAG in one process, on Airflow tables in SQLite and a database of its own."""
+    composed.up("postgres-init")
+    composed.up("minio-init")
+    port = composed.addresses.of["postgres", 5432]
+    address = f"postgresql://collector:collector@127.0.0.1:{port}/{DATABASE}"
+    environment = {
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{composed.folder}/dag_test.db",
+        "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
+        # There are no keys before airflow-init, and none are needed here.
+        "AIRFLOW__CORE__FERNET_KEY": "",
+        "AIRFLOW__API__SECRET_KEY": "none",
+        "AIRFLOW__API_AUTH__JWT_SECRET": "none",
+        "DATABASE_URL": address,
+    }
+    composed.run("postgres-init", ["psql", "-qc", f"CREATE DATABASE {DATABASE} OWNER collector"])
+    composed.run("airflow-init", ["collector", "migrate"], **environment)
+    composed.run("airflow-init", ["airflow", "db", "migrate"], **environment)
+
+    def run(conf: dict[str, Any], **settings: str) -> DagRun:
+        program = [sys.executable, str(PROGRAMS / "run_dag.py"), str(DAG_FOLDER), DAG_ID]
+        output = composed.run(
+            "airflow-scheduler", [*program, json.dumps(conf)], **environment, **settings
+        )
+        run_id, state, tasks = json.loads(output.splitlines()[-1])
+        with (
+            psycopg2.connect(address) as connection,
+            connection.cursor(cursor_factory=RealDictCursor) as cursor,
+        ):
+            cursor.execute("SELECT * FROM draenei_content.run_audit WHERE run_id = %s", [run_id])
+            return DagRun(state, tasks, dict(cursor.fetchone() or {}), output)
+
+    return run
+
+
+def test_a_failed_extract_is_audited_and_fails_the_run(dag_test: Callable[..., DagRun]) -> None:
+    run = dag_test({}, WALLHAVEN_API_KEY="nobody")
+    assert run.state == "failed", run.output
+    assert run.tasks["extract_metadata"] == "failed"
+    assert run.tasks["audit_run"] == "success"
+    assert run.audit["status"] == "failed"
+    assert "401" in run.audit["notes"]
+
+
+def test_a_successful_run(dag_test: Callable[..., DagRun]) -> None:
+    run = dag_test({"limit": 10})
+    assert run.state == "success", run.output
+    assert run.audit["status"] == "succeeded"
+    assert (run.audit["metadata_inserted"], run.audit["images_uploaded"]) == (WALLPAPERS, 10)
+
+
+def test_workers_share_one_transfer(dag_test: Callable[..., DagRun]) -> None:
+    run = dag_test({"limit": 20}, TRANSFER_WORKERS="3")
+    assert run.state == "success", run.output
+    assert run.audit["images_uploaded"] == 20
+
+
+def test_a_failed_download_is_audited_and_fails_the_run(dag_test: Callable[..., DagRun]) -> None:
+    run = dag_test({}, WALLHAVEN_IMAGE_HOSTS="elsewhere.example")
+    assert run.state == "failed", run.output
+    assert run.tasks["download_and_upload_to_s3"] == "failed"
+    assert run.tasks["audit_run"] == "success"
+    assert run.audit["status"] == "failed"
+    assert run.audit["download_failures"] == WALLPAPERS - 30

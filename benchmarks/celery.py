@@ -14,7 +14,7 @@ import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,11 +23,14 @@ def main() -> None:
     """Print the figures as one JSON object."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        environment = {**os.environ, "PYTEST_ADDOPTS": f"--junitxml={report}"}
+        environment = {
+            **os.environ,
+            "PYTEST_ADDOPTS": f"--junitxml={report} -o junit_family=xunit1",
+        }
         subprocess.run(
             ["make", "test-celery"], cwd=ROOT, env=environment, check=True, stdout=sys.stderr
         )
-        properties = ElementTree.parse(report).iter("property")
+        properties = ET.parse(report).iter("property")
         measured = {it.attrib["name"]: json.loads(it.attrib["value"]) for it in properties}
     figures = {
         "command": "python3 benchmarks/celery.py",

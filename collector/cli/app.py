@@ -119,7 +119,8 @@ def extract(
     dag_id: DagIdOption = DEFAULT_DAG_ID,
 ) -> None:
     """One stage: read pages of the search into staging."""
-    _stage(context, StageName.EXTRACT, run_id, dag_id, RunOptions(max_pages, None, refresh), query)
+    this_run = _run_of(StageName.EXTRACT, run_id, dag_id)
+    _stage(context, StageName.EXTRACT, this_run, RunOptions(max_pages, None, refresh), query)
 
 
 @app.command()
@@ -127,18 +128,22 @@ def load(
     context: typer.Context, run_id: RunIdOption = None, dag_id: DagIdOption = DEFAULT_DAG_ID
 ) -> None:
     """One stage: merge what is staged into the table of wallpapers."""
-    _stage(context, StageName.LOAD, run_id, dag_id, RunOptions())
+    _stage(context, StageName.LOAD, _run_of(StageName.LOAD, run_id, dag_id), RunOptions())
 
 
 @app.command()
 def transfer(
     context: typer.Context,
     limit: LimitOption = None,
+    worker: Annotated[
+        int, typer.Option("--worker", min=0, help="Which of several that share one run id.")
+    ] = 0,
     run_id: RunIdOption = None,
     dag_id: DagIdOption = DEFAULT_DAG_ID,
 ) -> None:
     """One stage: carry pending images into the bucket."""
-    _stage(context, StageName.TRANSFER, run_id, dag_id, RunOptions(limit=limit))
+    this_run = _run_of(StageName.TRANSFER, run_id, dag_id, worker)
+    _stage(context, StageName.TRANSFER, this_run, RunOptions(limit=limit))
 
 
 @app.command()
@@ -146,7 +151,7 @@ def audit(
     context: typer.Context, run_id: RunIdOption = None, dag_id: DagIdOption = DEFAULT_DAG_ID
 ) -> None:
     """One stage: count anew and write the audit row."""
-    _stage(context, StageName.AUDIT, run_id, dag_id, RunOptions())
+    _stage(context, StageName.AUDIT, _run_of(StageName.AUDIT, run_id, dag_id), RunOptions())
 
 
 @app.command(name="migrate")
@@ -206,16 +211,17 @@ def _short(run: Mapping[str, Json]) -> dict[str, Json]:
     }
 
 
+def _run_of(stage: StageName, run_id: str | None, dag_id: str, worker: int = 0) -> Run:
+    return Run(dag_id, run_id or new_run_id(stage), worker=worker)
+
+
 def _stage(
     context: typer.Context,
     stage: StageName,
-    run_id: str | None,
-    dag_id: str,
+    this_run: Run,
     options: RunOptions,
     query: str | None = None,
 ) -> None:
-    this_run = Run(dag_id, run_id or new_run_id(stage))
-
     async def command(runtime: Runtime) -> Answer:
         result = await run_one_stage(runtime, stage, this_run, options)
         if isinstance(result, AuditRow):

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 import psutil
@@ -13,6 +14,7 @@ import psycopg2
 import pytest
 from airflow_api import DAG_ID, AirflowApi
 from bucket import Bucket
+from documents import container_commands, follow
 from image_gate import WALLPAPERS, ImageGate
 from psycopg2.extras import RealDictCursor
 from stack import Stack
@@ -167,6 +169,24 @@ def test_a_killed_task_is_tried_again_and_counts_nothing_twice(
     # What had landed without being confirmed is adopted.
     assert row["images_uploaded"] + row["images_adopted"] == WALLPAPERS
     assert len(bucket.keys()) == WALLPAPERS
+
+
+def test_the_commands_of_the_documents_work(
+    stack: Stack, airflow: AirflowApi, query: Query, bucket: Bucket
+) -> None:
+    said = {" ".join(words): follow(words, stack, bucket) for words in container_commands()}
+    assert len(said) > 5
+    (listing,) = [text for line, text in said.items() if "minio-init" in line]
+    assert "wallpapers/" in listing
+    (table,) = [text for line, text in said.items() if "psql" in line]
+    assert "succeeded" in table
+    backfills = _wait(lambda: [it for it in airflow.runs() if it["run_type"] == "backfill"][:3])
+    assert len(backfills) == 3
+    for run in backfills:
+        run_id = run["dag_run_id"]
+        assert airflow.wait_run(run_id) == "success", airflow.story(run_id)
+    dates = {_audit(query, run["dag_run_id"])["logical_date"].date() for run in backfills}
+    assert dates == {date(2026, 11, day) for day in (1, 2, 3)}
 
 
 def _forget_stored(query: Query, count: int) -> None:

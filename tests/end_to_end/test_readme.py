@@ -1,7 +1,8 @@
 """Follow the README from its first line to its last: every command in it is run as it stands.
 
 A code block marked `sh` holds commands, one marked `sql` statements. A line of another kind than
-those below fails the test, and so does a `make` target that nobody said how to rehearse.
+those below fails the test, and so does a `make` target that nobody said how to rehearse. Blocks
+marked `bash` are about the composed stack: tests/airflow/documents.py follows them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from collector.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
+SCALING = (ROOT / "docs/scaling.md").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 # A first start on a busy machine takes a few seconds; this only bounds a hang.
@@ -36,14 +38,17 @@ COMMAND_TIMEOUT_SECONDS = 60
 RECIPES = {
     "demo": "$(BIN)/python -m collector demo",
     "test": "$(BIN)/python -m pytest $(PYTEST_ARGS)",
+    "test-airflow": "-m pytest $(PYTEST_ARGS) tests/airflow",
+    "test-celery": "-m pytest tests/airflow/celery",
+    "compose-smoke": "$(PYTHON) tests/compose_smoke.py",
     "lint": "$(BIN)/lint-imports",
     "requirements": "pyproject.toml -o requirements/engine.txt",
 }
 
 
-def blocks(kind: str) -> list[str]:
-    """Return the code blocks of the README that are marked so, in order."""
-    return re.findall(rf"^```{kind}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def blocks(kind: str, text: str = README) -> list[str]:
+    """Return the code blocks of the README, or another page, that are marked so, in order."""
+    return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
@@ -240,6 +245,16 @@ def test_every_command_of_the_readme_works_in_its_order(
     assert (wallpapers[0]["count"], missing[0]["count"]) == (12, 0)
 
 
+def test_the_commands_of_scaling_work_in_their_order(reader: Reader) -> None:
+    reader.follow(". .venv/bin/activate")
+    reader.follow("cp .env.example .env")
+    reader.follow("collector --env-file .env migrate")
+    for block in blocks("sh", SCALING):
+        for line in block.splitlines():
+            reader.follow(line)
+    assert re.search(r"images_uploaded +12 *\n", reader.ran[-1][1])
+
+
 async def _answers(dsn: str) -> list[list[asyncpg.Record]]:
     connection = await asyncpg.connect(dsn)
     try:
@@ -252,10 +267,12 @@ def test_commands_in_running_text_exist() -> None:
     running_text = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
     assert ALL_COMMANDS
     assert set(re.findall(r"`collector (\w+)", running_text)) <= set(ALL_COMMANDS)
-    targets = re.findall(r"`make (\w+)", running_text)
-    assert set(targets) <= set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
+    targets = re.findall(r"`make ([\w-]+)", running_text)
+    assert set(targets) <= set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
     assert {"setup", "clean"} <= set(targets)
 
 
 def test_every_block_is_of_a_known_kind() -> None:
-    assert set(re.findall(r"^```(\S+)$", README, re.MULTILINE)) == {"mermaid", "sh", "text", "sql"}
+    assert set(re.findall(r"^```(\S+)$", README, re.MULTILINE)) == {
+        *("mermaid", "sh", "bash", "text", "sql", "json")
+    }

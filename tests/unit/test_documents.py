@@ -110,6 +110,20 @@ def test_the_exit_statuses_are_the_exit_statuses() -> None:
     assert documented == sorted(Exit)
 
 
+def test_the_policy_grants_the_rights_of_the_table_and_no_deletion() -> None:
+    (policy,) = re.findall(r"^```json\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    statements = json.loads(policy)["Statement"]
+    granted = {action for statement in statements for action in statement["Action"]}
+    assert granted == {bare(right) for right, _ in table(README, "right")}
+    assert not [action for action in granted if "Delete" in action or "*" in action]
+
+
+def test_the_figures_of_scaling_are_the_stored_ones() -> None:
+    scaling = (ROOT / "docs/scaling.md").read_text()
+    (measured,) = stored("celery.json")["runs"]
+    assert f"{measured['uploaded'] + measured['adopted']:,} images" in scaling
+
+
 def test_the_first_readme_stands_word_for_word() -> None:
     source = ROOT / "tests/integration/adapters/postgres/test_schema.py"
     values = {

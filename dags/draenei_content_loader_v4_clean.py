@@ -31,11 +31,13 @@ BUCKET_NAME = os.environ.get("BUCKET_NAME") or "draenei-collector"
 TABLE = Asset("draenei_content.wallpapers")
 IMAGES = Asset("draenei_images", uri=f"s3://{BUCKET_NAME}/wallpapers")
 
-# Repeating mends outages. It mends neither settings nor a run with too many dead letters.
+# Repeating mends outages. It mends neither settings, credentials and buckets nor a run with too
+# many dead letters.
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
         RetryRule(
             exception=[
+                "collector.core.errors.Refusal",
                 "collector.core.errors.SettingsError",
                 "collector.core.errors.SchemaMissing",
                 "collector.core.errors.OtherSearch",
@@ -59,6 +61,8 @@ FORM = {
         None,
         type=["null", "integer"],
         minimum=1,
+        # An hour at the API's 45 a minute, the limit of the task.
+        maximum=2500,
         title="Pages",
         description="Most pages to read, 24 wallpapers each. Empty: WALLHAVEN_MAX_PAGES.",
     ),
@@ -97,7 +101,8 @@ FORM = {
 def draenei_content_loader_v4_clean() -> None:
     """Four tasks in line; the audit also runs when one of the others failed."""
 
-    @task(execution_timeout=timedelta(hours=1))
+    # One at a time, however many runs a backfill starts at once: the API counts them together.
+    @task(execution_timeout=timedelta(hours=1), max_active_tis_per_dag=1)
     def extract_metadata(params: dict[str, Any], dag_run: DagRunProtocol) -> dict[str, int]:
         """Read the pages of the search that are new, newest first, into staging.
 
@@ -133,7 +138,7 @@ def draenei_content_loader_v4_clean() -> None:
         return run_stage("transfer", settings_for(params), run_of(dag_run, worker))
 
     @task(execution_timeout=timedelta(minutes=10))
-    def audit_run(params: dict[str, Any], dag_run: DagRunProtocol) -> dict[str, int]:
+    def audit_run(dag_run: DagRunProtocol) -> dict[str, int]:
         """Count anew what the run did and write its row of `draenei_content.run_audit`.
 
         A teardown: it runs whatever became of the others, also when the run was marked failed,
@@ -141,7 +146,7 @@ def draenei_content_loader_v4_clean() -> None:
         """
         from collector.runtime import run_of, run_stage, settings_for
 
-        return run_stage("audit", settings_for(params), run_of(dag_run))
+        return run_stage("audit", settings_for(), run_of(dag_run))
 
     if TRANSFER_WORKERS > 1:
         transfer = download_and_upload_to_s3.expand(worker=list(range(TRANSFER_WORKERS)))

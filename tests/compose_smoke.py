@@ -14,12 +14,13 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-COMPOSE = ["docker", "compose", "-p", "draenei-smoke", "--env-file", ".env.simulator"]
+COMPOSE = ["docker", "compose", "-p", "draenei-smoke"]
+SIMULATED = ["--profile", "simulator", "--env-file", ".env.simulator"]
 # Images are built and pulled before; what is left is the start and one run of 50 pages.
 RUN_SECONDS = 300.0
 POLL_SECONDS = 5.0
 STORED = "SELECT COUNT(*) FROM draenei_content.wallpapers WHERE s3_key IS NOT NULL;"
-ENDED = "SELECT COUNT(*) FROM draenei_content.run_audit WHERE status = 'succeeded';"
+ENDED = "SELECT status, notes FROM draenei_content.run_audit WHERE status <> 'running';"
 
 
 def engine_answers() -> bool:
@@ -33,7 +34,7 @@ def engine_answers() -> bool:
 def compose(*words: str) -> str:
     """Run `docker compose`; return what it wrote to stdout."""
     finished = subprocess.run(
-        [*COMPOSE, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+        [*COMPOSE, *SIMULATED, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
     )
     return finished.stdout
 
@@ -52,10 +53,12 @@ def readme_statements() -> list[str]:
 def verify() -> None:
     """Wait for the first daily run; compare table and bucket, and run the README's SQL."""
     deadline = time.monotonic() + RUN_SECONDS
-    while ask(ENDED) == "0":
+    while not (ended := ask(ENDED)):
         if time.monotonic() > deadline:
-            raise TimeoutError("no run has succeeded")
+            raise TimeoutError("no run has ended: " + compose("logs", "--tail", "20"))
         time.sleep(POLL_SECONDS)
+    if not ended.startswith("succeeded"):
+        raise ValueError(ended)
     for statement in readme_statements():
         ask(statement)
     listing = compose("run", "--rm", "-T", "minio-init", "ls", "--recursive", "local")

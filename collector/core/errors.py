@@ -110,6 +110,13 @@ class Outage(CollectorError):
         self.problem = problem
 
 
+class Refusal(Outage):
+    """An edge is there and refuses us: credentials, rights or the bucket's name are wrong.
+
+    Asking again is of no use before somebody mends that.
+    """
+
+
 class PayloadError(CollectorError):
     """An API answer cannot be understood as a whole (not JSON, wrong shape)."""
 

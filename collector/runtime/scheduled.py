@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import anyio
 
 from collector.core.audit import AuditRow
-from collector.core.errors import SettingsError
+from collector.core.errors import CollectorError, SettingsError
 from collector.core.runs import Run, StageName, StageReport
 from collector.interrupts import run_interruptible
 from collector.runtime.opening import RunOptions, Runtime, open_runtime
 from collector.runtime.progress import LoggedProgress
 from collector.runtime.running import STAGE_NEEDS, run_one_stage
 from collector.settings import Settings, load_settings
+
+logger = logging.getLogger("collector")
 
 # Airflow tells a task at its next heartbeat, by default within 5 s, and kills it 5 s later. What
 # has not ended by then was killed.
@@ -30,6 +34,9 @@ _SETTING_OF = {
     "limit": "upload_batch_limit",
     "in_flight": "collector_in_flight",
 }
+
+
+NO_FORM: Mapping[str, Any] = MappingProxyType({})
 
 
 class ScheduledRun(Protocol):
@@ -53,6 +60,8 @@ def run_stage(name: str, settings: Settings, run: Run) -> dict[str, int]:
     stage of the same run again counts nothing twice.
     """
     stage = StageName(name)
+    # Where lines go is the scheduler's matter; which ones there are is ours.
+    logger.setLevel(settings.collector_log_level)
 
     async def main() -> StageReport | AuditRow:
         progress = LoggedProgress(time.monotonic)
@@ -61,7 +70,12 @@ def run_stage(name: str, settings: Settings, run: Run) -> dict[str, int]:
                 await _settled(runtime, run)
             return await run_one_stage(runtime, stage, run, RunOptions())
 
-    return _counts(run_interruptible(main))
+    try:
+        return _counts(run_interruptible(main))
+    except CollectorError as error:
+        logger.error("[draenei] %s", error)
+        # Where a foreseeable error came from tells its reader nothing that the line does not.
+        raise error.with_traceback(None) from None
 
 
 async def _settled(runtime: Runtime, run: Run) -> None:
@@ -81,13 +95,26 @@ def _counts(result: StageReport | AuditRow) -> dict[str, int]:
     return {name: value for name, value in values.items() if isinstance(value, int)}
 
 
-def settings_for(form: Mapping[str, Any]) -> Settings:
+def settings_for(form: Mapping[str, Any] = NO_FORM) -> Settings:
     """Return the environment's settings, with what the form names instead.
 
     Fields are `query`, `pages`, `limit` and `in_flight`; None or a missing one stands for the
-    setting. Raises SettingsError: also where servers are not named, since a scheduled run
-    never starts embedded ones.
+    setting. Raises SettingsError, after it was logged: also for a field that is none of these,
+    and where servers are not named, since a scheduled run never starts embedded ones.
     """
+    try:
+        return _settings_for(form)
+    except SettingsError as error:
+        logger.error("[draenei] %s", error)
+        raise
+
+
+def _settings_for(form: Mapping[str, Any]) -> Settings:
+    for field in form:
+        if field not in _SETTING_OF:
+            raise SettingsError(
+                field, f"the form has no such field; it has {', '.join(_SETTING_OF)}"
+            )
     chosen = {field: value for field, value in form.items() if value is not None}
     settings = load_settings(**{_SETTING_OF[field]: value for field, value in chosen.items()})
     if settings.uses_local_postgres:

@@ -10,7 +10,7 @@ import anyio
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
-from collector.core.errors import Edge, Outage, PayloadError
+from collector.core.errors import Edge, Outage, PayloadError, Refusal
 from collector.core.pacing import announced_limit, pause_seconds
 from collector.flow import Pacer
 from collector.ports import Http, Reply
@@ -41,6 +41,10 @@ class _Refused(Outage):
 
     def __init__(self, problem: str) -> None:
         super().__init__(Edge.API, problem)
+
+
+class _KeyRefused(_Refused, Refusal):
+    """The API does not know our key."""
 
 
 class ApiClient:
@@ -115,7 +119,7 @@ class ApiClient:
 
 def _require_json(reply: Reply) -> None:
     if reply.status == 401:
-        raise _Refused("the API key was refused (HTTP 401); check WALLHAVEN_API_KEY")
+        raise _KeyRefused("the API key was refused (HTTP 401); check WALLHAVEN_API_KEY")
     if reply.status == 403:
         raise _Refused("the API blocks us (HTTP 403)")
     if 300 <= reply.status < 500:

@@ -73,7 +73,8 @@ class AirflowApi:
     def story(self, run_id: str) -> str:
         """Return what the tasks that did not succeed have logged, for the reader of a failure."""
         failed = [task for task, state in self.task_states(run_id).items() if state == "failed"]
-        return "\n".join(self.log(run_id, task, self.tries(run_id, task)) for task in failed)
+        tried = [self.log(run_id, task, self.tries(run_id, task)) for task in failed]
+        return "\n".join(line for lines in tried for line in lines)
 
     def tries(self, run_id: str, task_id: str) -> int:
         """Return how often a task was tried."""
@@ -92,10 +93,11 @@ class AirflowApi:
         value = self._call("GET", f"{path}/xcomEntries/return_value?deserialize=true")["value"]
         return json.loads(value) if isinstance(value, str) else value
 
-    def log(self, run_id: str, task_id: str, attempt: int = 1) -> str:
-        """Return what a try of a task logged."""
+    def log(self, run_id: str, task_id: str, attempt: int = 1) -> list[str]:
+        """Return the lines that a try of a task logged, as the page shows them."""
         path = f"{self._dag_path}/dagRuns/{run_id}/taskInstances/{task_id}"
-        return json.dumps(self._call("GET", f"{path}/logs/{attempt}?full_content=true"))
+        content = self._call("GET", f"{path}/logs/{attempt}?full_content=true")["content"]
+        return [line["event"] if isinstance(line, dict) else line for line in content]
 
     @property
     def _dag_path(self) -> str:

@@ -27,25 +27,29 @@ def follow(words: list[str], stack: Stack, bucket: Bucket) -> str:
         return stack.run("airflow-scheduler", words)
     assert words[:2] == ["docker", "compose"], words
     del words[:2]
-    variables = {}
-    while words[0] == "--env-file":
-        variables.update(read_env_file(words[1]))
-        del words[:2]
+    profiles = set()
+    while words[0].startswith("--"):
+        option, value, *words = words
+        if option == "--profile":
+            profiles.add(value)
+        else:
+            assert option == "--env-file"
+            assert read_env_file(value)
     steps: dict[str, Callable[[list[str]], str]] = {
-        "up": lambda rest: _up(rest, variables, stack),
+        "up": lambda rest: _up(rest, profiles, stack),
         "exec": lambda rest: _exec(rest, stack),
         "run": lambda rest: _list(rest, bucket),
     }
     return steps[words[0]](words[1:])
 
 
-def _up(words: list[str], variables: dict[str, str], stack: Stack) -> str:
+def _up(words: list[str], profiles: set[str], stack: Stack) -> str:
     """The stack is up already; what is scaled must be started by the profile that is chosen."""
     while words:
         option = words.pop(0)
         if option == "--scale":
             service = words.pop(0).partition("=")[0]
-            assert variables["COMPOSE_PROFILES"] in stack.services[service].profiles
+            assert profiles & set(stack.services[service].profiles)
         else:
             assert option == "--build"
     return ""

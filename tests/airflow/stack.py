@@ -181,16 +181,22 @@ class Stack:
                 os.kill(victim, signal.SIGKILL)
         process.wait()
 
+    def stop_one(self, name: str) -> None:
+        """Stop a service as its container is stopped: with TINI_KILL_PROCESS_GROUP, all of it."""
+        process = self.processes.pop(name)
+        grouped = self.services[name.rstrip("0123456789")].environment["TINI_KILL_PROCESS_GROUP"]
+        assert grouped == "1"
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
     def stop(self) -> None:
         """Stop all processes, the last one first."""
-        for process in reversed(self.processes.values()):
-            process.terminate()
-        for process in self.processes.values():
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        for name in reversed(list(self.processes)):
+            self.stop_one(name)
 
 
 @contextmanager

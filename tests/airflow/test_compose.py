@@ -21,6 +21,7 @@ OF_A_SHELL = {
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "COLLECTOR_HOME",  # no embedded servers in a container
+    "COLLECTOR_LOG_FORMAT",  # Airflow writes the logs of its tasks
 }
 
 
@@ -55,7 +56,7 @@ def test_host_ports_are_those_of_the_contract_and_open_on_this_machine_alone() -
 def test_every_setting_is_handed_on_and_unset_means_its_default(service: str) -> None:
     environment = read_services({})[service].environment
     known = {name.upper() for name in Settings.model_fields} - OF_A_SHELL
-    handed_on = {name for name in environment if not name.startswith("AIRFLOW")}
+    handed_on = {name for name in environment if not name.startswith(("AIRFLOW", "TINI"))}
     assert handed_on == known | {"TRANSFER_WORKERS"}
     ours = {name: value for name, value in environment.items() if name in known and value}
     assert ours == {
@@ -74,8 +75,20 @@ def test_an_env_file_overrides_and_an_empty_endpoint_means_aws() -> None:
     assert {name: environment[name] for name in chosen} == chosen
 
 
+def test_no_image_is_built_twice_at_once() -> None:
+    built = [entry["image"] for entry in DOCUMENT["services"].values() if "build" in entry]
+    assert len(built) == len(set(built)) == 2
+
+
+def test_only_airflow_init_writes_the_keys() -> None:
+    mounts = {name: DOCUMENT["services"][name]["volumes"] for name in AIRFLOW}
+    writing = {name for name in AIRFLOW if "airflow-secrets:/opt/airflow/secrets" in mounts[name]}
+    assert writing == {"airflow-init"}
+
+
 def test_pulled_images_have_a_version() -> None:
-    pulled = [entry["image"] for entry in DOCUMENT["services"].values() if "build" not in entry]
+    ours = {"draenei-collector-airflow", "draenei-collector-cli"}
+    pulled = {entry["image"] for entry in DOCUMENT["services"].values()} - ours
     assert pulled
     for image in pulled:
         assert re.search(r":(\d+\.\d+|RELEASE\.\d{4})", image), image
@@ -102,11 +115,9 @@ def test_the_env_files_change_what_they_say(
     variables = read_env_file(file)
     environment = read_services(variables)[service].environment
     assert {name: environment[name] for name in changed} == changed
-    profile = variables["COMPOSE_PROFILES"]
-    assert any(profile in entry.get("profiles", []) for entry in DOCUMENT["services"].values())
     # A variable that nobody reads would be a misspelt one.
     text = (ROOT / "docker-compose.yml").read_text()
-    assert all(f"${{{name}" in text for name in variables if name != "COMPOSE_PROFILES")
+    assert all(f"${{{name}" in text for name in variables)
 
 
 def test_the_dag_of_the_contract_is_in_the_image() -> None:

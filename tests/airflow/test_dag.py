@@ -28,6 +28,19 @@ TASKS = ["extract_metadata", "load_metadata_to_db", "download_and_upload_to_s3",
 DATABASE = "dag_test"
 
 
+# Made by an earlier stack: by `airflow`, before there was a role `collector`.
+ORIGINAL = """
+CREATE SCHEMA draenei_content;
+CREATE TABLE draenei_content.wallpapers (
+    id bigserial PRIMARY KEY, wallhaven_id text UNIQUE NOT NULL, url text NOT NULL,
+    resolution text, category text, purity text, file_size bigint, s3_key text,
+    created_at timestamptz DEFAULT now(), updated_at timestamptz DEFAULT now()
+);
+INSERT INTO draenei_content.wallpapers (wallhaven_id, url)
+VALUES ('abc123', 'https://w.wallhaven.cc/full/ab/wallhaven-abc123.jpg');
+"""
+
+
 def test_each_task_imports_the_engine_and_calls_one_stage() -> None:
     tree = ast.parse((DAG_FOLDER / f"{DAG_ID}.py").read_text())
     functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
@@ -37,7 +50,7 @@ def test_each_task_imports_the_engine_and_calls_one_stage() -> None:
         assert isinstance(engine, ast.ImportFrom)
         assert engine.module == "collector.runtime"
         assert isinstance(call, ast.Return)
-        assert ast.unparse(call).startswith(f"return run_stage('{stage}', settings_for(params), ")
+        assert ast.unparse(call).startswith(f"return run_stage('{stage}', settings_for(")
 
 
 def test_importing_it_is_quick_and_needs_no_network_database_or_settings(tmp_path: Path) -> None:
@@ -55,6 +68,7 @@ def test_importing_it_is_quick_and_needs_no_network_database_or_settings(tmp_pat
         "hides_failures": [],
         "without_limit": [],
         "without_retries": [],
+        "one_at_a_time": ["extract_metadata"],
         "without_words": [],
         "mapped": [],
     }
@@ -122,7 +136,7 @@ def dag_test(composed: Stack) -> Callable[..., DagRun]:
     def run(conf: dict[str, Any], **settings: str) -> DagRun:
         program = [sys.executable, str(PROGRAMS / "run_dag.py"), str(DAG_FOLDER), DAG_ID]
         output = composed.run(
-            "airflow-scheduler", [*program, json.dumps(conf)], **environment, **settings
+            "airflow-scheduler", [*program, json.dumps(conf)], **{**environment, **settings}
         )
         run_id, state, tasks = json.loads(output.splitlines()[-1])
         with (
@@ -164,3 +178,70 @@ def test_a_failed_download_is_audited_and_fails_the_run(dag_test: Callable[..., 
     assert run.tasks["audit_run"] == "success"
     assert run.audit["status"] == "failed"
     assert run.audit["download_failures"] == WALLPAPERS - 30
+
+
+@pytest.mark.parametrize(
+    ("settings", "task", "words"),
+    [
+        (
+            {"AWS_SECRET_ACCESS_KEY": "another"},
+            "download_and_upload_to_s3",
+            "the secret key is not the access key's: check AWS_SECRET_ACCESS_KEY",
+        ),
+        ({"DATABASE_URL": "postgresql://collector:no@{server}"}, "extract_metadata", "password"),
+        ({"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"}, "extract_metadata", "no conn"),
+        ({"WALLHAVEN_PURITY": "101"}, "extract_metadata", "WALLHAVEN_PURITY: "),
+    ],
+    ids=["store", "password", "database", "setting"],
+)
+def test_what_is_wrong_is_said_in_one_line_by_the_task_that_needs_it(
+    dag_test: Callable[..., DagRun],
+    composed: Stack,
+    settings: dict[str, str],
+    task: str,
+    words: str,
+) -> None:
+    server = f"127.0.0.1:{composed.addresses.of['postgres', 5432]}/{DATABASE}"
+    settings = {name: value.format(server=server) for name, value in settings.items()}
+    run = dag_test({}, **settings)
+    assert run.state == "failed", run.output
+    assert run.tasks[task] == "failed"
+    lines = [line for line in run.output.splitlines() if "[draenei] " in line and words in line]
+    assert lines, run.output
+    if task == "download_and_upload_to_s3":
+        assert run.audit["status"] == "failed"
+        assert words in run.audit["notes"]
+
+
+def test_a_field_that_the_form_lacks_is_refused_and_audited(
+    dag_test: Callable[..., DagRun],
+) -> None:
+    run = dag_test({"max_pages": 5})
+    assert run.state == "failed"
+    assert "max_pages: the form has no such field" in run.output
+    assert run.tasks["audit_run"] == "success"
+    assert run.audit["status"] == "failed"
+
+
+def test_an_older_database_gets_the_role_without_losing_a_row(composed: Stack) -> None:
+    composed.up("postgres-init")
+
+    def psql(statement: str, database: str = "older") -> str:
+        command = ["psql", "-Atqc", statement]
+        return composed.run("postgres-init", command, PGDATABASE=database)
+
+    psql("CREATE DATABASE older", "postgres")
+    psql(ORIGINAL)
+    port = composed.addresses.of["postgres", 5432]
+    for _ in range(2):
+        composed.run(
+            "postgres-init", composed.services["postgres-init"].command, PGDATABASE="older"
+        )
+        composed.run(
+            "airflow-init",
+            ["collector", "migrate"],
+            DATABASE_URL=f"postgresql://collector:collector@127.0.0.1:{port}/older",
+        )
+    assert psql("SELECT wallhaven_id FROM draenei_content.wallpapers").strip() == "abc123"
+    owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'draenei_content'"
+    assert psql(owners).strip() == "collector"

@@ -119,7 +119,10 @@ def test_a_missing_bucket_fails_the_run_with_one_clear_line(
     row = _audit(query, "no_bucket")
     assert row["status"] == "failed"
     assert bucket.name in row["notes"]
-    assert "does not exist" in airflow.log("no_bucket", "download_and_upload_to_s3")
+    log = airflow.log("no_bucket", "download_and_upload_to_s3")
+    (line,) = [line for line in log if line.startswith("[draenei] upload: ")]
+    assert f"bucket {bucket.name} does not exist: create it or set BUCKET_NAME" in line
+    assert airflow.tries("no_bucket", "download_and_upload_to_s3") == 1
     assert query(BURNT_ATTEMPTS) == [{"sum": 0}]
 
 
@@ -187,6 +190,26 @@ def test_the_commands_of_the_documents_work(
         assert airflow.wait_run(run_id) == "success", airflow.story(run_id)
     dates = {_audit(query, run["dag_run_id"])["logical_date"].date() for run in backfills}
     assert dates == {date(2026, 11, day) for day in (1, 2, 3)}
+
+
+def test_stopping_the_scheduler_hands_claims_back_and_aborts_uploads(
+    stack: Stack, airflow: AirflowApi, query: Query, bucket: Bucket, gate: ImageGate
+) -> None:
+    bucket.delete()
+    bucket.create(bucket.name)
+    _forget_stored(query, WALLPAPERS)
+    gate.close()
+    try:
+        airflow.trigger("cut")
+        assert gate.held.acquire(timeout=PATIENCE_SECONDS)
+        _wait(bucket.uploads)
+        stack.stop_one("airflow-scheduler")
+    finally:
+        gate.open()
+    assert bucket.uploads() == []
+    assert query(BURNT_ATTEMPTS) == [{"sum": 0}]
+    states = "SELECT DISTINCT state FROM draenei_content.transfers"
+    assert query(states) == [{"state": "pending"}]
 
 
 def _forget_stored(query: Query, count: int) -> None:

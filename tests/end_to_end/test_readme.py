@@ -126,12 +126,12 @@ class Reader:
             self.exports[line.replace(f":{port}", f":{said_port}")] = value
 
     def _copy(self, words: list[str]) -> None:
-        assert words == [".env.example", ".env"]
+        assert words == [".env.example", "my.env"]
         text = EXAMPLE
         for name, value in self.filled_in.items():
             text, found = re.subn(rf"^#{name}=.*$", f"{name}={value}", text, flags=re.MULTILINE)
             assert found == 1, name
-        (self.folder / ".env").write_text(text)
+        (self.folder / "my.env").write_text(text)
 
     def _collector(self, words: list[str]) -> None:
         command = next(word for word in words if word in ALL_COMMANDS)
@@ -247,8 +247,8 @@ def test_every_command_of_the_readme_works_in_its_order(
 
 def test_the_commands_of_scaling_work_in_their_order(reader: Reader) -> None:
     reader.follow(". .venv/bin/activate")
-    reader.follow("cp .env.example .env")
-    reader.follow("collector --env-file .env migrate")
+    reader.follow("cp .env.example my.env")
+    reader.follow("collector --env-file my.env migrate")
     for block in blocks("sh", SCALING):
         for line in block.splitlines():
             reader.follow(line)

@@ -14,7 +14,7 @@ from asyncpg.pool import PoolConnectionProxy
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from collector.adapters.sql import load_queries
-from collector.core.errors import Edge, Outage
+from collector.core.errors import Edge, Outage, Refusal
 
 # A run needs a connection for each of: pages, claims, heartbeat, confirms; the rest is slack.
 POOL_CONNECTIONS = 8
@@ -41,6 +41,12 @@ _SYSTEMIC = (
     asyncpg.InsufficientPrivilegeError,
     asyncpg.InterfaceError,
 )
+# Of these, what a server in good health says, and will say again.
+_REFUSING = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
 
 
 # Two transactions met; whoever lost begins anew. Five tries outlast a burst of them.
@@ -66,7 +72,8 @@ def database_errors(address: str) -> Iterator[None]:
         raise Outage(Edge.DATABASE, f"{address}: {_unreachable(address, error)}") from None
     except _SYSTEMIC as error:
         problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Outage(Edge.DATABASE, f"{address}: {problem}") from None
+        kind = Refusal if isinstance(error, _REFUSING) else Outage
+        raise kind(Edge.DATABASE, f"{address}: {problem}") from None
 
 
 def _unreachable(address: str, error: OSError) -> str:

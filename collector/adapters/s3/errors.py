@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-from collector.core.errors import Code, Edge, Fault, ItemError, Outage
+from collector.core.errors import Code, Edge, Fault, ItemError, Outage, Refusal
 from collector.ports import ObjectExists, WriteUnknown
 
 
@@ -159,7 +159,7 @@ class Place:
             return _item_error(Code.STORE_ERROR, refusal)
         region = f" ({refusal.region})" if refusal.region else ""
         line = remedy.format(bucket=self.bucket, region=region)
-        return Outage(Edge.UPLOAD, f"store {self.host}: {line} [{refusal.code}]")
+        return Refusal(Edge.UPLOAD, f"store {self.host}: {line} [{refusal.code}]")
 
 
 def _item_error(code: Code, failure: StoreFailure) -> ItemError:

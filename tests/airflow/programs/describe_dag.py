@@ -30,6 +30,7 @@ def describe(dag: Any) -> dict[str, Any]:
         "hides_failures": [task.task_id for task in teardowns if task.on_failure_fail_dagrun],
         "without_limit": [task.task_id for task in tasks if task.execution_timeout is None],
         "without_retries": [task.task_id for task in tasks if not task.retries],
+        "one_at_a_time": [task.task_id for task in tasks if task.max_active_tis_per_dag == 1],
         "without_words": [task.task_id for task in tasks if not task.doc_md],
         "mapped": [task.task_id for task in tasks if task.is_mapped],
     }

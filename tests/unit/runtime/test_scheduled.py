@@ -41,6 +41,18 @@ def test_a_wrong_value_is_refused() -> None:
         settings_for({"pages": 0})
 
 
+def test_a_field_that_the_form_lacks_is_refused_by_name() -> None:
+    with pytest.raises(SettingsError, match="max_pages: the form has no such field; it has query"):
+        settings_for({"max_pages": 5})
+
+
+def test_what_is_wrong_is_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(SettingsError):
+        settings_for({"limit": -1})
+    (line,) = caplog.messages
+    assert line.startswith("[draenei] UPLOAD_BATCH_LIMIT: ")
+
+
 @pytest.mark.parametrize("missing", ["DATABASE_URL", "S3_ENDPOINT_URL"])
 def test_no_embedded_server_is_started(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     monkeypatch.delenv(missing)

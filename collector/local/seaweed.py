@@ -47,6 +47,10 @@ MEMORY_LIMIT = "768MiB"
 UPLOADS_MIB = 128
 # Objects are cut into pieces of this size, in MiB: one for each part of ours.
 PIECE_MIB = 8
+# Files of up to 128 MB that data are kept in, 7 of them for each bucket. Left to itself it takes
+# the free disk divided by 128 MB: with 60 GB free, the 70th bucket answers every PUT with 500. A
+# disk that fills up is noticed all the same (`volume.minFreeSpacePercent`).
+MOST_VOLUMES = 100_000
 
 PORT = "s3.port"
 MASTER_PORT = "master.port"
@@ -152,6 +156,7 @@ def _argv(weed: Path, folder: Path, ports: Ports) -> list[str]:
         "s3.localSocket": "s3.sock",
         "filer.localSocket": "filer.sock",
         "filer.maxMB": PIECE_MIB,
+        "volume.max": MOST_VOLUMES,
         "s3.concurrentUploadLimitMB": UPLOADS_MIB,
         "volume.concurrentUploadLimitMB": UPLOADS_MIB,
         # No other server has to hear of the stop: 1 s less.

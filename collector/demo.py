@@ -206,11 +206,14 @@ async def _object_sha256(store: ObjectStore, key: str) -> str:
 async def copy_objects(store: ObjectStore, keys: list[str], folder: Path) -> None:
     """Save objects as files of `folder`, by the last part of their keys.
 
-    Raises ItemError(not_found), and makes no file, where there is no such object.
+    Raises ItemError(not_found), and makes no file, where there is no such object. What is cut off
+    is left as `NAME.part`.
     """
     folder.mkdir(exist_ok=True)
     for key in keys:
         path = anyio.Path(folder / Path(key).name)
-        async with store.read(key) as chunks, await path.open("wb") as file:
+        part = path.with_name(f"{path.name}.part")
+        async with store.read(key) as chunks, await part.open("wb") as file:
             async for chunk in chunks:
                 await file.write(chunk)
+        await part.replace(path)

@@ -7,16 +7,17 @@ value raises SettingsError with the variable's name and what is allowed, without
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+from dotenv.parser import parse_stream
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
-    DotEnvSettingsSource,
     EnvSettingsSource,
     SettingsConfigDict,
 )
@@ -38,6 +39,8 @@ _MOST_ATTEMPTS = 1_000
 _HOST = r"\s*([A-Za-z0-9.\-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?\s*"
 # Only we have names that begin so: what we do not know among them is misspelt.
 _OUR_PREFIXES = ("WALLHAVEN_", "COLLECTOR_")
+# BUCKET is this much like BUCKET_NAME: misspelt, and not somebody else's.
+_ALIKE = 0.7
 _HEADER_VALUE = re.compile(r"[!-~]+")
 
 
@@ -280,13 +283,35 @@ def load_settings(env_file: Path | None = None, **overrides: Any) -> Settings:
 
 
 def _refuse_unknown(env_file: Path | None) -> None:
-    known = [name.upper() for name in Settings.model_fields]
-    file = DotEnvSettingsSource(Settings, env_file=env_file)
-    for name in (*EnvSettingsSource(Settings).env_vars, *file.env_vars):
-        if name.upper().startswith(_OUR_PREFIXES) and name.upper() not in known:
-            nearest = get_close_matches(name.upper(), known, n=1)
-            hint = f"is {nearest[0]} meant?" if nearest else "the README lists all"
-            raise SettingsError(name.upper(), f"there is no such setting; {hint}")
+    for name in EnvSettingsSource(Settings).env_vars:
+        if name.upper().startswith(_OUR_PREFIXES):
+            _require_known(name.upper())
+    if env_file is not None:
+        for name in _names_in(env_file):
+            if name.upper().startswith(_OUR_PREFIXES) or _nearest(name.upper()):
+                _require_known(name.upper())
+
+
+def _names_in(env_file: Path) -> Iterator[str]:
+    """Yield the names that a file sets."""
+    with env_file.open(encoding="utf-8") as text:
+        for binding in parse_stream(text):
+            if binding.error:
+                raise SettingsError("--env-file", f"line {binding.original.line} cannot be read")
+            if binding.key is not None:
+                yield binding.key
+
+
+def _require_known(name: str) -> None:
+    if name.lower() not in Settings.model_fields:
+        nearest = _nearest(name)
+        hint = f"is {nearest} meant?" if nearest else "the README lists all"
+        raise SettingsError(name, f"there is no such setting; {hint}")
+
+
+def _nearest(name: str) -> str | None:
+    known = [field.upper() for field in Settings.model_fields]
+    return next(iter(get_close_matches(name, known, n=1, cutoff=_ALIKE)), None)
 
 
 def _first_problem(error: ValidationError) -> SettingsError:

@@ -121,6 +121,8 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
 
 def describe(error: BaseException) -> str:
     """Return the kind of a network error and its host; never an address with its query."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"cannot connect to {error.host}:{error.port} (the name is not known here)"
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot connect to {error.host}:{error.port} ({type(error.os_error).__name__})"
     return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__

@@ -136,7 +136,8 @@ def transfer(
     context: typer.Context,
     limit: LimitOption = None,
     worker: Annotated[
-        int, typer.Option("--worker", min=0, help="Which of several that share one run id.")
+        int,
+        typer.Option("--worker", min=0, max=9999, help="Which of several that share one run id."),
     ] = 0,
     run_id: RunIdOption = None,
     dag_id: DagIdOption = DEFAULT_DAG_ID,
@@ -207,6 +208,7 @@ def _short(run: Mapping[str, Json]) -> dict[str, Json]:
         "seconds": run["duration_seconds"],
         "inserted": run["metadata_inserted"],
         "uploaded": run["images_uploaded"],
+        "adopted": run["images_adopted"],
         "notes": run["notes"],
     }
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from collector.core.audit import AuditRow
 from collector.core.runs import Json
@@ -43,7 +43,9 @@ def show_rows(title: str, rows: Sequence[Mapping[str, Json]], console: Console) 
     if not rows:
         console.print(f"{title}: none")
         return
-    table = Table(*rows[0], title=title, title_justify="left", box=None)
+    # Folded, not cut off: an id is there to be copied.
+    columns = (Column(name, overflow="fold") for name in rows[0])
+    table = Table(*columns, title=title, title_justify="left", box=None)
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
     console.print(table)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -22,6 +24,7 @@ from collector.cli.execution import Answer, Exit, conclude, execute
 from collector.cli.output import show_audit, show_lines, show_rows
 from collector.cli.serving import ImagesOption, WallpapersOption, where_to_look
 from collector.core.audit import AuditRow
+from collector.core.errors import SettingsError
 from collector.core.keys import KEY_PREFIX
 from collector.core.runs import DEFAULT_DAG_ID, Json, Run
 from collector.demo import DEMO_WALLPAPERS, DemoResult, copy_objects, run_demo
@@ -68,10 +71,13 @@ def objects(
     key: Annotated[str | None, typer.Option("--get", help="Save this object here.")] = None,
 ) -> None:
     """List the images in the bucket, or fetch one of them."""
+    bucket = invocation_of(context).settings().bucket_name
+    if key is not None:
+        _require_new_file(key)
 
     async def command(runtime: Runtime) -> Answer:
         if key is None:
-            return _listed([found async for found in runtime.store.keys(KEY_PREFIX)])
+            return _listed([found async for found in runtime.store.keys(KEY_PREFIX)], bucket)
         await copy_objects(runtime.store, [key], Path.cwd())
         file = Path.cwd() / Path(key).name
         return Answer(
@@ -82,8 +88,20 @@ def objects(
     raise typer.Exit(execute(invocation_of(context), Need.STORE, command))
 
 
-def _listed(objects: list[tuple[str, int]]) -> Answer:
+def _require_new_file(key: str) -> None:
+    name = key.removeprefix(KEY_PREFIX)
+    if name == key or not re.fullmatch(r"[\w.]+", name, re.ASCII):
+        raise SettingsError("--get", f"must be a key as `objects` lists it: {KEY_PREFIX}ID.EXT")
+    if Path(name).exists():
+        raise SettingsError("--get", f"{name} is here already; move it away first")
+    if not os.access(Path.cwd(), os.W_OK):
+        raise SettingsError("--get", "this folder cannot be written")
+
+
+def _listed(objects: list[tuple[str, int]], bucket: str) -> Answer:
     def show(console: Console) -> None:
+        if not objects:
+            console.print(f"bucket {bucket} holds no images")
         for key, size_bytes in objects:
             console.print(f"{size_bytes:>12} {key}", soft_wrap=True)
 

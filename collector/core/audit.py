@@ -149,7 +149,7 @@ def _in_other_hands(recount: Recount) -> str | None:
     # Ours were handed back before: another worker has these, or one that died.
     if not recount.in_other_hands or "transfer" not in recount.stage_reports:
         return None
-    return f"{recount.in_other_hands} images are in the hands of other workers, or of dead ones"
+    return f"images in the hands of other workers, or of dead ones: {recount.in_other_hands}"
 
 
 def _status(recount: Recount, *, failed: bool, unfinished: bool) -> RunStatus:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from itertools import count
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from PIL import Image
@@ -114,6 +115,7 @@ def test_migrate_is_safe_to_repeat(collector) -> None:
         (("run", "--nonsense"), {}, "--nonsense"),
         (("nonsense",), {}, "nonsense"),
         (("simulate", "--images", "/nonexistent"), {}, "--images"),
+        (("simulate", "--profile", "stromy"), {}, "is stormy meant?"),
     ],
 )
 def test_wrong_usage_is_exit_2_with_one_clear_line(collector, words, env, named) -> None:
@@ -204,6 +206,25 @@ def simulator(environment, tmp_path: Path):
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
     process.stdout.close()
+
+
+def test_a_simulator_follows_its_profile_and_what_is_given_wins(environment, tmp_path) -> None:
+    (tmp_path / "mine.toml").write_text("[defaults]\nwallpapers = 5\n[limit]\nwindow_seconds = 6\n")
+    for given, total in ((), 5), (("--wallpapers", "3"), 3):
+        with subprocess.Popen(
+            [*SIMULATE, "--profile", "mine.toml", *given],
+            env=environment,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            printed = json.loads(process.stdout.readline())
+            with urlopen(f"{printed['WALLHAVEN_API_URL']}/search", timeout=10) as answer:
+                assert json.load(answer)["meta"]["total"] == total
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
+        assert printed["WALLHAVEN_REQUESTS_PER_MINUTE"] == "450"
 
 
 def test_run_status_and_stages_against_a_simulator(collector, simulator) -> None:
@@ -340,3 +361,12 @@ def test_importing_collector_needs_no_airflow_and_runs_nothing() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
     )
     assert shown.stdout.split() == ["False", "True"]
+
+
+def test_a_file_that_is_here_already_is_not_overwritten(collector, tmp_path: Path) -> None:
+    (tmp_path / "abc123.jpg").write_text("precious")
+    ended = collector("objects", "--get", "wallpapers/abc123.jpg")
+    assert ended.status == 2
+    assert "abc123.jpg is here already" in ended.stderr
+    assert (tmp_path / "abc123.jpg").read_text() == "precious"
+    assert collector("objects", "--get", "../../etc/passwd").status == 2

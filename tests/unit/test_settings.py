@@ -436,3 +436,26 @@ def test_settings_do_not_change() -> None:
     settings = load_settings()
     with pytest.raises(ValueError, match="frozen"):
         settings.bucket_name = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("DATABASEURL=postgresql://db/name", "DATABASEURL: there is no such setting; is DATABASE_"),
+        ("S3_ENDPOINT=http://minio:9000", "S3_ENDPOINT: there is no such setting; is S3_ENDPOINT_"),
+        ("BUCKET=mine", "BUCKET: there is no such setting; is BUCKET_NAME meant?"),
+        ("this is no setting", "--env-file: line 2 cannot be read"),
+    ],
+)
+def test_a_named_file_is_read_strictly(tmp_path: Path, line: str, said: str) -> None:
+    path = tmp_path / "my.env"
+    path.write_text(f"WALLHAVEN_QUERY=elf\n{line}\n")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path)
+    assert str(caught.value).startswith(said)
+
+
+def test_what_belongs_to_others_may_stand_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "my.env"
+    path.write_text("AIRFLOW_EXECUTOR=CeleryExecutor\nTRANSFER_WORKERS=4\nWALLHAVEN_QUERY=elf\n")
+    assert load_settings(path).wallhaven_query == "elf"

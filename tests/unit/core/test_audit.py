@@ -78,7 +78,7 @@ def test_images_in_other_hands_make_a_run_partial_and_are_told() -> None:
     verdict = judge_run(recount, 5.0)
     assert verdict.status is RunStatus.PARTIAL
     assert verdict.notes is not None
-    assert "4 images" in verdict.notes
+    assert verdict.notes.endswith(": 4")
     assert status(replace(CLEAN, in_other_hands=4)) is RunStatus.SUCCEEDED, "it carried none"
 
 

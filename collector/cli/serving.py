@@ -21,12 +21,21 @@ from collector.core.runs import Json
 from collector.demo import DEMO_WALLPAPERS
 from collector.interrupts import Interrupted, run_interruptible
 from collector.local import LocalServerError, LocalServers, open_local_servers
+from collector.settings import Settings
 from collector.simulator import (
     EmptyFolderError,
     InvalidOptionError,
+    Profile,
+    ProfileError,
+    Simulator,
     SimulatorOptions,
     open_simulator,
+    read_profile,
 )
+
+_SECONDS_PER_MINUTE = 60
+# What the API documents; its window is a minute.
+_IN_A_WINDOW: int = Settings.model_fields["wallhaven_requests_per_minute"].default
 
 ImagesOption = Annotated[
     Path | None,
@@ -50,36 +59,62 @@ def simulate(
     requests_per_minute: Annotated[
         int, typer.Option("--requests-per-minute", min=0, help="Of the API; 0: no limit.")
     ] = 45,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile", metavar="FILE", help="What goes wrong: calm, busy, stormy, or a file."
+        ),
+    ] = None,
 ) -> None:
     """Serve a simulated Wallhaven until Ctrl-C.
 
     API and images are on one port. Paste the lines that it prints into the terminal of the
-    collector that shall use it.
+    collector that shall use it. What is given here wins over the profile.
     """
+    values: dict[str, object] = {
+        "wallpapers": wallpapers,
+        "seed": seed,
+        "requests_per_minute": requests_per_minute,
+    }
+    if profile is not None:
+        values = {name: value for name, value in values.items() if _is_given(context, name)}
     try:
-        options = SimulatorOptions(
-            host=host,
-            port=port,
-            wallpapers=wallpapers,
-            seed=seed,
-            images=images,
-            requests_per_minute=requests_per_minute,
-        )
+        rehearsed = read_profile(profile) if profile is not None else Profile()
+        options = SimulatorOptions.of(rehearsed, host=host, port=port, images=images, **values)
+    except ProfileError as error:
+        raise SettingsError("--profile", str(error)) from None
     except InvalidOptionError as error:
         raise SettingsError(f"--{error.name.replace('_', '-')}", str(error)) from None
 
     @asynccontextmanager
     async def serve() -> AsyncIterator[Mapping[str, Json]]:
         async with open_simulator(options) as simulator:
-            yield {
-                "WALLHAVEN_API_URL": simulator.api_url,
-                "WALLHAVEN_IMAGE_HOSTS": simulator.image_host,
-            }
+            yield exports(simulator, options)
 
     try:
         raise typer.Exit(_until_stopped(invocation_of(context), serve(), show_exports))
     except EmptyFolderError as error:
         raise SettingsError("--images", str(error)) from None
+
+
+def exports(simulator: Simulator, options: SimulatorOptions) -> dict[str, Json]:
+    """Return the settings that point to a simulator.
+
+    Where its window is shorter than the real one, the documented ceiling is shortened with it.
+    """
+    settings: dict[str, Json] = {
+        "WALLHAVEN_API_URL": simulator.api_url,
+        "WALLHAVEN_IMAGE_HOSTS": simulator.image_host,
+    }
+    windows_per_minute = _SECONDS_PER_MINUTE / options.limit.window_seconds
+    if windows_per_minute > 1:
+        settings["WALLHAVEN_REQUESTS_PER_MINUTE"] = str(int(_IN_A_WINDOW * windows_per_minute))
+    return settings
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
 
 
 @app.command()

@@ -8,20 +8,36 @@ from __future__ import annotations
 
 from collector.simulator.catalogue import Catalogue
 from collector.simulator.folder import EmptyFolderError
+from collector.simulator.inventory import Inventory
 from collector.simulator.journal import Journal, Visit
 from collector.simulator.options import Hooks, InvalidOptionError, SimulatorOptions
+from collector.simulator.profile import Account, Defaults, Drift, Limit, Listing, Outage, Profile
+from collector.simulator.profile_file import ProfileError, read_profile, ready_profiles
+from collector.simulator.rules import InvalidKeyError
 from collector.simulator.server import Simulator, open_simulator
 from collector.simulator.wallpaper import Wallpaper
 
 __all__ = [
+    "Account",
     "Catalogue",
+    "Defaults",
+    "Drift",
     "EmptyFolderError",
     "Hooks",
+    "InvalidKeyError",
     "InvalidOptionError",
+    "Inventory",
     "Journal",
+    "Limit",
+    "Listing",
+    "Outage",
+    "Profile",
+    "ProfileError",
     "Simulator",
     "SimulatorOptions",
     "Visit",
     "Wallpaper",
     "open_simulator",
+    "read_profile",
+    "ready_profiles",
 ]

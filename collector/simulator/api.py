@@ -5,22 +5,18 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 from dataclasses import replace
-from enum import Enum
 from functools import lru_cache, partial
 
 from aiohttp import web
 from anyio import to_thread
 
 from collector.simulator import replies, shapes
+from collector.simulator.callers import Caller, Callers
 from collector.simulator.catalogue import Catalogue
-from collector.simulator.criteria import (
-    LARGEST_PAGE,
-    Criteria,
-    criteria_from,
-    page_from,
-    purities_from,
-)
+from collector.simulator.criteria import Criteria, criteria_from, page_from, purities_from, without
 from collector.simulator.draws import generator_of
+from collector.simulator.inventory import Inventory
+from collector.simulator.listings import Listings
 from collector.simulator.options import Hooks, SimulatorOptions
 from collector.simulator.query import find_tag
 from collector.simulator.search import search
@@ -32,22 +28,24 @@ _SEED_LETTERS = string.ascii_letters + string.digits
 _SEED_LENGTH = 6
 
 
-class Caller(Enum):
-    """Who asks: nobody in particular, the holder of a valid key, or one whose key is not valid."""
-
-    ANONYMOUS = "anonymous"
-    KEYED = "keyed"
-    REFUSED = "refused"
-
-
 class Api:
-    """Answers API requests from a catalogue; pictures are said to be at `host_url`."""
+    """Answers API requests from what is there; pictures are said to be at `host_url`."""
 
     def __init__(
-        self, catalogue: Catalogue, options: SimulatorOptions, hooks: Hooks, host_url: str
+        self,
+        catalogue: Catalogue,
+        inventory: Inventory,
+        options: SimulatorOptions,
+        hooks: Hooks,
+        host_url: str,
     ) -> None:
         self._catalogue = catalogue
-        self._options = options
+        self._inventory = inventory
+        self._account = options.profile.account
+        self._ignored_filters = options.profile.listing.ignored_filters
+        self._keeps_random_seed = options.keeps_random_seed
+        self._callers = Callers(options)
+        self._listings = Listings(catalogue, options, host_url)
         self._hooks = hooks
         self._host_url = host_url
         self._search = lru_cache(_KEPT_RESULTS)(partial(search, catalogue))
@@ -67,28 +65,27 @@ class Api:
 
     async def search(self, request: web.Request) -> web.Response:
         """`GET /search`."""
-        caller = self._caller(request)
+        caller = self._callers.caller_of(request)
         page = page_from(request.query.get("page"))
-        refusal = _page_refusal(caller, page)
+        refusal = self._listings.refusal(caller, page)
         if refusal is not None:
             return refusal
         keyed = caller is Caller.KEYED
-        criteria = self._seeded(criteria_from(request.query, keyed=keyed), request)
-        found = await to_thread.run_sync(self._search, criteria)
-        shown = found if criteria.sorting else ()
-        meta = {
-            **shapes.page_meta(page, self._options.page_size, len(found), keyed=keyed),
-            "query": shapes.query_echo(criteria.query),
-            "seed": criteria.seed,
-        }
-        return replies.answer(self._hooked(page, self._page_items(shown, page), meta))
+        criteria = self._criteria(request, keyed=keyed)
+        found = await to_thread.run_sync(self._found, criteria)
+        meta = self._listings.meta(request, page, len(found), keyed=keyed)
+        if self._listings.is_out_of_range(page, meta):
+            return replies.bad_request()
+        meta |= {"query": self._listings.query_echo(criteria.query), "seed": criteria.seed}
+        items = self._listings.items(found if criteria.sorting else (), page, keyed=keyed)
+        return replies.answer(self._hooked(page, items, meta))
 
     async def wallpaper(self, request: web.Request) -> web.Response:
         """`GET /w/{id}`."""
-        caller = self._caller(request)
+        caller = self._callers.caller_of(request)
         if caller is Caller.REFUSED:
             return replies.unauthorized()
-        wallpaper = self._catalogue.find(request.match_info["id"])
+        wallpaper = self._inventory.find(request.match_info["id"])
         if wallpaper is None:
             return replies.nothing_here()
         if wallpaper.purity == "nsfw" and caller is Caller.ANONYMOUS:
@@ -104,59 +101,61 @@ class Api:
 
     async def settings(self, request: web.Request) -> web.Response:
         """`GET /settings`: 401 without a key, 404 with one that is not valid."""
-        caller = self._caller(request)
+        caller = self._callers.caller_of(request)
         if caller is Caller.KEYED:
-            return replies.answer({"data": shapes.settings(self._options.page_size)})
+            return replies.answer({"data": self._listings.settings()})
         return replies.unauthorized() if caller is Caller.ANONYMOUS else replies.nothing_here()
 
     async def own_collections(self, request: web.Request) -> web.Response:
         """`GET /collections`: 404 without a key, 401 with one that is not valid."""
-        caller = self._caller(request)
+        caller = self._callers.caller_of(request)
         if caller is Caller.KEYED:
             return self._collection_list(ACCOUNT, private=True)
         return replies.nothing_here() if caller is Caller.ANONYMOUS else replies.unauthorized()
 
     async def collections(self, request: web.Request) -> web.Response:
         """`GET /collections/{user}`: the public ones."""
-        if self._caller(request) is Caller.REFUSED:
+        if self._callers.caller_of(request) is Caller.REFUSED:
             return replies.unauthorized()
         return self._collection_list(request.match_info["user"], private=False)
 
     async def collection(self, request: web.Request) -> web.Response:
         """`GET /collections/{user}/{id}`: its items, filtered by purity alone."""
-        caller = self._caller(request)
+        caller = self._callers.caller_of(request)
         page = page_from(request.query.get("page"))
-        refusal = _page_refusal(caller, page)
+        refusal = self._listings.refusal(caller, page)
         if refusal is not None:
             return refusal
-        found = self._collected(request, keyed=caller is Caller.KEYED)
+        keyed = caller is Caller.KEYED
+        found = self._collected(request, keyed=keyed)
         if found is None:
             return replies.nothing_here()
-        meta = shapes.page_meta(
-            page, self._options.page_size, len(found), keyed=caller is Caller.KEYED
-        )
-        return replies.answer({"data": self._page_items(found, page), "meta": meta})
+        meta = self._listings.meta(request, page, len(found), keyed=keyed)
+        if self._listings.is_out_of_range(page, meta):
+            return replies.bad_request()
+        items = self._listings.items(found, page, keyed=keyed)
+        return replies.answer({"data": items, "meta": meta})
 
-    def _caller(self, request: web.Request) -> Caller:
-        key = request.headers.get("X-API-Key") or request.query.get("apikey")
-        if not key:
-            return Caller.ANONYMOUS
-        return Caller.KEYED if key in self._options.api_keys else Caller.REFUSED
+    def _criteria(self, request: web.Request, *, keyed: bool) -> Criteria:
+        """Read the search; the account speaks where a keyed caller does not."""
+        parameters = dict(request.query)
+        if keyed:
+            unsaid = {"purity": self._account.purity, "categories": self._account.categories}
+            parameters = unsaid | parameters
+        if self._ignored_filters:
+            parameters = without(parameters, self._ignored_filters)
+        return self._seeded(criteria_from(parameters, keyed=keyed), request)
+
+    def _found(self, criteria: Criteria) -> Sequence[int]:
+        return self._inventory.present(self._search(criteria))
 
     def _seeded(self, criteria: Criteria, request: web.Request) -> Criteria:
         """Give a random order its seed: a fresh one, or the caller's where that is kept."""
         if criteria.sorting != "random":
             return criteria
-        seed = request.query.get("seed") if self._options.keeps_random_seed else None
+        seed = request.query.get("seed") if self._keeps_random_seed else None
         fresh = "".join(self._seeds.choices(_SEED_LETTERS, k=_SEED_LENGTH))
         return replace(criteria, seed=seed or fresh)
-
-    def _page_items(self, found: Sequence[int], page: int) -> list[shapes.Json]:
-        size = self._options.page_size
-        return [
-            shapes.listing_item(self._catalogue[index], self._host_url)
-            for index in found[(page - 1) * size : page * size]
-        ]
 
     def _hooked(self, page: int, items: list[shapes.Json], meta: shapes.Json) -> shapes.Json:
         data: list[object] = [*items]
@@ -167,9 +166,9 @@ class Api:
 
     def _collection_list(self, user: str, *, private: bool) -> web.Response:
         found = collections_of(user, private=private)
-        return replies.answer({"data": [item.item(len(self._catalogue)) for item in found]})
+        return replies.answer({"data": [item.item(self._catalogue) for item in found]})
 
-    def _collected(self, request: web.Request, *, keyed: bool) -> list[int] | None:
+    def _collected(self, request: web.Request, *, keyed: bool) -> Sequence[int] | None:
         """Return the indexes in a collection, None if there is none that the caller may see."""
         user, number = request.match_info["user"], request.match_info["id"]
         own = keyed and user.lower() == ACCOUNT.lower()
@@ -177,14 +176,6 @@ class Api:
             if str(collection.id) == number:
                 column = self._catalogue.columns.purity
                 allowed = purities_from(request.query.get("purity"), keyed=keyed)
-                indexes = collection.indexes(len(self._catalogue))
+                indexes = self._inventory.present(collection.indexes(self._catalogue))
                 return [index for index in indexes if column[index] in allowed]
         return None
-
-
-def _page_refusal(caller: Caller, page: int) -> web.Response | None:
-    if caller is Caller.REFUSED:
-        return replies.unauthorized()
-    if page < 1:
-        return replies.it_broke()
-    return replies.error(400, "Bad Request") if page > LARGEST_PAGE else None

@@ -13,7 +13,7 @@ from collector.simulator.columns import Columns, columns_of
 from collector.simulator.drawn import DrawnStock
 from collector.simulator.draws import Draws, draws_of
 from collector.simulator.folder import FolderStock
-from collector.simulator.identifiers import Identifiers
+from collector.simulator.identifiers import CAPACITY, Identifiers
 from collector.simulator.options import SimulatorOptions
 from collector.simulator.padding import Padding
 from collector.simulator.population import (
@@ -40,21 +40,22 @@ _SOURCES = ("", "", "", "https://www.artstation.com/artwork/{id}", "", "devianta
 class Catalogue(Sequence[Wallpaper]):
     """Wallpapers 0 (the newest) to len - 1, a function of the options alone.
 
+    The first `upcoming` are those that the profile's drift may upload while the simulator is
+    open; the others are the same with and without them.
     Nothing is stored but `columns`, about 30 bytes an item, and the drawn base pictures.
     Opening reads the headers of a folder of pictures: call it in a worker thread.
     Raises EmptyFolderError if `options.images` holds no picture.
     """
 
     def __init__(self, options: SimulatorOptions) -> None:
-        self._length = options.wallpapers
+        self.upcoming = options.profile.drift.upcoming
+        self._length = options.wallpapers + self.upcoming
         self._seed = options.seed
         self._purities = PurityShares(options.sketchy_share, options.nsfw_share)
         self._identifiers = Identifiers(options.seed)
         self._padding = Padding(options.seed)
         self._stock: Stock = (
-            DrawnStock()
-            if options.images is None
-            else FolderStock(options.images, options.wallpapers)
+            DrawnStock() if options.images is None else FolderStock(options.images, self._length)
         )
         self.shapes = self._stock.shapes
         shift = options.seed * 7_919 % _NEWEST_SPREAD_SECONDS
@@ -76,8 +77,11 @@ class Catalogue(Sequence[Wallpaper]):
 
     def find(self, wallhaven_id: str) -> Wallpaper | None:
         """Return the wallpaper of this id, None if there is none."""
-        index = self._identifiers.index_of(wallhaven_id)
-        return None if index is None or index >= self._length else self._wallpaper(index)
+        number = self._identifiers.index_of(wallhaven_id)
+        if number is None:
+            return None
+        index = (number + self.upcoming) % CAPACITY
+        return self._wallpaper(index) if index < self._length else None
 
     def created_at(self, index: int) -> datetime:
         """Return when item `index` was uploaded; falls as the index grows."""
@@ -112,7 +116,7 @@ class Catalogue(Sequence[Wallpaper]):
         return digest.hexdigest()
 
     def _draws(self, index: int) -> Draws:
-        return draws_of(self._seed, index)
+        return draws_of(self._seed, index - self.upcoming)
 
     def _traits(self, index: int) -> Traits:
         return traits_of(self._draws(index), self._stock, self._purities)
@@ -121,7 +125,7 @@ class Catalogue(Sequence[Wallpaper]):
         draws = self._draws(index)
         traits = traits_of(draws, self._stock, self._purities)
         shape = self.shapes[traits.shape]
-        wallhaven_id = self._identifiers.id_of(index)
+        wallhaven_id = self._identifiers.id_of(draws.item % CAPACITY)
         return Wallpaper(
             index=index,
             id=wallhaven_id,

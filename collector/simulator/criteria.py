@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from collector.simulator.population import CATEGORIES, PURITIES
@@ -16,6 +16,7 @@ LARGEST_PAGE = 100_000  # beyond, the real site answers 400; where exactly is no
 _DEFAULT_CATEGORIES = "111"
 _DEFAULT_PURITY = "100"
 _EVERY_PURITY = "111"
+_UNFILTERED = {"categories": _DEFAULT_CATEGORIES, "purity": _EVERY_PURITY}
 _NSFW = PURITIES.index("nsfw")
 _BITS = re.compile(r"[01]{3}")
 _SIZE = re.compile(r"(\d{1,6})x(\d{1,6})")
@@ -66,6 +67,12 @@ def criteria_from(parameters: Mapping[str, str], *, keyed: bool) -> Criteria:
         ratios=_ratios(parameters.get("ratios", "")),
         color=_color(parameters.get("colors", "")),
     )
+
+
+def without(parameters: Mapping[str, str], ignored: Collection[str]) -> dict[str, str]:
+    """Return parameters in which the ignored ones narrow nothing."""
+    kept = {name: value for name, value in parameters.items() if name not in ignored}
+    return kept | {name: all_of for name, all_of in _UNFILTERED.items() if name in ignored}
 
 
 def purities_from(text: str | None, *, keyed: bool) -> frozenset[int]:

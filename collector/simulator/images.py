@@ -11,6 +11,7 @@ from anyio import CapacityLimiter, to_thread
 
 from collector.simulator import replies
 from collector.simulator.catalogue import Catalogue
+from collector.simulator.inventory import Inventory
 from collector.simulator.journal import VISIT
 from collector.simulator.options import Hooks, SimulatorOptions
 from collector.simulator.stock import JPEG, Split
@@ -28,10 +29,17 @@ _CACHE_CONTROL = "public, max-age=2592000"
 
 
 class ImageHost:
-    """Serves the catalogue's pictures."""
+    """Serves the pictures of what is there."""
 
-    def __init__(self, catalogue: Catalogue, options: SimulatorOptions, hooks: Hooks) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        inventory: Inventory,
+        options: SimulatorOptions,
+        hooks: Hooks,
+    ) -> None:
         self._catalogue = catalogue
+        self._inventory = inventory
         self._latency_seconds = options.image_latency_seconds
         self._bytes_per_second = options.image_bytes_per_second
         self._hook = hooks.image
@@ -47,7 +55,7 @@ class ImageHost:
     async def full(self, request: web.Request) -> web.StreamResponse:
         """Serve a full picture; 404 unless shard, id and extension are those of its path."""
         await anyio.sleep(self._latency_seconds)
-        wallpaper = self._catalogue.find(request.match_info["id"])
+        wallpaper = self._inventory.find_picture(request.match_info["id"])
         if wallpaper is None or request.path != wallpaper.image_path:
             return replies.missing_file()
         if self._hook is not None:
@@ -59,7 +67,7 @@ class ImageHost:
     async def small(self, request: web.Request) -> web.StreamResponse:
         """Serve a thumb."""
         await anyio.sleep(self._latency_seconds)
-        wallpaper = self._catalogue.find(request.match_info["id"])
+        wallpaper = self._inventory.find_picture(request.match_info["id"])
         if wallpaper is None or request.match_info["shard"] != wallpaper.id[:2]:
             return replies.missing_file()
         split = await self._split(wallpaper)

@@ -12,13 +12,14 @@ from aiohttp import web
 # Of the newest requests the details are kept, about 2 KB each; counters cover all.
 _ENTRIES = 10_000
 
-_API_KINDS = {
+_KIND_BY_FOLDER = {
     "search": "search",
     "w": "wallpaper",
     "tag": "tag",
     "settings": "settings",
     "collections": "collections",
 }
+API_KINDS = tuple(_KIND_BY_FOLDER.values())
 _API = "/api/v1/"
 _THUMBS = ("/lg/", "/orig/", "/small/")
 
@@ -51,7 +52,7 @@ VISIT = web.RequestKey("visit", Visit)
 def kind_of(path: str) -> str:
     """Return search, wallpaper, tag, settings, collections, image, thumb or other."""
     if path.startswith(_API):
-        return _API_KINDS.get(path.removeprefix(_API).partition("/")[0], "other")
+        return _KIND_BY_FOLDER.get(path.removeprefix(_API).partition("/")[0], "other")
     if path.startswith("/full/"):
         return "image"
     return "thumb" if path.startswith(_THUMBS) else "other"

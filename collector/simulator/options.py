@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from collector.simulator.identifiers import CAPACITY
+from collector.simulator.limiter import WINDOW_SECONDS
+from collector.simulator.profile import Limit, Profile
 from collector.simulator.wallpaper import Wallpaper
 
 _RANGES: dict[str, tuple[float, float]] = {
@@ -45,7 +47,7 @@ class SimulatorOptions:
     wallpapers: int = 200
     seed: int = 7
     images: Path | None = None  # a folder of pictures to serve in place of drawn ones
-    requests_per_minute: int = 45  # of the API, as documented; 0: no limit and no such headers
+    requests_per_minute: int | None = None  # of the API; None: the limit of the profile; 0: none
     host: str = "127.0.0.1"  # where it listens, and what addresses of pictures begin with
     port: int = 0  # 0: a free one
     latency_seconds: float = 0.0  # before each API answer
@@ -56,6 +58,7 @@ class SimulatorOptions:
     nsfw_share: float = 0.0
     api_keys: frozenset[str] = field(default=frozenset(), repr=False)  # those that are valid
     keeps_random_seed: bool = False  # the documentation promises it, the live site did not
+    profile: Profile = field(default_factory=Profile)  # what else the API does
 
     def __post_init__(self) -> None:
         for name, (least, most) in _RANGES.items():
@@ -64,6 +67,22 @@ class SimulatorOptions:
                 raise InvalidOptionError(name, value, least, most)
         if self.sketchy_share + self.nsfw_share > 1:
             raise InvalidOptionError("nsfw_share", self.nsfw_share, 0, 1 - self.sketchy_share)
+
+    @classmethod
+    def of(cls, profile: Profile, **given: Any) -> SimulatorOptions:
+        """Return the options of a profile; those that are `given` win over its defaults."""
+        defaults = asdict(profile.defaults)
+        defaults["image_bytes_per_second"] = defaults["image_bytes_per_second"] or None
+        return cls(**{**defaults, "profile": profile, **given})
+
+    @property
+    def limit(self) -> Limit:
+        """The rate limit: the profile's, with the requests a minute that were asked for."""
+        if self.requests_per_minute is None:
+            return self.profile.limit
+        return replace(
+            self.profile.limit, requests=self.requests_per_minute, window_seconds=WINDOW_SECONDS
+        )
 
 
 @dataclass(frozen=True, slots=True)

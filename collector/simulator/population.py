@@ -29,6 +29,8 @@ _TAG_UNITS = 256  # a tag's share is compared with one byte
 _AGE_SCALE_DAYS = 600.0
 _AGE_KNEE_ITEMS = 50.0
 _AGE_JITTER = 0.9  # below 1: the order by index stays the order by time
+# About 58 items a day were added in September 2026.
+_UPLOAD_SECONDS = 1_500.0
 
 _NORMAL = NormalDist()
 _VIEWS_MEDIAN, _VIEWS_SIGMA = 2_500, 1.2
@@ -140,6 +142,8 @@ def traits_of(draws: Draws, stock: Stock, purities: PurityShares) -> Traits:
 def created_at(newest: datetime, draws: Draws) -> datetime:
     """Return when an item was uploaded: strictly earlier than the item before it."""
     place = draws.item + _AGE_JITTER * draws.age
+    if draws.item < 0:  # uploaded while the simulator is open: one after the other
+        return newest - timedelta(seconds=int(place * _UPLOAD_SECONDS))
     age_days = _AGE_SCALE_DAYS * math.log1p(place / _AGE_KNEE_ITEMS)
     return newest - timedelta(seconds=int(age_days * 86_400))
 

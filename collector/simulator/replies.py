@@ -52,9 +52,25 @@ def it_broke() -> web.Response:
     return _html(500, "It broke - wallhaven.cc", "It broke")
 
 
-def challenge() -> web.Response:
+def challenge(status: int = 403) -> web.Response:
     """Return the firewall's challenge, which no client of an API can pass."""
-    return _html(403, "Just a moment...", "Checking your browser", {"cf-mitigated": "challenge"})
+    headers = {"cf-mitigated": "challenge"}
+    return _html(status, "Just a moment...", "Checking your browser", headers)
+
+
+def outage(status: int) -> web.Response:
+    """Return the page of a site that cannot be reached behind Cloudflare."""
+    return _html(status, f"wallhaven.cc | {status}", f"Error {status}")
+
+
+def html_in_place_of_json() -> web.Response:
+    """Return a page of the site where the API's JSON is expected, with the status of success."""
+    return _html(200, "Awesome Wallpapers - wallhaven.cc", "Maintenance")
+
+
+def bad_request() -> web.Response:
+    """Return the answer to a page that is out of range."""
+    return error(400, "Bad Request")
 
 
 def missing_file() -> web.Response:

@@ -18,9 +18,11 @@ from collector.simulator.api import Api
 from collector.simulator.catalogue import Catalogue
 from collector.simulator.gate import gate
 from collector.simulator.images import ImageHost
+from collector.simulator.inventory import Inventory
 from collector.simulator.journal import Journal
-from collector.simulator.limiter import FixedWindow
 from collector.simulator.options import Hooks, SimulatorOptions
+from collector.simulator.outages import Outages
+from collector.simulator.rate_limit import RateLimit
 from collector.simulator.wallpaper import Wallpaper
 
 _API_PATH = "/api/v1"
@@ -37,6 +39,7 @@ class Simulator:
 
     url: str
     catalogue: Catalogue
+    inventory: Inventory
     journal: Journal
 
     @property
@@ -69,7 +72,8 @@ async def open_simulator(
 
     It answers when the context is entered. Leaving it, on whatever way, stops it within half a
     second and leaves no task and no socket behind; answers under way are cut off.
-    `clock` counts seconds for rate limit and journal, `now` is for X-RateLimit-Reset alone.
+    `clock` counts seconds for rate limit, profile and journal; `now` is for X-RateLimit-Reset and
+    for a Retry-After that is a date.
 
     Raises OSError if the port is taken or the host is not this machine, and EmptyFolderError if
     the folder has no picture.
@@ -77,12 +81,13 @@ async def open_simulator(
     catalogue = await to_thread.run_sync(_open_catalogue, options)
     with socket.create_server((options.host, options.port)) as listener:
         port = listener.getsockname()[1]
-        simulator = Simulator(f"http://{options.host}:{port}", catalogue, Journal(clock))
-        limit = options.requests_per_minute
-        limiter = FixedWindow(limit, clock) if limit else None
-        application = _application(
-            simulator, options, hooks, gate(options.latency_seconds, limiter, now)
-        )
+        inventory = Inventory(catalogue, options.profile.drift, options.seed, clock)
+        url = f"http://{options.host}:{port}"
+        simulator = Simulator(url, catalogue, inventory, Journal(clock))
+        limit = RateLimit(options.limit, clock, now) if options.limit.requests else None
+        outages = Outages(options.profile.outages, clock)
+        api_gate = gate(options.latency_seconds, outages, limit, inventory)
+        application = _application(simulator, options, hooks, api_gate)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
         try:
             await runner.setup()
@@ -102,11 +107,12 @@ def _open_catalogue(options: SimulatorOptions) -> Catalogue:
 def _application(
     simulator: Simulator, options: SimulatorOptions, hooks: Hooks, api_gate: Middleware
 ) -> web.Application:
+    catalogue, inventory = simulator.catalogue, simulator.inventory
     api = web.Application(middlewares=[api_gate])
-    api.add_routes(Api(simulator.catalogue, options, hooks, simulator.url).routes())
+    api.add_routes(Api(catalogue, inventory, options, hooks, simulator.url).routes())
     application = web.Application(middlewares=[_keep(simulator.journal)])
     application.add_subapp(_API_PATH, api)
-    application.add_routes(ImageHost(simulator.catalogue, options, hooks).routes())
+    application.add_routes(ImageHost(catalogue, inventory, options, hooks).routes())
     application.on_response_prepare.append(_behind_cloudflare)
     return application
 

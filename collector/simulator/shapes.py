@@ -65,12 +65,12 @@ def tag_item(tag: Tag) -> Json:
     }
 
 
-def page_meta(page: int, page_size: int, total: int, *, keyed: bool) -> Json:
-    """Return the four keys that all listings have; `per_page` is a string for keyed callers."""
+def page_meta(page: int, page_size: int, total: int, *, as_text: bool) -> Json:
+    """Return the four keys that all listings have; `as_text`: `per_page` is a string."""
     return {
         "current_page": page,
         "last_page": max(1, math.ceil(total / page_size)),
-        "per_page": str(page_size) if keyed else page_size,
+        "per_page": str(page_size) if as_text else page_size,
         "total": total,
     }
 
@@ -78,16 +78,21 @@ def page_meta(page: int, page_size: int, total: int, *, keyed: bool) -> Json:
 def query_echo(query: Query) -> str | Json | None:
     """Return `meta.query`: null, the text, or an object for the id of a tag that exists."""
     tag = find_tag(query.tag_id)
-    return query.echo if tag is None else {"id": tag.id, "tag": tag.name}
+    return query.echo if tag is None else tag_echo(tag)
 
 
-def settings(page_size: int) -> Json:
+def tag_echo(tag: Tag) -> Json:
+    """Return `meta.query` where it is an object."""
+    return {"id": tag.id, "tag": tag.name}
+
+
+def settings(page_size: int, purities: list[str], categories: list[str]) -> Json:
     """Return what `/settings` says of an account that changed nothing else."""
     return {
         "thumb_size": "orig",
         "per_page": str(page_size),
-        "purity": ["sfw"],
-        "categories": ["general", "anime", "people"],
+        "purity": purities,
+        "categories": categories,
         "resolutions": [],
         "aspect_ratios": [],
         "toplist_range": "1M",

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from collector.simulator.catalogue import Catalogue
 from collector.simulator.population import UPLOADERS
 
 
 @dataclass(frozen=True, slots=True)
 class UserCollection:
-    """Every `step`-th wallpaper of the catalogue, kept by `owner`."""
+    """Every `step`-th wallpaper that there was at the start, kept by `owner`."""
 
     id: int
     label: str
@@ -19,18 +20,18 @@ class UserCollection:
     public: bool
     step: int
 
-    def indexes(self, wallpapers: int) -> Sequence[int]:
-        """Return the indexes of its items in a catalogue of this size."""
-        return range(0, wallpapers, self.step)
+    def indexes(self, catalogue: Catalogue) -> Sequence[int]:
+        """Return the indexes of its items."""
+        return range(catalogue.upcoming, len(catalogue), self.step)
 
-    def item(self, wallpapers: int) -> dict[str, object]:
+    def item(self, catalogue: Catalogue) -> dict[str, object]:
         """Return what `/collections` says about it; `count` includes items one cannot see."""
         return {
             "id": self.id,
             "label": self.label,
             "views": self.views,
             "public": int(self.public),
-            "count": len(self.indexes(wallpapers)),
+            "count": len(self.indexes(catalogue)),
         }
 
 

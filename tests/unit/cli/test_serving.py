@@ -1,13 +1,33 @@
-"""What people paste to look around on the embedded servers."""
+"""What people paste to look around on the embedded servers, and to point to a simulator."""
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
-from collector.cli.serving import where_to_look
+import pytest
+from typer.main import get_command
+
+from collector.cli.app import app
+from collector.cli.serving import exports, where_to_look
 from collector.local import LocalS3, LocalServers
+from collector.simulator import (
+    Catalogue,
+    Inventory,
+    Journal,
+    Limit,
+    Profile,
+    Simulator,
+    SimulatorOptions,
+    read_profile,
+    ready_profiles,
+)
+
+PAGE = (Path(__file__).resolve().parents[3] / "docs/simulator.md").read_text()
+EXAMPLES = re.findall(r"^collector (simulate .*)$", PAGE, re.MULTILINE)
 
 
 def test_the_line_for_objects_names_home_and_bucket_and_no_secret() -> None:
@@ -24,3 +44,54 @@ def test_the_line_for_objects_names_home_and_bucket_and_no_secret() -> None:
     )
     assert "ACCESS" not in str(found)
     assert "SECRET" not in str(found)
+
+
+def simulated(options: SimulatorOptions) -> Simulator:
+    catalogue = Catalogue(options)
+    inventory = Inventory(catalogue, options.profile.drift, options.seed, lambda: 0.0)
+    return Simulator("http://127.0.0.1:1", catalogue, inventory, Journal(lambda: 0.0))
+
+
+@pytest.mark.parametrize(
+    ("limit", "requests_per_minute", "ceiling"),
+    [
+        (Limit(), None, None),
+        (Limit(requests=12), None, None),
+        (Limit(window_seconds=6), None, "450"),
+        (Limit(window_seconds=6, requests=12), None, "450"),
+        (Limit(window_seconds=120), None, None),
+        (Limit(window_seconds=6), 45, None),
+    ],
+)
+def test_the_ceiling_is_shortened_with_the_window(
+    limit: Limit, requests_per_minute: int | None, ceiling: str | None
+) -> None:
+    options = SimulatorOptions.of(
+        Profile(limit=limit), wallpapers=1, requests_per_minute=requests_per_minute
+    )
+    shown = exports(simulated(options), options)
+    assert shown.pop("WALLHAVEN_REQUESTS_PER_MINUTE", None) == ceiling
+    assert shown == {
+        "WALLHAVEN_API_URL": "http://127.0.0.1:1/api/v1",
+        "WALLHAVEN_IMAGE_HOSTS": "127.0.0.1:1",
+    }
+
+
+@pytest.mark.parametrize("line", EXAMPLES)
+def test_the_documented_commands_are_understood(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (example,) = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    (tmp_path / "rehearsal.toml").write_text(example)
+    monkeypatch.chdir(tmp_path)
+    name, *words = shlex.split(line)
+    command: Any = get_command(app)
+    with command.commands[name].make_context(name, words) as context:
+        assert read_profile(context.params["profile"]) != Profile()
+
+
+def test_the_help_names_every_ready_profile() -> None:
+    command: Any = get_command(app)
+    (option,) = [each for each in command.commands["simulate"].params if each.name == "profile"]
+    assert EXAMPLES
+    assert all(name in option.help for name in ready_profiles())

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collector.simulator.limiter import FixedWindow, Grant
+from collector.simulator.limiter import FixedWindow, Grant, SlidingWindow
 
 
 class _Clock:
@@ -44,4 +44,27 @@ def test_clients_have_windows_of_their_own() -> None:
     window = FixedWindow(1, _Clock())
     assert window.ask("a").allowed
     assert window.ask("b").allowed
+    assert not window.ask("a").allowed
+
+
+def test_a_window_can_be_scaled() -> None:
+    clock = _Clock()
+    window = FixedWindow(1, clock, window_seconds=1.5)
+    assert window.ask("a") == Grant(True, 1, 0, 2)
+    clock.now += 1.4
+    assert not window.ask("a").allowed
+    clock.now += 0.1
+    assert window.ask("a").allowed
+
+
+def test_a_sliding_window_gives_back_one_request_after_the_other() -> None:
+    clock = _Clock()
+    window = SlidingWindow(2, clock, window_seconds=6)
+    assert window.ask("a") == Grant(True, 2, 1, 6)
+    clock.now += 4
+    assert window.ask("a") == Grant(True, 2, 0, 2)
+    assert window.ask("a") == Grant(False, 2, 0, 2)
+    assert window.ask("b").allowed
+    clock.now += 2
+    assert window.ask("a") == Grant(True, 2, 0, 4)
     assert not window.ask("a").allowed

@@ -1,11 +1,18 @@
-"""Records of the metadata half: what a page of a search holds."""
+"""Records of the metadata half: what the answers of a site hold."""
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from collector.core.errors import Code
+
+# Names of unknown fields go to logs and reports: enough to recognise them, and to see the drift.
+_MOST_NAMES = 20
+_NAME_CHARACTERS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +59,138 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a search, in the order of the API: every item a row or a rejection."""
+    """One page of a search, in the order of the API: every item a row or a rejection.
+
+    `number` is the page that was asked for, `current_page` the one that the site says it is.
+    `echo` is the question in the site's words: empty where it repeats none, None where it says
+    that there was none. `seed` belongs to a random order.
+    """
 
     number: int
     items: tuple[Wallpaper | Rejected, ...]
     last_page: int
     total: int
     per_page: int
+    current_page: int | None = None
+    echo: str | None = None
+    seed: str | None = None
+    unknown_meta: tuple[str, ...] = ()
+
+    @property
+    def wallpapers(self) -> list[Wallpaper]:
+        """The items that can become rows, duplicates included."""
+        return [item for item in self.items if isinstance(item, Wallpaper)]
 
     @property
     def ids(self) -> list[str]:
         """Ids of the items that can become rows, duplicates included."""
-        return [item.wallhaven_id for item in self.items if isinstance(item, Wallpaper)]
+        return [item.wallhaven_id for item in self.wallpapers]
+
+    @property
+    def unknown_fields(self) -> Mapping[str, int]:
+        """How many items have each field that has no column; `meta.` before those of the page."""
+        found = Counter(f"meta.{name}" for name in self.unknown_meta)
+        for item in self.wallpapers:
+            found.update(field_names(item.extra))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """What in an answer does not fit the question; `parameter` as the API names it.
+
+    `wallhaven_ids` are the items that do not fit, empty where the answer as a whole does not.
+    """
+
+    parameter: str
+    problem: str
+    wallhaven_ids: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.parameter}: {self.problem}"
+
+
+@dataclass(frozen=True, slots=True)
+class Uploader:
+    """Who uploaded a wallpaper; `avatars` are addresses by size, such as `200px`."""
+
+    username: str
+    group: str | None
+    avatars: Mapping[str, str]
+    extra: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A tag; `alias` holds other names, commas between."""
+
+    tag_id: int
+    name: str
+    alias: str | None
+    category_id: int | None
+    category: str | None
+    purity: str | None
+    source_created_at: datetime | None
+    extra: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WallpaperDetails:
+    """What a site says of one wallpaper: the listed fields and counters, uploader and tags.
+
+    Each tag stands there once; one that cannot become a row is in `rejected_tags`, with the
+    wallpaper's id.
+    """
+
+    wallpaper: Wallpaper
+    uploader: Uploader | None
+    tags: tuple[Tag, ...]
+    rejected_tags: tuple[Rejected, ...] = ()
+
+    @property
+    def unknown_fields(self) -> Mapping[str, int]:
+        """How often each field occurs that no record has; `uploader.` or `tags.` before it."""
+        found = Counter(field_names(self.wallpaper.extra))
+        if self.uploader:
+            found.update(f"uploader.{name}" for name in field_names(self.uploader.extra))
+        for tag in self.tags:
+            found.update(f"tags.{name}" for name in field_names(tag.extra))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A user's collection; `count` may include wallpapers that the asker cannot see."""
+
+    collection_id: int
+    label: str
+    views: int | None
+    is_public: bool | None
+    count: int | None
+    extra: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSettings:
+    """How the account of a key browses: the defaults of its searches.
+
+    No parameter overrides the two blacklists: what they hide is missing from every answer.
+    """
+
+    per_page: int
+    thumb_size: str | None
+    purity: tuple[str, ...]
+    categories: tuple[str, ...]
+    resolutions: tuple[str, ...]
+    aspect_ratios: tuple[str, ...]
+    toplist_range: str | None
+    tag_blacklist: tuple[str, ...]
+    user_blacklist: tuple[str, ...]
+    ai_art_filter: int | None
+    extra: str | None
+
+
+def field_names(extra: str | None) -> tuple[str, ...]:
+    """Return the names of the unknown fields in an `extra`, bounded in number and length."""
+    names = list(json.loads(extra)) if extra else []
+    return tuple(name[:_NAME_CHARACTERS] for name in names[:_MOST_NAMES])

@@ -1,4 +1,4 @@
-"""Sites that can be mirrored: one pure file each, described by the protocol below."""
+"""Sites that can be mirrored: pure modules for each site, described by the protocol below."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from collector.core.wallpapers import Page
+from collector.core.wallpapers import Contradiction, Page
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,10 @@ class Source(Protocol):
     def is_newest_first(self) -> bool:
         """True where new items appear on page 1 and never behind older ones."""
 
+    @property
+    def unfiltered(self) -> Source | None:
+        """The question without its filters, None where it has none whose loss needs its total."""
+
     def page_request(self, page: int) -> ApiRequest:
         """Return the request for page number `page` (from 1)."""
 
@@ -35,4 +39,12 @@ class Source(Protocol):
         """Read an answer; every item becomes a row or a rejection.
 
         Raises PayloadError where the answer as a whole cannot be understood.
+        """
+
+    def contradictions(
+        self, page: Page, unfiltered_total: int | None = None
+    ) -> tuple[Contradiction, ...]:
+        """Return what in a page does not fit the question, as a filter that the site ignored.
+
+        `unfiltered_total` is the total of `unfiltered`, at most a day old.
         """

@@ -1,56 +1,26 @@
-"""Wallhaven: requests as the API wants them, answers of any kind read without a surprise."""
+"""Pages of a listing: answers of any kind are read without a surprise."""
 
 from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unit.sources.wallhaven.shapes import (
+    ITEM,
+    META,
+    assert_jsonb,
+    assert_keepable,
+    assert_storable,
+    json_values,
+    texts,
+)
 
 from collector.core.errors import Code, PayloadError
 from collector.core.wallpapers import Page, Rejected, Wallpaper
-from collector.sources.wallhaven import Query, WallhavenSearch
-
-API = "https://wallhaven.cc/api/v1"
-KEY = "SECRETkey0123456789abcdefghijklm"
-SEARCH = WallhavenSearch(API, Query(q="draenei"))
-
-ITEM: dict[str, Any] = {
-    "id": "2169oy",
-    "url": "https://wallhaven.cc/w/2169oy",
-    "short_url": "https://whvn.cc/2169oy",
-    "views": 12,
-    "favorites": 0,
-    "source": "",
-    "purity": "sfw",
-    "category": "anime",
-    "dimension_x": 1920,
-    "dimension_y": 1080,
-    "resolution": "1920x1080",
-    "ratio": "1.78",
-    "file_size": 2_809_677,
-    "file_type": "image/png",
-    "created_at": "2026-09-23 17:27:56",
-    "colors": ["#000000", "#abbcda"],
-    "path": "https://w.wallhaven.cc/full/21/wallhaven-2169oy.png",
-    "thumbs": {
-        "large": "https://th.wallhaven.cc/lg/21/2169oy.jpg",
-        "original": "https://th.wallhaven.cc/orig/21/2169oy.jpg",
-        "small": "https://th.wallhaven.cc/small/21/2169oy.jpg",
-    },
-}
-META: dict[str, Any] = {
-    "current_page": 1,
-    "last_page": 9,
-    "per_page": 24,
-    "total": 195,
-    "query": "draenei",
-    "seed": None,
-}
+from collector.sources.wallhaven import parse_page
 
 
 def body(*items: object, **meta: object) -> bytes:
@@ -58,7 +28,7 @@ def body(*items: object, **meta: object) -> bytes:
 
 
 def parse(*items: object, **meta: object) -> Page:
-    return SEARCH.parse_page(body(*items, **meta), 1)
+    return parse_page(body(*items, **meta), 1)
 
 
 def row(**changes: object) -> Wallpaper:
@@ -74,86 +44,6 @@ def rejection(**changes: object) -> Rejected:
     assert isinstance(last, Wallpaper)
     assert isinstance(item, Rejected), item
     return item
-
-
-# --- Requests -----------------------------------------------------------------------------------
-
-
-FULL = Query(
-    q='id:1 +draenei -"night elf" type:png @user like:abc & ü',
-    categories="101",
-    purity="110",
-    sorting="toplist",
-    order="asc",
-    top_range="1M",
-    atleast="1920x1080",
-    resolutions="1920x1080,2560x1440",
-    ratios="16x9,landscape",
-    colors="660000",
-    ai_art_filter="1",
-)
-
-
-def test_every_filter_is_sent() -> None:
-    address = urlsplit(WallhavenSearch(API, FULL).page_request(3).url)
-    assert f"{address.scheme}://{address.netloc}{address.path}" == f"{API}/search"
-    assert dict(parse_qsl(address.query, strict_parsing=True)) == {
-        "page": "3",
-        "categories": "101",
-        "purity": "110",
-        "sorting": "toplist",
-        "order": "asc",
-        "topRange": "1M",
-        "atleast": "1920x1080",
-        "resolutions": "1920x1080,2560x1440",
-        "ratios": "16x9,landscape",
-        "colors": "660000",
-        "ai_art_filter": "1",
-        "q": 'id:1 +draenei -"night elf" type:png @user like:abc & ü',
-    }
-
-
-def test_the_defaults_are_explicit_and_empty_filters_left_out() -> None:
-    assert SEARCH.page_request(1).url == (
-        f"{API}/search?page=1&categories=111&purity=100&sorting=date_added&order=desc&q=draenei"
-    )
-
-
-def test_what_means_something_in_a_query_string_is_encoded() -> None:
-    url = WallhavenSearch(API, Query(q="+a -b id:1 like:x&y=z#%")).page_request(1).url
-    assert url.endswith("&q=%2Ba%20-b%20id%3A1%20like%3Ax%26y%3Dz%23%25")
-
-
-@given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(1, 10**6))
-def test_q_never_comes_first_and_always_comes_back(q: str, page: int) -> None:
-    raw = urlsplit(WallhavenSearch(API, Query(q=q)).page_request(page).url).query
-    assert raw.startswith(f"page={page}&")
-    assert raw.isascii()
-    sent = dict(parse_qsl(raw))
-    assert sent.get("q", "") == q
-
-
-def test_the_key_is_a_header_and_nowhere_else() -> None:
-    search = WallhavenSearch(API, FULL, KEY)
-    request = search.page_request(1)
-    assert request.headers["X-API-Key"] == KEY
-    assert KEY not in request.url
-    assert KEY not in search.search_key
-    assert KEY not in repr(search)
-
-
-@pytest.mark.parametrize("key", [None, ""])
-def test_no_key_sends_no_header(key: str | None) -> None:
-    headers = WallhavenSearch(API, FULL, key).page_request(1).headers
-    assert "X-API-Key" not in headers
-    assert headers["Accept"] == "application/json"
-    assert "draenei-collector" in headers["User-Agent"]
-
-
-def test_equal_questions_have_equal_search_keys() -> None:
-    assert SEARCH.search_key == WallhavenSearch("http://sim", Query("draenei"), KEY).search_key
-    keys = {WallhavenSearch(API, query).search_key for query in (FULL, Query(), Query(q="a"))}
-    assert len(keys) == 3
 
 
 # --- Answers of the known shapes ----------------------------------------------------------------
@@ -218,8 +108,54 @@ def test_the_shapes_of_meta(meta: dict[str, object]) -> None:
 
 def test_a_collection_has_less_meta() -> None:
     short = {"data": [], "meta": {"last_page": 1, "total": 0}}
-    page = SEARCH.parse_page(json.dumps(short).encode(), 7)
+    page = parse_page(json.dumps(short).encode(), 7)
     assert page == Page(7, (), 1, 0, 24)
+
+
+@pytest.mark.parametrize(
+    ("query", "echo"),
+    [
+        *((None, None), ("", ""), ("+nature -anime", "+nature -anime")),
+        *(({"id": 123, "tag": "draenei"}, "id:123"), ({"id": "123"}, ""), ({}, ""), (5, "")),
+        *(([], ""), ("x" * 2000, "x" * 1000)),
+    ],
+    ids=lambda value: ascii(value)[:24],
+)
+def test_what_the_site_repeats_of_the_question(query: object, echo: str | None) -> None:
+    assert parse(ITEM, query=query).echo == echo
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [(3, 3), ("3", 3), (None, None), ("x", None), (True, None), (1.5, None), ("-1", None)],
+)
+def test_the_page_that_it_says_it_is(given: object, found: int | None) -> None:
+    assert parse(ITEM, current_page=given).current_page == found
+
+
+@pytest.mark.parametrize(
+    ("given", "found"), [("aBc123", "aBc123"), (None, None), ("abc12", None), ("abc12\n", None)]
+)
+def test_the_seed_of_a_random_order(given: object, found: str | None) -> None:
+    assert parse(ITEM, seed=given).seed == found
+
+
+def test_unknown_fields_are_kept_and_counted() -> None:
+    thumbs = ITEM["thumbs"] | {"huge": "https://th.wallhaven.cc/x.jpg"}
+    page = parse(ITEM, ITEM | {"ai": True, "thumbs": thumbs}, ITEM | {"ai": False}, cursor="x")
+    assert page.unknown_fields == {"ai": 2, "thumbs": 1, "meta.cursor": 1}
+    kept = [json.loads(item.extra) for item in page.wallpapers if item.extra]
+    assert kept == [
+        {"ai": True, "thumbs": {"huge": "https://th.wallhaven.cc/x.jpg"}},
+        {"ai": False},
+    ]
+    assert parse(ITEM).unknown_fields == {}
+
+
+def test_names_of_unknown_fields_are_bounded() -> None:
+    page = parse(ITEM | {f"{n:03}{'x' * 500}": n for n in range(100)})
+    assert len(page.unknown_fields) == 20
+    assert max(map(len, page.unknown_fields)) == 60
 
 
 def test_the_order_and_duplicates_of_the_page_are_kept() -> None:
@@ -374,7 +310,7 @@ NOT_JSON: dict[str, bytes] = {
 @pytest.mark.parametrize("name", NOT_JSON)
 def test_an_answer_that_is_not_strict_json(name: str) -> None:
     with pytest.raises(PayloadError, match="not strict JSON") as caught:
-        SEARCH.parse_page(NOT_JSON[name], 1)
+        parse_page(NOT_JSON[name], 1)
     assert len(str(caught.value)) < 100
 
 
@@ -389,7 +325,7 @@ def test_an_answer_that_is_not_strict_json(name: str) -> None:
 )
 def test_an_answer_without_a_list_of_data(answer: object) -> None:
     with pytest.raises(PayloadError, match="list `data`"):
-        SEARCH.parse_page(json.dumps(answer).encode(), 1)
+        parse_page(json.dumps(answer).encode(), 1)
 
 
 @pytest.mark.parametrize(
@@ -410,7 +346,7 @@ def test_an_answer_with_other_meta(name: str, value: object) -> None:
 @pytest.mark.parametrize("meta", [None, [], "x", 5])
 def test_an_answer_without_meta(meta: object) -> None:
     with pytest.raises(PayloadError, match="meta: "):
-        SEARCH.parse_page(json.dumps({"data": [], "meta": meta}).encode(), 1)
+        parse_page(json.dumps({"data": [], "meta": meta}).encode(), 1)
 
 
 @pytest.mark.parametrize("depth", [10, 500, 900, 1100, 1300, 1500, 5000, 100_000])
@@ -432,7 +368,7 @@ def test_deep_nesting_is_read_or_refused(depth: int, opening: str) -> None:
 
 def assert_page_or_payload_error(answer: bytes) -> None:
     try:
-        page = SEARCH.parse_page(answer, 1)
+        page = parse_page(answer, 1)
     except PayloadError:
         return
     for item in page.items:
@@ -442,49 +378,6 @@ def assert_page_or_payload_error(answer: bytes) -> None:
             assert_storable(item)
 
 
-def assert_keepable(item: Rejected) -> None:
-    assert isinstance(item, Rejected)
-    assert item.code in (Code.INVALID_METADATA, Code.BAD_ID)
-    assert 0 < len(item.reason) < 300
-    assert "\x00" not in item.reason
-    item.reason.encode()
-    assert 0 < len(item.raw) <= 4000
-    assert item.raw.isascii()
-    assert "\x00" not in item.raw
-
-
-def assert_storable(item: Wallpaper) -> None:
-    assert isinstance(item, Wallpaper)
-    for name in Wallpaper.__slots__:
-        value = getattr(item, name)
-        for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str):
-                assert "\x00" not in text
-                text.encode()
-    if item.extra is not None:
-        assert_jsonb(item.extra)
-
-
-def assert_jsonb(text: str) -> None:
-    """Say what Postgres asks of jsonb: strict JSON, no NUL and no half of a surrogate pair."""
-
-    def refuse(constant: str) -> None:
-        raise AssertionError(constant)
-
-    value = json.loads(text, parse_constant=refuse)
-    assert isinstance(value, dict)
-    plain = json.dumps(value, ensure_ascii=False)
-    plain.encode()
-    assert "\\u0000" not in plain
-
-
-texts = st.text(st.characters(), max_size=12) | st.sampled_from(["\x00", "\ud800", "a", "24", ""])
-numbers = st.integers() | st.floats() | st.sampled_from([2**31, 2**63, 0, -1, 1.0])
-json_values = st.recursive(
-    st.none() | st.booleans() | numbers | texts,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
-    max_leaves=12,
-)
 items = st.builds(
     lambda base, changes, missing: {
         name: value for name, value in (base | changes).items() if name not in missing

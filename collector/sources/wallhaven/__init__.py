@@ -1,0 +1,33 @@
+"""Wallhaven API v1: requests described, answers parsed and checked. Pure: nothing here awaits.
+
+Facts: https://wallhaven.cc/help/api (read 2026-11-23) and observed answers: `per_page` is a
+number or a string, `ratio` a string, `created_at` has no zone (taken as UTC), bad filters are
+answered with 200 and unfiltered data, and a query string that begins with `q=like` is refused.
+"""
+
+from __future__ import annotations
+
+from collector.sources.wallhaven.account import parse_account_settings, parse_collections
+from collector.sources.wallhaven.api import USER_AGENT, CollectionName, WallhavenApi
+from collector.sources.wallhaven.details import parse_details, parse_tag
+from collector.sources.wallhaven.guard import check_answer
+from collector.sources.wallhaven.pages import parse_page
+from collector.sources.wallhaven.query import Query
+from collector.sources.wallhaven.searches import WallhavenCollection, WallhavenSearch
+from collector.sources.wallhaven.terms import QueryError
+
+__all__ = [
+    "USER_AGENT",
+    "CollectionName",
+    "Query",
+    "QueryError",
+    "WallhavenApi",
+    "WallhavenCollection",
+    "WallhavenSearch",
+    "check_answer",
+    "parse_account_settings",
+    "parse_collections",
+    "parse_details",
+    "parse_page",
+    "parse_tag",
+]

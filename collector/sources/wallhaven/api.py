@@ -1,0 +1,120 @@
+"""Every request of Wallhaven's API v1. The key travels as a header, never in an address.
+
+Endpoints: https://wallhaven.cc/help/api (read 2026-11-23). A raw query string that begins with
+`q=like` is refused by the site's firewall (observed 2026-09), so `q` never comes first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from urllib.parse import quote, urlencode
+
+from collector import __version__
+from collector.core.keys import is_wallhaven_id
+from collector.sources import ApiRequest
+from collector.sources.wallhaven.query import Query
+from collector.sources.wallhaven.terms import QueryError
+
+# Honest: a site must be able to tell us from a browser.
+USER_AGENT = f"draenei-collector/{__version__}"
+# No dot segment and no separator: the name becomes one step of a path.
+_USERNAME = re.compile(r"(?!\.{1,2}$)[^\s/\\?#%\x00-\x1f\x7f\ud800-\udfff]{1,100}")
+_NUMBER = re.compile(r"[1-9][0-9]{0,9}")
+
+
+class CollectionName(NamedTuple):
+    """Which collection: its owner's name and its number."""
+
+    username: str
+    collection_id: int
+
+    @classmethod
+    def parse(cls, text: str) -> CollectionName:
+        """Read `USER/ID`; raises QueryError."""
+        username, _, number = text.partition("/")
+        if not _USERNAME.fullmatch(username) or not _NUMBER.fullmatch(number):
+            raise QueryError("collection", "must be USER/ID, such as someone/15")
+        return cls(username, int(number))
+
+    def __str__(self) -> str:
+        return f"{self.username}/{self.collection_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class WallhavenApi:
+    """The API at an address, asked with a key or without. Wrong arguments raise QueryError."""
+
+    api_url: str
+    api_key: str | None = field(default=None, repr=False)
+
+    def search_request(self, query: Query, page: int) -> ApiRequest:
+        """Return the request for a page of a search, from 1."""
+        self._check_purity(query.purity)
+        return self._request("search", {"page": _page(page), **query.parameters()})
+
+    def details_request(self, wallhaven_id: str) -> ApiRequest:
+        """Return the request for one wallpaper with its uploader and tags."""
+        if not is_wallhaven_id(wallhaven_id):
+            raise QueryError("id", "must be 1 to 16 letters and digits, such as 2169oy")
+        return self._request(f"w/{wallhaven_id}")
+
+    def tag_request(self, tag_id: int) -> ApiRequest:
+        """Return the request for one tag."""
+        return self._request(f"tag/{_number('tag', tag_id)}")
+
+    def settings_request(self) -> ApiRequest:
+        """Return the request for the settings of the key's account."""
+        if not self.api_key:
+            raise QueryError("settings", "need an API key")
+        return self._request("settings")
+
+    def collections_request(self, username: str | None = None) -> ApiRequest:
+        """Return the request for a user's public collections, or all of the key's account."""
+        if username is not None:
+            return self._request(f"collections/{_user(username)}")
+        if not self.api_key:
+            raise QueryError("collections", "of one's own need an API key; else name a user")
+        return self._request("collections")
+
+    def collection_request(self, name: CollectionName, purity: str, page: int) -> ApiRequest:
+        """Return the request for a page of a collection, from 1; private ones need the key."""
+        number = _number("collection", name.collection_id)
+        self._check_purity(Query(purity=purity).purity)
+        parameters = {"page": _page(page), "purity": purity}
+        return self._request(f"collections/{_user(name.username)}/{number}", parameters)
+
+    def _check_purity(self, purity: str) -> None:
+        # The API would leave them out without a word.
+        if purity[2] == "1" and not self.api_key:
+            raise QueryError("purity", "nsfw, the third digit, needs an API key; without: 110")
+
+    def _request(self, path: str, parameters: Mapping[str, str] | None = None) -> ApiRequest:
+        headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
+        key = {"X-API-Key": self.api_key} if self.api_key else {}
+        question = f"?{encode(parameters)}" if parameters else ""
+        return ApiRequest(f"{self.api_url}/{path}{question}", headers | key)
+
+
+def encode(parameters: Mapping[str, str]) -> str:
+    """Return a query string in which every character of a value means itself."""
+    return urlencode(parameters, quote_via=quote)
+
+
+def _page(page: int) -> str:
+    # Page 0 is answered with 500.
+    return str(_number("page", page))
+
+
+def _number(parameter: str, number: int) -> int:
+    if number < 1:
+        raise QueryError(parameter, "must be a whole number from 1 on, such as 1")
+    return number
+
+
+def _user(username: str) -> str:
+    if not _USERNAME.fullmatch(username):
+        raise QueryError("user", "must be a user's name, such as someone")
+    return quote(username, safe="")

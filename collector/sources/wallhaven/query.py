@@ -1,0 +1,152 @@
+"""A search as a value: each parameter is checked here, for the API checks none.
+
+It answers wrong filters with 200 and unfiltered data (observed 2026-09 and 2026-10), or with a
+total and nothing to show for it. Parameters: https://wallhaven.cc/help/api (read 2026-11-23).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from collector.sources.wallhaven.terms import QueryError, check_terms
+
+CATEGORIES = ("general", "anime", "people")
+PURITIES = ("sfw", "sketchy", "nsfw")
+SORTINGS = ("date_added", "relevance", "random", "views", "favorites", "toplist")
+ORDERS = ("desc", "asc")
+TOP_RANGES = ("1d", "3d", "1w", "1M", "3M", "6M", "1y")
+# The palette that can be searched; answers name three more colours.
+_PALETTE = (
+    "660000 990000 cc0000 cc3333 ea4c88 993399 663399 333399 0066cc 0099cc 66cccc 77cc33 669900"
+    " 336600 666600 999900 cccc33 ffff00 ffcc33 ff9900 ff6600 cc6633 996633 663300 000000 999999"
+    " cccccc ffffff 424153"
+)
+COLORS = tuple(_PALETTE.split())
+SEED = "[A-Za-z0-9]{6}"
+_DEFAULT_TOP_RANGE = "1M"
+_EVERY_CATEGORY = "111"
+_BITS = "[01]{3}"
+_SIZE = "[1-9][0-9]{0,4}x[1-9][0-9]{0,4}"
+_RATIO = f"(?:{_SIZE}|landscape|portrait)"
+
+
+class _Rule(NamedTuple):
+    """A pattern for the whole of a value, and what to say where it does not match."""
+
+    parameter: str
+    pattern: str
+    allowed: str
+    example: str
+
+    def check(self, value: str) -> None:
+        if not re.fullmatch(self.pattern, value):
+            raise QueryError(self.parameter, f"must be {self.allowed}, such as {self.example}")
+
+
+def _one_of(parameter: str, words: tuple[str, ...], example: str) -> _Rule:
+    allowed = f"{', '.join(words[:-1])} or {words[-1]}"
+    return _Rule(parameter, "|".join(words), allowed, example)
+
+
+def _bits(parameter: str, words: tuple[str, ...], example: str) -> _Rule:
+    allowed = f"three digits, 0 or 1 for each of {words[0]}, {words[1]} and {words[2]}"
+    return _Rule(parameter, _BITS, allowed, example)
+
+
+# By field of Query; a field that is not among _REQUIRED may be empty.
+_RULES = {
+    "categories": _bits("categories", CATEGORIES, "111"),
+    "purity": _bits("purity", PURITIES, "100"),
+    "sorting": _one_of("sorting", SORTINGS, "date_added"),
+    "order": _one_of("order", ORDERS, "desc"),
+    "top_range": _one_of("topRange", TOP_RANGES, _DEFAULT_TOP_RANGE),
+    "atleast": _Rule("atleast", _SIZE, "one resolution", "1920x1080"),
+    "resolutions": _Rule(
+        "resolutions", f"{_SIZE}(,{_SIZE})*", "resolutions, commas between", "1920x1080,2560x1440"
+    ),
+    "ratios": _Rule("ratios", f"{_RATIO}(,{_RATIO})*", "ratios, commas between", "16x9,landscape"),
+    "colors": _one_of("colors", COLORS, "660000"),
+    "ai_art_filter": _Rule("ai_art_filter", "[01]", "0 or 1", "1"),
+    "seed": _Rule("seed", SEED, "six letters and digits", "abc123"),
+}
+_REQUIRED = ("categories", "purity", "sorting", "order")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A search; what is wrong raises QueryError, which names the API's parameter.
+
+    An empty filter filters nothing: of AI art, too, where the site's own default is not known.
+    """
+
+    q: str = ""
+    categories: str = _EVERY_CATEGORY
+    purity: str = "100"
+    sorting: str = "date_added"
+    order: str = "desc"
+    top_range: str = ""
+    atleast: str = ""
+    resolutions: str = ""
+    ratios: str = ""
+    colors: str = ""
+    ai_art_filter: str = ""
+    seed: str = ""
+
+    def __post_init__(self) -> None:
+        check_terms(self.q)
+        for name, rule in _RULES.items():
+            value: str = getattr(self, name)
+            if value or name in _REQUIRED:
+                rule.check(value)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        for parameter, bits in (("categories", self.categories), ("purity", self.purity)):
+            if "1" not in bits:
+                problem = f"asks for nothing: one digit at least must be 1, such as {bits[:2]}1"
+                raise QueryError(parameter, problem)
+        # Without these sortings the API ignores them and says nothing.
+        if self.top_range and self.sorting != "toplist":
+            raise QueryError("topRange", "works with the sorting toplist alone; leave it empty")
+        if self.seed and self.sorting != "random":
+            raise QueryError("seed", "works with the sorting random alone; leave it empty")
+
+    def parameters(self) -> dict[str, str]:
+        """Return the API's parameters in the order in which they are sent, `q` last.
+
+        What an account may have a default for is always among them, empty where nothing is
+        filtered: that default would count otherwise. Other empty ones are left out.
+        """
+        is_toplist = self.sorting == "toplist"
+        named = {
+            "categories": self.categories,
+            "purity": self.purity,
+            "sorting": self.sorting,
+            "order": self.order,
+            "topRange": (self.top_range or _DEFAULT_TOP_RANGE) if is_toplist else "",
+            "atleast": self.atleast,
+            "resolutions": self.resolutions,
+            "ratios": self.ratios,
+            "colors": self.colors,
+            "ai_art_filter": self.ai_art_filter or "0",
+            "seed": self.seed,
+            "q": self.q.strip(),
+        }
+        always = ("resolutions", "ratios")
+        return {name: value for name, value in named.items() if value or name in always}
+
+    @property
+    def narrowing(self) -> tuple[str, ...]:
+        """The API's names of the filters that leave something out, purity and AI art aside."""
+        given = self.parameters()
+        if self.categories == _EVERY_CATEGORY:
+            del given["categories"]
+        names = ("q", "categories", "topRange", "atleast", "resolutions", "ratios", "colors")
+        return tuple(name for name in names if given.get(name))
+
+    @property
+    def unfiltered(self) -> Query:
+        """The question that lacks the `narrowing` filters, and nothing else that counts."""
+        return Query(purity=self.purity, ai_art_filter=self.ai_art_filter)

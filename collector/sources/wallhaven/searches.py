@@ -1,0 +1,95 @@
+"""What can be mirrored page by page: a search, or a user's collection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from collector.core.wallpapers import Contradiction, Page
+from collector.sources import ApiRequest
+from collector.sources.wallhaven.api import CollectionName, WallhavenApi, encode
+from collector.sources.wallhaven.guard import check_answer
+from collector.sources.wallhaven.pages import parse_page
+from collector.sources.wallhaven.query import Query
+
+
+@dataclass(frozen=True, slots=True)
+class WallhavenSearch:
+    """The `Source` for one search. The key travels as a header, never in an address."""
+
+    api_url: str
+    query: Query
+    api_key: str | None = field(default=None, repr=False)
+
+    @property
+    def search_key(self) -> str:
+        """The site's search as a canonical query string, without key and page."""
+        given = {name: value for name, value in self.query.parameters().items() if value}
+        return f"wallhaven?{encode(given)}"
+
+    @property
+    def is_newest_first(self) -> bool:
+        """True where the search is sorted by date, the newest first."""
+        return (self.query.sorting, self.query.order) == ("date_added", "desc")
+
+    @property
+    def unfiltered(self) -> WallhavenSearch | None:
+        """The search whose total tells whether filters count, None where there are none."""
+        return replace(self, query=self.query.unfiltered) if self.query.narrowing else None
+
+    def page_request(self, page: int) -> ApiRequest:
+        """Return the request for page `page` (from 1)."""
+        return WallhavenApi(self.api_url, self.api_key).search_request(self.query, page)
+
+    def parse_page(self, body: bytes, page: int) -> Page:
+        """Read one answer of `/search`; raises PayloadError for anything but its shape."""
+        return parse_page(body, page)
+
+    def contradictions(
+        self, page: Page, unfiltered_total: int | None = None
+    ) -> tuple[Contradiction, ...]:
+        """Return what in the page does not fit the search."""
+        return check_answer(self.query, page, unfiltered_total=unfiltered_total)
+
+
+@dataclass(frozen=True, slots=True)
+class WallhavenCollection:
+    """The `Source` for one collection: the API takes only a page and a purity for it.
+
+    Its order is not documented, so none is promised.
+    """
+
+    api_url: str
+    name: CollectionName
+    purity: str = "100"
+    api_key: str | None = field(default=None, repr=False)
+
+    @property
+    def search_key(self) -> str:
+        """The collection's path and purity, without key and page."""
+        return f"wallhaven/collections/{self.name}?purity={self.purity}"
+
+    @property
+    def is_newest_first(self) -> bool:
+        """False: it can only be read as a whole."""
+        return False
+
+    @property
+    def unfiltered(self) -> None:
+        """None: a collection has no filter that could be lost unseen."""
+        return None
+
+    def page_request(self, page: int) -> ApiRequest:
+        """Return the request for page `page` (from 1)."""
+        api = WallhavenApi(self.api_url, self.api_key)
+        return api.collection_request(self.name, self.purity, page)
+
+    def parse_page(self, body: bytes, page: int) -> Page:
+        """Read one answer; raises PayloadError for anything but its shape."""
+        return parse_page(body, page)
+
+    def contradictions(
+        self, page: Page, unfiltered_total: int | None = None
+    ) -> tuple[Contradiction, ...]:
+        """Return what in the page does not fit the purity."""
+        del unfiltered_total
+        return check_answer(Query(purity=self.purity), page)

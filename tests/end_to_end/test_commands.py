@@ -111,6 +111,7 @@ def test_migrate_is_safe_to_repeat(collector) -> None:
         (("run",), {"WALLHAVEN_PURITY": "001"}, "WALLHAVEN_API_KEY"),
         (("status",), {"WALLHAVEN_QUERRY": "secret"}, "is WALLHAVEN_QUERY meant?"),
         (("--env-file", "absent.env", "run"), {}, "--env-file"),
+        (("run", "--query", "id:5 elf"), {}, "WALLHAVEN_QUERY"),
         (("run", "--max-pages", "0"), {}, "--max-pages"),
         (("run", "--nonsense"), {}, "--nonsense"),
         (("nonsense",), {}, "nonsense"),

@@ -15,6 +15,8 @@ from collector.settings import Settings, load_settings
 
 SECRET = "hunter2-secret"
 
+# What a setting needs beside it to be accepted.
+BESIDE = {"WALLHAVEN_TOP_RANGE": {"WALLHAVEN_SORTING": "toplist"}}
 # The table of the contract, and the variables that only select among credentials and logs.
 DEFAULTS: dict[str, Any] = {
     "DATABASE_URL": None,
@@ -130,7 +132,12 @@ def test_an_empty_endpoint_means_aws(load: Any) -> None:
     ],
 )
 def test_a_good_value(load: Any, name: str, text: str, value: object) -> None:
-    assert getattr(load(**{name: text}), name.lower()) == value
+    assert getattr(load(**{name: text}, **BESIDE.get(name, {})), name.lower()) == value
+
+
+def test_a_top_range_belongs_to_a_toplist(load: Any) -> None:
+    with pytest.raises(SettingsError, match="works with the sorting toplist"):
+        load(WALLHAVEN_TOP_RANGE="1M")
 
 
 WRONG: dict[str, list[str]] = {
@@ -211,7 +218,7 @@ def test_a_wrong_value_is_told_an_example_that_is_a_right_one(load: Any, name: s
     with pytest.raises(SettingsError, match="such as ") as caught:
         load(**{name: WRONG[name][0]})
     example = re.split(r"[ ;]", str(caught.value).partition("such as ")[2])[0]
-    assert load(**{name: example})
+    assert load(**{name: example}, **BESIDE.get(name, {}))
 
 
 @pytest.mark.parametrize(

@@ -1,24 +1,19 @@
-"""Settings: environment variables, or an explicit `--env-file`, as values with units.
+"""Settings as values with units, each checked.
 
-Field names in upper case are the variables' names; defaults stand here and nowhere else. A wrong
-value raises SettingsError with the variable's name and what is allowed, without the value.
+Field names in upper case are the variables' names; defaults stand here and nowhere else.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from dotenv.parser import parse_stream
 from platformdirs import user_data_path
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
     SettingsConfigDict,
 )
 
@@ -26,30 +21,22 @@ from collector.core.addresses import is_unambiguous_dsn, split_address
 from collector.core.errors import SettingsError
 from collector.core.hosts import is_local_name
 from collector.core.parts import PART_BYTES
-from collector.sources.wallhaven import Query
+from collector.sources.wallhaven import Query, QueryError
 
 # What Wallhaven allows; more only towards our own simulator.
 PUBLIC_REQUESTS_PER_MINUTE = 45
-_SIZE = r"\d{1,5}x\d{1,5}"
-_RATIO = rf"({_SIZE}|landscape|portrait)"
-_BITS = r"[01]{3}"
 # No wait or count of ours reaches these; beyond them Postgres' types end.
 _LONGEST_LEASE_SECONDS = 86_400
 _MOST_ATTEMPTS = 1_000
 _HOST = r"\s*([A-Za-z0-9.\-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?\s*"
-# Only we have names that begin so: what we do not know among them is misspelt.
-_OUR_PREFIXES = ("WALLHAVEN_", "COLLECTOR_")
-# BUCKET is this much like BUCKET_NAME: misspelt, and not somebody else's.
-_ALIKE = 0.7
+# Where a setting is not named as the API's parameter is.
+_SETTING_OF = {"q": "query", "topRange": "top_range"}
 _HEADER_VALUE = re.compile(r"[!-~]+")
 
 
-def _text(pattern: str, allowed: str, example: str | None = None) -> Any:
-    """Return the constraint that `pattern` matches all of a text, and what to say where not.
-
-    The example is the field's default where none is given.
-    """
-    return Field(pattern=f"^({pattern})$", description=allowed, examples=[example] * bool(example))
+def _text(pattern: str, allowed: str) -> Any:
+    """Return the constraint that `pattern` matches all of a text, and what to say where not."""
+    return Field(pattern=f"^({pattern})$", description=allowed)
 
 
 def _one_of(*words: str) -> Any:
@@ -92,33 +79,18 @@ class Settings(BaseSettings):
     ] = 500
     wallhaven_api_url: str = "https://wallhaven.cc/api/v1"
     wallhaven_api_key: SecretStr | None = None
-    wallhaven_query: Annotated[str, Field(max_length=500, description="at most 500 characters")] = (
-        "draenei"
-    )
-    wallhaven_categories: Annotated[
-        str, _text(_BITS, "three digits, 0 or 1 for each of general, anime and people")
-    ] = "111"
-    wallhaven_purity: Annotated[
-        str, _text(_BITS, "three digits, 0 or 1 for each of sfw, sketchy and nsfw")
-    ] = "100"
-    wallhaven_sorting: Annotated[
-        str, _one_of("date_added", "relevance", "random", "views", "favorites", "toplist")
-    ] = "date_added"
-    wallhaven_order: Annotated[str, _one_of("desc", "asc")] = "desc"
-    wallhaven_top_range: Annotated[
-        str, _text("|1d|3d|1w|1M|3M|6M|1y", "1d, 3d, 1w, 1M, 3M, 6M or 1y", "1M")
-    ] = ""
-    wallhaven_atleast: Annotated[str, _text(f"({_SIZE})?", "one resolution", "1920x1080")] = ""
-    wallhaven_resolutions: Annotated[
-        str, _text(f"({_SIZE}(,{_SIZE})*)?", "resolutions, commas between", "1920x1080,2560x1440")
-    ] = ""
-    wallhaven_ratios: Annotated[
-        str, _text(f"({_RATIO}(,{_RATIO})*)?", "ratios, commas between", "16x9,landscape")
-    ] = ""
-    wallhaven_colors: Annotated[
-        str, _text("([0-9a-f]{6})?", "one colour, six of 0-9 and a-f", "660000")
-    ] = ""
-    wallhaven_ai_art_filter: Annotated[str, _text("[01]?", "0 or 1", "1")] = ""
+    # Query knows what the API takes.
+    wallhaven_query: str = "draenei"
+    wallhaven_categories: str = "111"
+    wallhaven_purity: str = "100"
+    wallhaven_sorting: str = "date_added"
+    wallhaven_order: str = "desc"
+    wallhaven_top_range: str = ""
+    wallhaven_atleast: str = ""
+    wallhaven_resolutions: str = ""
+    wallhaven_ratios: str = ""
+    wallhaven_colors: str = ""
+    wallhaven_ai_art_filter: str = ""
     wallhaven_max_pages: Positive = 50
     wallhaven_requests_per_minute: Positive = PUBLIC_REQUESTS_PER_MINUTE
     wallhaven_image_hosts: Annotated[
@@ -200,7 +172,7 @@ class Settings(BaseSettings):
                 f"more than {PUBLIC_REQUESTS_PER_MINUTE} is allowed only to a loopback API",
             )
         # The API would leave nsfw out without a word.
-        if self.wallhaven_purity[2] == "1" and self.wallhaven_api_key is None:
+        if self.query.purity[2] == "1" and self.wallhaven_api_key is None:
             raise SettingsError(
                 "WALLHAVEN_PURITY", "nsfw, the third digit, needs WALLHAVEN_API_KEY"
             )
@@ -250,7 +222,14 @@ class Settings(BaseSettings):
 
     @property
     def query(self) -> Query:
-        """The search, every filter explicit."""
+        """The search, every filter explicit. Raises SettingsError."""
+        try:
+            return self._query()
+        except QueryError as error:
+            name = _SETTING_OF.get(error.parameter, error.parameter)
+            raise SettingsError(f"WALLHAVEN_{name.upper()}", error.problem) from None
+
+    def _query(self) -> Query:
         return Query(
             q=self.wallhaven_query,
             categories=self.wallhaven_categories,
@@ -264,61 +243,3 @@ class Settings(BaseSettings):
             colors=self.wallhaven_colors,
             ai_art_filter=self.wallhaven_ai_art_filter,
         )
-
-
-def load_settings(env_file: Path | None = None, **overrides: Any) -> Settings:
-    """Read the environment, or the file where one is given (the environment wins over it).
-
-    Raises SettingsError naming the first wrong or misspelt variable, without its value.
-    """
-    if env_file is not None and not env_file.is_file():
-        raise SettingsError("--env-file", f"{env_file} is no file")
-    try:
-        _refuse_unknown(env_file)
-        return Settings(_env_file=env_file, **overrides)
-    except ValidationError as error:
-        raise _first_problem(error) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError("--env-file", f"cannot be read ({type(error).__name__})") from None
-
-
-def _refuse_unknown(env_file: Path | None) -> None:
-    for name in EnvSettingsSource(Settings).env_vars:
-        if name.upper().startswith(_OUR_PREFIXES):
-            _require_known(name.upper())
-    if env_file is not None:
-        for name in _names_in(env_file):
-            if name.upper().startswith(_OUR_PREFIXES) or _nearest(name.upper()):
-                _require_known(name.upper())
-
-
-def _names_in(env_file: Path) -> Iterator[str]:
-    """Yield the names that a file sets."""
-    with env_file.open(encoding="utf-8") as text:
-        for binding in parse_stream(text):
-            if binding.error:
-                raise SettingsError("--env-file", f"line {binding.original.line} cannot be read")
-            if binding.key is not None:
-                yield binding.key
-
-
-def _require_known(name: str) -> None:
-    if name.lower() not in Settings.model_fields:
-        nearest = _nearest(name)
-        hint = f"is {nearest} meant?" if nearest else "the README lists all"
-        raise SettingsError(name, f"there is no such setting; {hint}")
-
-
-def _nearest(name: str) -> str | None:
-    known = [field.upper() for field in Settings.model_fields]
-    return next(iter(get_close_matches(name, known, n=1, cutoff=_ALIKE)), None)
-
-
-def _first_problem(error: ValidationError) -> SettingsError:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    name = str(first["loc"][0])
-    if first["type"] == "value_error":
-        return SettingsError(name.upper(), first["msg"].removeprefix("Value error, "))
-    field = Settings.model_fields[name]
-    example = field.examples[0] if field.examples else field.default
-    return SettingsError(name.upper(), f"must be {field.description}, such as {example}")

@@ -1,0 +1,81 @@
+"""Read the settings: from the environment, or from a file that is named beside it.
+
+A wrong value raises SettingsError with the variable's name and what is allowed, without the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from dotenv.parser import parse_stream
+from pydantic import ValidationError
+from pydantic_settings import EnvSettingsSource
+
+from collector.core.errors import SettingsError
+from collector.settings.values import Settings
+
+# Only we have names that begin so: what we do not know among them is misspelt.
+_OUR_PREFIXES = ("WALLHAVEN_", "COLLECTOR_")
+# BUCKET is this much like BUCKET_NAME: misspelt, and not somebody else's.
+_ALIKE = 0.7
+
+
+def load_settings(env_file: Path | None = None, **overrides: Any) -> Settings:
+    """Read the environment, or the file where one is given (the environment wins over it).
+
+    Raises SettingsError naming the first wrong or misspelt variable, without its value.
+    """
+    if env_file is not None and not env_file.is_file():
+        raise SettingsError("--env-file", f"{env_file} is no file")
+    try:
+        _refuse_unknown(env_file)
+        return Settings(_env_file=env_file, **overrides)
+    except ValidationError as error:
+        raise _first_problem(error) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError("--env-file", f"cannot be read ({type(error).__name__})") from None
+
+
+def _refuse_unknown(env_file: Path | None) -> None:
+    for name in EnvSettingsSource(Settings).env_vars:
+        if name.upper().startswith(_OUR_PREFIXES):
+            _require_known(name.upper())
+    if env_file is not None:
+        for name in _names_in(env_file):
+            if name.upper().startswith(_OUR_PREFIXES) or _nearest(name.upper()):
+                _require_known(name.upper())
+
+
+def _names_in(env_file: Path) -> Iterator[str]:
+    """Yield the names that a file sets."""
+    with env_file.open(encoding="utf-8") as text:
+        for binding in parse_stream(text):
+            if binding.error:
+                raise SettingsError("--env-file", f"line {binding.original.line} cannot be read")
+            if binding.key is not None:
+                yield binding.key
+
+
+def _require_known(name: str) -> None:
+    if name.lower() not in Settings.model_fields:
+        nearest = _nearest(name)
+        hint = f"is {nearest} meant?" if nearest else "the README lists all"
+        raise SettingsError(name, f"there is no such setting; {hint}")
+
+
+def _nearest(name: str) -> str | None:
+    known = [field.upper() for field in Settings.model_fields]
+    return next(iter(get_close_matches(name, known, n=1, cutoff=_ALIKE)), None)
+
+
+def _first_problem(error: ValidationError) -> SettingsError:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    name = str(first["loc"][0])
+    if first["type"] == "value_error":
+        return SettingsError(name.upper(), first["msg"].removeprefix("Value error, "))
+    field = Settings.model_fields[name]
+    example = field.examples[0] if field.examples else field.default
+    return SettingsError(name.upper(), f"must be {field.description}, such as {example}")

@@ -179,8 +179,13 @@ class PageCatalog(Protocol):
         They become the watermark when the run's pages are merged.
         """
 
-    async def stage_page(self, run_key: int, search_key: str, page: Page) -> CoveredPage:
-        """COPY the page to staging and note it in the ledger, in one transaction."""
+    async def stage_page(
+        self, run_key: int, search_key: str, page: Page, reading: int = 1
+    ) -> CoveredPage:
+        """COPY the page to staging and note it in the ledger, in one transaction.
+
+        A `reading` of it that is there already stays as it is.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ class CoveredPage:
     """A page that is staged: what it held, and what it said of the search's end.
 
     `known` items were rows before, whatever search they came from; `invalid` ones cannot become
-    rows. `ids` are those of the items that can.
+    rows. `ids` are those of the items that can. `reading` counts from 1 where a run reads a page
+    again.
     """
 
     number: int
@@ -22,6 +23,8 @@ class CoveredPage:
     ids: list[str]
     last_page: int
     total: int
+    per_page: int | None = None
+    reading: int = 1
 
 
 class Frontier:

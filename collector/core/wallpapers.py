@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 
 from collector.core.errors import Code
 
@@ -56,6 +57,11 @@ class Rejected:
     reason: str
     raw: str
 
+    @property
+    def item(self) -> str:
+        """Its name among the dead letters: its id, or a digest of what was received."""
+        return self.wallhaven_id or f"sha256:{sha256(self.raw.encode()).hexdigest()}"
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -85,6 +91,16 @@ class Page:
     def ids(self) -> list[str]:
         """Ids of the items that can become rows, duplicates included."""
         return [item.wallhaven_id for item in self.wallpapers]
+
+    @property
+    def rejected(self) -> list[Rejected]:
+        """The items that cannot become rows."""
+        return [item for item in self.items if isinstance(item, Rejected)]
+
+    @property
+    def is_short(self) -> bool:
+        """True where items are missing: the page is not the last one, and it is not full."""
+        return self.number < self.last_page and len(self.items) < self.per_page
 
     @property
     def unknown_fields(self) -> Mapping[str, int]:

@@ -19,7 +19,7 @@ WITH taken AS (
                 AND p.items = (
                     SELECT count(*)
                     FROM draenei_content.staged_wallpapers AS s
-                    WHERE s.audit_id = p.audit_id AND s.page = p.page
+                    WHERE s.audit_id = p.audit_id AND s.page = p.page AND s.reading = p.reading
                 )
             )
         )
@@ -28,23 +28,41 @@ WITH taken AS (
 SELECT count(*)::int AS pages, COALESCE(sum(items), 0)::int AS items FROM taken;
 
 -- name: count_staged
--- Rows in staging that belong to load $1, and the rejected among them.
+-- Rows in staging that belong to load $1 of run $2, and the rejected among them that no earlier
+-- load of the run has met.
+WITH met AS (
+    SELECT DISTINCT unnest(e.ids || e.rejected_items) AS item
+    FROM draenei_content.run_loads AS l
+    INNER JOIN draenei_content.staged_pages AS e ON e.load_id = l.id
+    WHERE l.audit_id = $2 AND l.id <> $1
+)
 SELECT
     count(*)::int AS items,
-    count(s.code)::int AS invalid
+    (count(s.code) FILTER (WHERE met.item IS NULL))::int AS invalid
 FROM draenei_content.staged_pages AS p
-INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page)
+INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page, reading)
+LEFT JOIN met
+    ON s.code IS NOT NULL
+    AND met.item = COALESCE(
+        s.wallhaven_id, 'sha256:' || encode(sha256(convert_to(s.rejected, 'UTF8')), 'hex')
+    )
 WHERE p.load_id = $1;
 
 -- name: merge_wallpapers
--- Merge the rows of load $1. The newest reading of an id wins; an unchanged row is not written;
+-- Merge the rows of load $1 of run $2. The newest reading of an id wins; an unchanged row is not written;
 -- ids are sorted, since concurrent merges in different order deadlock. What was true of an image
 -- when it was stored stays: an address that came later is noted in `pending_url`. A new row joins
--- the backlog.
-WITH staged AS MATERIALIZED (
+-- the backlog. An item that an earlier load of the run has met is merged, and counts no more.
+WITH met AS (
+    SELECT DISTINCT unnest(e.ids) AS wallhaven_id
+    FROM draenei_content.run_loads AS l
+    INNER JOIN draenei_content.staged_pages AS e ON e.load_id = l.id
+    WHERE l.audit_id = $2 AND l.id <> $1
+),
+staged AS MATERIALIZED (
     SELECT DISTINCT ON (s.wallhaven_id COLLATE "C") s.*
     FROM draenei_content.staged_pages AS p
-    INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page)
+    INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page, reading)
     WHERE p.load_id = $1 AND s.code IS NULL
     ORDER BY s.wallhaven_id COLLATE "C", p.fetched_at DESC, s.page DESC, s.position DESC
 ),
@@ -119,7 +137,7 @@ merged AS (
         OR (w.s3_key IS NULL AND (w.url, w.file_size, w.file_type)
             IS DISTINCT FROM (EXCLUDED.url, EXCLUDED.file_size, EXCLUDED.file_type))
     -- A tuple that this statement made has no xmax; one that it updated has.
-    RETURNING w.id, (w.xmax = 0) AS is_new
+    RETURNING w.id, w.wallhaven_id, (w.xmax = 0) AS is_new
 ),
 backlog AS (
     INSERT INTO draenei_content.transfers (wallpaper_id)
@@ -127,17 +145,20 @@ backlog AS (
     ON CONFLICT DO NOTHING
 )
 SELECT
-    (SELECT count(*) FROM staged)::int          AS distinct_items,
-    count(*) FILTER (WHERE is_new)::int         AS inserted,
-    count(*) FILTER (WHERE NOT is_new)::int     AS updated
-FROM merged;
+    count(*)::int AS distinct_items,
+    count(*) FILTER (WHERE m.is_new)::int AS inserted,
+    count(*) FILTER (WHERE NOT m.is_new)::int AS updated
+FROM staged AS s
+LEFT JOIN merged AS m USING (wallhaven_id)
+LEFT JOIN met USING (wallhaven_id)
+WHERE met.wallhaven_id IS NULL;
 
 -- name: merge_counters
 -- Views and favourites of load $1, where they changed.
 INSERT INTO draenei_content.wallpaper_counters AS c (wallpaper_id, views, favorites)
 SELECT DISTINCT ON (w.id) w.id, s.views, s.favorites
 FROM draenei_content.staged_pages AS p
-INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page)
+INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page, reading)
 INNER JOIN draenei_content.wallpapers AS w USING (wallhaven_id)
 WHERE p.load_id = $1 AND s.code IS NULL AND (s.views, s.favorites) IS DISTINCT FROM (NULL, NULL)
 ORDER BY w.id, p.fetched_at DESC, s.page DESC, s.position DESC
@@ -161,7 +182,7 @@ FROM (
             'sha256:' || encode(sha256(convert_to(s.rejected, 'UTF8')), 'hex')
         ) AS item
     FROM draenei_content.staged_pages AS p
-    INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page)
+    INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page, reading)
     WHERE p.load_id = $1 AND s.code IS NOT NULL
 ) AS rejected_items, draenei_content.run_audit AS a
 WHERE a.id = $2
@@ -180,7 +201,7 @@ ON CONFLICT (stage, item) WHERE resolved_at IS NULL DO UPDATE SET
 UPDATE draenei_content.dead_letters AS d
 SET resolved_at = now()
 FROM draenei_content.staged_pages AS p
-INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page)
+INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page, reading)
 WHERE p.load_id = $1
     AND s.code IS NULL
     AND d.stage = 'load'
@@ -191,12 +212,15 @@ WHERE p.load_id = $1
 -- Delete the staged rows of load $1; its pages stay in the ledger.
 DELETE FROM draenei_content.staged_wallpapers AS s
 USING draenei_content.staged_pages AS p
-WHERE p.load_id = $1 AND s.audit_id = p.audit_id AND s.page = p.page;
+WHERE p.load_id = $1
+    AND s.audit_id = p.audit_id
+    AND s.page = p.page
+    AND s.reading = p.reading;
 
 -- name: move_watermarks
 -- The pages of load $1 are rows now: searches whose reading is merged whole get its watermark.
 UPDATE draenei_content.searches AS s
-SET newest_ids = read_ids, updated_at = now()
+SET newest_ids = read_ids, newest_audit_id = read_audit_id, updated_at = now()
 WHERE s.read_audit_id IN (
     SELECT p.audit_id FROM draenei_content.staged_pages AS p WHERE p.load_id = $1
 )

@@ -1,13 +1,24 @@
 -- name: covered_pages
--- The pages that run $1 has staged, merged or not.
-SELECT page AS number, search_key, items, invalid, known, ids, last_page, total
+-- The pages that run $1 has staged, merged or not, in the order in which it read them.
+SELECT page AS number, reading, search_key, items, invalid, known, ids, last_page, total, per_page
 FROM draenei_content.staged_pages
 WHERE audit_id = $1
-ORDER BY page;
+ORDER BY fetched_at, page;
 
 -- name: watermark
 -- The ids on the first page of search $1 when it was last read and merged without a hole.
 SELECT newest_ids FROM draenei_content.searches WHERE search_key = $1;
+
+-- name: pages_above
+-- The pages of search $1 that runs before run $2 have read since its watermark was set: what lies
+-- between them and the watermark is a gap.
+SELECT
+    p.audit_id, p.page AS number, p.reading, p.search_key, p.items, p.invalid, p.known, p.ids,
+    p.last_page, p.total, p.per_page
+FROM draenei_content.staged_pages AS p
+INNER JOIN draenei_content.searches AS s USING (search_key)
+WHERE p.search_key = $1 AND p.audit_id > s.newest_audit_id AND p.audit_id < $2
+ORDER BY p.audit_id DESC, p.fetched_at, p.page;
 
 -- name: note_reading
 -- Run $1 has read search $2 without a hole; its first page had the ids $3. Once its pages are
@@ -20,22 +31,37 @@ ON CONFLICT (search_key) DO UPDATE SET
     updated_at = now();
 
 -- name: note_page
--- Enter a page of search $7 into the ledger of run $1: $2 page, $3 items, $4 last_page, $5 total,
--- $6 ids of its items. `known` counts the items that are rows already. No row: the page is in the
--- ledger.
+-- Enter a page of search $7 into the ledger of run $1: $2 page, $8 which reading of it, $3 items,
+-- $4 last_page, $5 total, $9 per_page, $6 ids of its items, $10 names of the rejected ones.
+-- `known` counts the items that are rows already. No row: that reading is in the ledger.
 INSERT INTO draenei_content.staged_pages (
-    audit_id, page, items, last_page, total, ids, invalid, search_key, known
+    audit_id, page, items, last_page, total, ids, invalid, search_key, reading, per_page,
+    rejected_items, known
 )
-SELECT $1, $2, $3, $4, $5, $6::text[], $3 - cardinality($6::text[]), $7, count(*)
+SELECT
+    $1, $2, $3, $4, $5, $6::text[], $3 - cardinality($6::text[]), $7, $8, $9, $10::text[], count(*)
 FROM unnest($6::text[]) AS listed (wallhaven_id)
 WHERE EXISTS (
     SELECT FROM draenei_content.wallpapers AS w WHERE w.wallhaven_id = listed.wallhaven_id
 )
-ON CONFLICT (audit_id, page) DO NOTHING
-RETURNING page AS number, search_key, items, invalid, known, ids, last_page, total;
+ON CONFLICT (audit_id, page, reading) DO NOTHING
+RETURNING page AS number, reading, search_key, items, invalid, known, ids, last_page, total, per_page;
 
 -- name: covered_page
--- Page $2 of run $1.
-SELECT page AS number, search_key, items, invalid, known, ids, last_page, total
+-- Reading $3 of page $2 of run $1.
+SELECT page AS number, reading, search_key, items, invalid, known, ids, last_page, total, per_page
 FROM draenei_content.staged_pages
-WHERE audit_id = $1 AND page = $2;
+WHERE audit_id = $1 AND page = $2 AND reading = $3;
+
+-- name: search_total
+-- How many wallpapers had search $1 when it was asked for its total last, and is that younger than
+-- $2 seconds?
+SELECT total, asked_at > clock_timestamp() - make_interval(secs => $2) AS is_fresh
+FROM draenei_content.search_totals
+WHERE search_key = $1;
+
+-- name: note_search_total
+-- Search $1 has $2 wallpapers.
+INSERT INTO draenei_content.search_totals (search_key, total)
+VALUES ($1, $2)
+ON CONFLICT (search_key) DO UPDATE SET total = EXCLUDED.total, asked_at = clock_timestamp();

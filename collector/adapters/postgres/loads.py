@@ -26,10 +26,10 @@ class PostgresLoads:
         async with self._database.transaction() as session:
             load = await session.value("begin_load", run_key)
             pages = await session.one("take_pages", load, run_key, SILENT_SECONDS)
-            staged = await session.one("count_staged", load)
+            staged = await session.one("count_staged", load, run_key)
             if staged["items"] != pages["items"]:
                 raise StagingMismatch(staged["items"], pages["items"])
-            merged = await session.one("merge_wallpapers", load)
+            merged = await session.one("merge_wallpapers", load, run_key)
             await session.execute("merge_counters", load)
             await session.execute("bury_rejected", load, run_key)
             await session.execute("resolve_loaded", load)
@@ -50,12 +50,12 @@ class PostgresLoads:
 
 
 def _counts(pages: asyncpg.Record, staged: asyncpg.Record, merged: asyncpg.Record) -> LoadCounts:
-    valid = staged["items"] - staged["invalid"]
+    unchanged = merged["distinct_items"] - merged["inserted"] - merged["updated"]
     return LoadCounts(
         pages=pages["pages"],
         inserted=merged["inserted"],
         updated=merged["updated"],
-        unchanged=merged["distinct_items"] - merged["inserted"] - merged["updated"],
+        unchanged=unchanged,
         invalid=staged["invalid"],
-        duplicates=valid - merged["distinct_items"],
+        duplicates=staged["items"] - staged["invalid"] - merged["distinct_items"],
     )

@@ -38,7 +38,8 @@ _WALLPAPER_COLUMNS = (
     "views",
     "favorites",
 )
-_COLUMNS = ("audit_id", "page", "position", "code", "reason", "rejected", *_WALLPAPER_COLUMNS)
+_ITEM_COLUMNS = ("audit_id", "page", "reading", "position", "code", "reason", "rejected")
+_COLUMNS = (*_ITEM_COLUMNS, *_WALLPAPER_COLUMNS)
 _NO_WALLPAPER = (None,) * (len(_WALLPAPER_COLUMNS) - 1)
 
 
@@ -63,10 +64,12 @@ class PostgresPages:
         """
         await self._database.execute("note_reading", run_key, search_key, newest_ids)
 
-    async def stage_page(self, run_key: int, search_key: str, page: Page) -> CoveredPage:
+    async def stage_page(
+        self, run_key: int, search_key: str, page: Page, reading: int = 1
+    ) -> CoveredPage:
         """Enter the page into the ledger and COPY its items, in one transaction.
 
-        A page that the ledger has already is left as it is, and what it says is returned.
+        A reading that the ledger has already is left as it is, and what it says is returned.
         """
         async with self._database.transaction() as session:
             entry = await session.first(
@@ -78,17 +81,21 @@ class PostgresPages:
                 page.total,
                 page.ids,
                 search_key,
+                reading,
+                page.per_page,
+                [rejected.item for rejected in page.rejected],
             )
             if entry is None:
-                return _covered(await session.one("covered_page", run_key, page.number))
-            await _copy(session, staging_records(run_key, page))
+                return _covered(await session.one("covered_page", run_key, page.number, reading))
+            await _copy(session, staging_records(run_key, page, reading))
         return _covered(entry)
 
 
-def staging_records(run_key: int, page: Page) -> list[tuple[Any, ...]]:
+def staging_records(run_key: int, page: Page, reading: int = 1) -> list[tuple[Any, ...]]:
     """Return the page's items as rows of `staged_wallpapers`, rejects included."""
     return [
-        (run_key, page.number, position, *_record(item)) for position, item in enumerate(page.items)
+        (run_key, page.number, reading, position, *_record(item))
+        for position, item in enumerate(page.items)
     ]
 
 

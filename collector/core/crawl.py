@@ -1,0 +1,155 @@
+"""Read a list as a whole while it changes, so that nothing that stays listed is missed.
+
+The list is read oldest first. New items join its end; a deletion moves all behind it up, across
+page borders. Whoever reads page 7 and then page 8 misses what moved from 8 to 7 in between; whoever
+reads 8 before 7 meets it twice at worst. So the pages of a slice are read from its top down, and
+where a slice was read before the one above it, its top page is read again afterwards, and those
+below it, until one holds an item of its first reading: then the two are joined without a hole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from collector.core.paging import CoveredPage
+
+# Joining two slices costs one call: 4 % of a slice. Longer ones would keep those who read several
+# at once further from "oldest first".
+PAGES_PER_SLICE = 25
+# A page that comes short this often is short for good: the certificate says so.
+MOST_READINGS = 3
+# A list that still grows after so many last looks would keep us for ever.
+MOST_LAST_LOOKS = 5
+
+
+class PageRead(NamedTuple):
+    """A page to read: `reading` 1 is its first time."""
+
+    number: int
+    reading: int
+
+
+class Crawl:
+    """Hand out the pages of a list, each with its place in the order that proves it whole.
+
+    `covered` are the readings that the ledger has, in their order; `to_page` None means to the end,
+    wherever that is by then. The first page comes alone: it tells how many there are.
+    """
+
+    def __init__(
+        self,
+        covered: Iterable[CoveredPage],
+        *,
+        from_page: int = 1,
+        to_page: int | None = None,
+        pages_per_slice: int = PAGES_PER_SLICE,
+    ) -> None:
+        self._from_page = from_page
+        self._to_page = to_page
+        self._pages_per_slice = pages_per_slice
+        self._in_flight: set[int] = set()
+        self._readings: dict[int, int] = {}
+        self._short: set[int] = set()
+        # Ids on the pages whose upper neighbour had not been read before them.
+        self._tops: dict[int, frozenset[str]] = {}
+        # Pages that were read before their upper neighbour, and which page may join the two.
+        self._borders: dict[int, int] = {}
+        self._first_open_slice = self._slice_of(from_page)
+        self._last_page = from_page
+        self._total = 0
+        self._totals: dict[int, int] = {}
+        for page in covered:
+            self.note(page)
+
+    def take(self) -> PageRead | None:
+        """Return the next page to read, None where there is none now; `note` may change that.
+
+        Neighbours are never in flight at once: of two answers, the order would not be known.
+        """
+        number = self._next()
+        if number is None:
+            return None
+        self._in_flight.add(number)
+        return PageRead(number, self._readings.get(number, 0) + 1)
+
+    def note(self, page: CoveredPage) -> None:
+        """A page is staged; what it says of the end is the newest word."""
+        number = page.number
+        self._in_flight.discard(number)
+        self._last_page, self._total = page.last_page, page.total
+        self._totals[number] = page.total
+        if number in self._readings:
+            self._join(number, page.ids)
+        else:
+            self._note_first(number, page.ids)
+        self._readings[number] = page.reading
+        is_short = number < page.last_page and page.items < (page.per_page or 0)
+        (self._short.add if is_short else self._short.discard)(number)
+
+    @property
+    def end(self) -> int:
+        """The last page that is wanted, as far as is known."""
+        return self._last_page if self._to_page is None else min(self._to_page, self._last_page)
+
+    @property
+    def is_done(self) -> bool:
+        """True where every page is read, all are joined, and nothing is in flight."""
+        return not self._in_flight and self._next() is None
+
+    def _note_first(self, number: int, ids: Iterable[str]) -> None:
+        if number + 1 not in self._readings:
+            self._tops[number] = frozenset(ids)
+        if number - 1 in self._readings:
+            self._borders[number - 1] = number - 1
+
+    def _join(self, number: int, ids: Iterable[str]) -> None:
+        """A page was read again: slices that it joins are joined, else the page below may."""
+        for border in [border for border, wanted in self._borders.items() if wanted == number]:
+            # Where all below was read again, or not read yet, nothing can lie between.
+            if self._tops[border].isdisjoint(ids) and number - 1 in self._readings:
+                self._borders[border] = number - 1
+            else:
+                del self._borders[border], self._tops[border]
+
+    def _next(self) -> int | None:
+        if not self._readings:
+            return None if self._in_flight else self._from_page
+        steps = (self._borders.values(), self._tops_of_slices(), self._short_pages())
+        free = (number for step in steps for number in step if self._is_free(number))
+        return next(free, None if self._in_flight else self._last_look())
+
+    def _is_free(self, number: int) -> bool:
+        return self._in_flight.isdisjoint((number - 1, number, number + 1))
+
+    def _tops_of_slices(self) -> Iterator[int]:
+        """Yield of each slice that nobody is reading the highest page that was not read."""
+        busy = {self._slice_of(number) for number in self._in_flight}
+        for index in range(self._first_open_slice, self._slice_of(self.end) + 1):
+            unread = [number for number in self._pages(index) if number not in self._readings]
+            if unread and index not in busy:
+                yield unread[-1]
+            elif not unread and index == self._first_open_slice and self._is_full(index):
+                self._first_open_slice += 1
+
+    def _short_pages(self) -> Iterator[int]:
+        return (n for n in sorted(self._short) if self._readings[n] < MOST_READINGS)
+
+    def _last_look(self) -> int | None:
+        """Return the last page, where the list has grown or shrunk since it was read."""
+        ends_before = self.end < self._last_page or self.end < self._from_page
+        has_changed = self._totals.get(self.end) != self._total
+        if ends_before or not has_changed or self._readings.get(self.end, 0) > MOST_LAST_LOOKS:
+            return None
+        return self.end
+
+    def _slice_of(self, number: int) -> int:
+        return (number - 1) // self._pages_per_slice
+
+    def _pages(self, index: int) -> range:
+        first = index * self._pages_per_slice + 1
+        last = first + self._pages_per_slice - 1
+        return range(max(first, self._from_page), min(last, self.end) + 1)
+
+    def _is_full(self, index: int) -> bool:
+        return (index + 1) * self._pages_per_slice <= self.end

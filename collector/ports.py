@@ -164,11 +164,31 @@ class ObjectStore(Protocol):
         """Yield the multipart uploads under way below `prefix`."""
 
 
+@dataclass(frozen=True, slots=True)
+class SearchTotal:
+    """How many wallpapers a search had, and how long ago."""
+
+    total: int
+    age_seconds: float
+
+
 class PageCatalog(Protocol):
-    """Where extract puts pages."""
+    """Where pages are put, and what is known of searches."""
 
     async def covered_pages(self, run_key: int) -> list[CoveredPage]:
-        """Return the pages this run has in its ledger, in page order."""
+        """Return the pages that this run has in its ledger, in the order in which it read them."""
+
+    async def pages_above(self, search_key: str, run_key: int) -> list[list[CoveredPage]]:
+        """Return what earlier runs have read since the watermark was set, run by run, newest first.
+
+        Between these pages and the watermark lies a gap.
+        """
+
+    async def search_total(self, search_key: str) -> SearchTotal | None:
+        """Return what `note_search_total` noted last, None where it never did."""
+
+    async def note_search_total(self, search_key: str, total: int) -> None:
+        """Note how many wallpapers a search has now."""
 
     async def watermark(self, search_key: str) -> list[str]:
         """Return the first page's ids of the last whole reading that was merged, or []."""

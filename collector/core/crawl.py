@@ -10,9 +10,8 @@ below it, until one holds an item of its first reading: then the two are joined 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
-from collector.core.paging import CoveredPage
+from collector.core.paging import CoveredPage, PageRead
 
 # Joining two slices costs one call: 4 % of a slice. Longer ones would keep those who read several
 # at once further from "oldest first".
@@ -21,13 +20,6 @@ PAGES_PER_SLICE = 25
 MOST_READINGS = 3
 # A list that still grows after so many last looks would keep us for ever.
 MOST_LAST_LOOKS = 5
-
-
-class PageRead(NamedTuple):
-    """A page to read: `reading` 1 is its first time."""
-
-    number: int
-    reading: int
 
 
 class Crawl:

@@ -6,6 +6,7 @@ callers decide by attribute and never by text.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 
@@ -132,6 +133,18 @@ class OtherSearch(CollectorError):
         super().__init__(f"this run id has read {was}, not {asked}; use another --run-id")
         self.was = was
         self.asked = asked
+
+
+class QuestionIgnored(CollectorError):
+    """The API answers another question than was asked: its answers must not be mirrored.
+
+    `parameters` are those that it did not heed, as the API names them.
+    """
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        said = "; ".join(problem for _, problem in problems)
+        super().__init__(f"the API did not heed what was asked for: {said}")
+        self.parameters = tuple(parameter for parameter, _ in problems)
 
 
 class StagingMismatch(CollectorError):

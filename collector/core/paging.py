@@ -1,9 +1,10 @@
-"""Which page to read next: newest first, until the watermark, or the end."""
+"""Pages that are read, and which one to read next: the first so many, whatever is known."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,26 +28,40 @@ class CoveredPage:
     reading: int = 1
 
 
-class Frontier:
-    """Hand out page numbers in order, each once, as far as there is reason to read.
+class PageRead(NamedTuple):
+    """A page to read: `reading` 1 is its first time in this run."""
 
-    `watermark` holds the newest ids of the last reading without a hole, empty where there was
-    none, or where the search is not listed newest first: all that lies behind one of them was
-    read then. A page with one of them ends the reading, except with `refresh`. Pages of `covered`
-    are not handed out again. Page 1 comes alone: it tells how many there are.
+    number: int
+    reading: int = 1
+
+
+class Pages(Protocol):
+    """Which pages a reading wants, one after the other, as far as is known."""
+
+    def take(self) -> PageRead | None:
+        """Return the next page to read, None where there is none now; `note` may change that."""
+
+    def note(self, page: CoveredPage) -> None:
+        """A page is staged; what it says of the end is the newest word."""
+
+    @property
+    def end(self) -> int:
+        """The last page that may be wanted, as far as is known."""
+
+
+class Sweep:
+    """Hand out page numbers in order, each once, to `max_pages` or the end: several at a time.
+
+    Pages of `covered` are not handed out again. Page 1 comes alone: it tells how many there are.
+    `watermark` holds the newest ids of the last reading without a hole, empty where there was none
+    or where the search is not listed newest first.
     """
 
     def __init__(
-        self,
-        covered: Iterable[CoveredPage],
-        *,
-        max_pages: int,
-        watermark: Collection[str],
-        refresh: bool,
+        self, covered: Iterable[CoveredPage], *, max_pages: int, watermark: Collection[str] = ()
     ) -> None:
         self._max_pages = max_pages
         self._watermark = frozenset(watermark)
-        self._refresh = refresh
         self._covered: dict[int, CoveredPage] = {}
         self._next = 1
         self._last_page = 1
@@ -64,24 +79,19 @@ class Frontier:
         self._total = page.total
         self._met_watermark |= not self._watermark.isdisjoint(page.ids)
 
-    def take(self) -> int | None:
+    def take(self) -> PageRead | None:
         """Return the next page to read, None where no further one is wanted now."""
         while self._next in self._covered:
             self._next += 1
-        if self._next > self.end or (self._met_watermark and not self._refresh):
+        if self._next > self.end:
             return None
         self._next += 1
-        return self._next - 1
+        return PageRead(self._next - 1)
 
     @property
     def end(self) -> int:
         """The last page that may be wanted, as far as is known."""
         return max(1, min(self._last_page, self._max_pages))
-
-    @property
-    def is_incremental(self) -> bool:
-        """True where the reading may stop soon, so that reading ahead would waste calls."""
-        return bool(self._watermark) and not self._refresh
 
     @property
     def new_watermark(self) -> list[str] | None:

@@ -32,6 +32,12 @@ class Source(Protocol):
     def unfiltered(self) -> Source | None:
         """The question without its filters, None where it has none whose loss needs its total."""
 
+    def following(self, first: Page) -> Source:
+        """Return how further pages are asked for, once one is here: with its seed, if it has one.
+
+        The search key stays the same.
+        """
+
     def page_request(self, page: int) -> ApiRequest:
         """Return the request for page number `page` (from 1)."""
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from collector.core.descent import Descent, stretches
 from collector.core.errors import OtherSearch
-from collector.core.paging import CoveredPage, Frontier
-from collector.core.runs import StageName, StageReport
+from collector.core.paging import CoveredPage, Sweep
+from collector.core.runs import Json, StageName, StageReport
 from collector.flow import task_group
 from collector.ports import PageCatalog, Progress
 from collector.sources import Source
 from collector.stages.api import ApiClient
+from collector.stages.pages import PageReader
+
+logger = logging.getLogger(__name__)
 
 # More does not help: the rate limit, not the latency, bounds the pages per minute then.
 PAGES_IN_FLIGHT = 8
@@ -37,76 +44,78 @@ async def extract(
 
     Each page and its ledger row are committed together, so that a run that is stopped goes on
     where it was. The watermark moves only when a reading has left no hole and its pages are
-    merged: one that was cut short is made good by the next. Raises Outage, OtherSearch; pages
-    staged until then stay.
+    merged: one that was cut short leaves a gap below its pages, which the next one closes without
+    reading those pages again. Raises Outage, OtherSearch, QuestionIgnored; pages staged until then
+    stay.
     """
+    reader = PageReader(run_key, source, api, catalog)
+    covered = await covered_pages(run_key, source, catalog)
+    pages = await _way(run_key, source, catalog, options, covered)
+    # Whether to stop is known only once a page is here: reading ahead would waste calls.
+    width = 1 if isinstance(pages, Descent) else PAGES_IN_FLIGHT
+    if (first := pages.take()) is not None:
+        pages.note(await reader.read(first))
+    async with shown(progress, lambda: pages.end, reader) as advance, task_group() as tasks:
+        for _ in range(width):
+            tasks.start_soon(_read_all, pages, reader, advance)
+    if (newest_ids := pages.new_watermark) is not None:
+        await catalog.note_reading(run_key, source.search_key, newest_ids)
+    return StageReport(
+        StageName.EXTRACT,
+        {**reader.counts, "api_requests": api.requests_sent},
+        {**reader.details(), **_gap(pages)},
+    )
+
+
+async def covered_pages(run_key: int, source: Source, catalog: PageCatalog) -> list[CoveredPage]:
+    """Return what the run has read before; raises OtherSearch where it was another search."""
     covered = await catalog.covered_pages(run_key)
     for page in covered:
         if page.search_key != source.search_key:
             raise OtherSearch(page.search_key, source.search_key)
+    return covered
+
+
+async def _way(
+    run_key: int,
+    source: Source,
+    catalog: PageCatalog,
+    options: ExtractOptions,
+    covered: list[CoveredPage],
+) -> Sweep | Descent:
     watermark = await catalog.watermark(source.search_key) if source.is_newest_first else []
-    frontier = Frontier(
-        covered, max_pages=options.max_pages, watermark=watermark, refresh=options.refresh
+    if not watermark or options.refresh:
+        return Sweep(covered, max_pages=options.max_pages, watermark=watermark)
+    runs = await catalog.pages_above(source.search_key, run_key)
+    above = [part for pages in runs for part in stretches(pages)]
+    return Descent(covered, max_pages=options.max_pages, watermark=watermark, above=above)
+
+
+async def _read_all(
+    pages: Sweep | Descent, reader: PageReader, advance: Callable[[], None]
+) -> None:
+    while (wanted := pages.take()) is not None:
+        pages.note(await reader.read(wanted))
+        advance()
+
+
+@asynccontextmanager
+async def shown(
+    progress: Progress, end: Callable[[], int], reader: PageReader
+) -> AsyncIterator[Callable[[], None]]:
+    """Show the reading of pages; the function that is yielded notes one more."""
+    progress.start("pages", end())
+    progress.advance("pages", reader.counts["pages"])
+    yield lambda: progress.advance("pages", 1)
+    progress.finish("pages")
+
+
+def _gap(pages: Sweep | Descent) -> dict[str, Json]:
+    """Return where the reading ended without having come down to what is known."""
+    if not isinstance(pages, Descent) or pages.is_whole:
+        return {}
+    logger.warning(
+        "[draenei] what lies below page %d was not read; the next run goes on there",
+        pages.lowest_page,
     )
-    reader = _Reader(run_key, source, api, catalog, frontier, progress)
-    await reader.read_all()
-    if (newest_ids := frontier.new_watermark) is not None:
-        await catalog.note_reading(run_key, source.search_key, newest_ids)
-    return _report(reader.pages, api)
-
-
-class _Reader:
-    def __init__(
-        self,
-        run_key: int,
-        source: Source,
-        api: ApiClient,
-        catalog: PageCatalog,
-        frontier: Frontier,
-        progress: Progress,
-    ) -> None:
-        self._run_key = run_key
-        self._source = source
-        self._api = api
-        self._catalog = catalog
-        self._frontier = frontier
-        self._progress = progress
-        self.pages: list[CoveredPage] = []
-
-    async def read_all(self) -> None:
-        """Read page 1 alone; then one by one to the watermark, or several at a time."""
-        if (first := self._frontier.take()) is not None:
-            await self._read(first)
-        self._progress.start("pages", self._frontier.end)
-        self._progress.advance("pages", len(self.pages))
-        width = 1 if self._frontier.is_incremental else PAGES_IN_FLIGHT
-        async with task_group() as tasks:
-            for _ in range(width):
-                tasks.start_soon(self._work)
-        self._progress.finish("pages")
-
-    async def _work(self) -> None:
-        while (number := self._frontier.take()) is not None:
-            await self._read(number)
-            self._progress.advance("pages", 1)
-
-    async def _read(self, number: int) -> None:
-        page = await self._api.get(
-            self._source.page_request(number), lambda body: self._source.parse_page(body, number)
-        )
-        covered = await self._catalog.stage_page(self._run_key, self._source.search_key, page)
-        self.pages.append(covered)
-        self._frontier.note(covered)
-
-
-def _report(pages: list[CoveredPage], api: ApiClient) -> StageReport:
-    return StageReport(
-        StageName.EXTRACT,
-        {
-            "pages": len(pages),
-            "items": sum(page.items for page in pages),
-            "invalid": sum(page.invalid for page in pages),
-            "known": sum(page.known for page in pages),
-            "api_requests": api.requests_sent,
-        },
-    )
+    return {"gap_below_page": pages.lowest_page}

@@ -54,9 +54,8 @@ FROM draenei_content.staged_pages
 WHERE audit_id = $1 AND page = $2 AND reading = $3;
 
 -- name: search_total
--- How many wallpapers had search $1 when it was asked for its total last, and is that younger than
--- $2 seconds?
-SELECT total, asked_at > clock_timestamp() - make_interval(secs => $2) AS is_fresh
+-- How many wallpapers had search $1 when it was asked for its total last, and how long ago?
+SELECT total, extract(EPOCH FROM clock_timestamp() - asked_at)::double precision AS age_seconds
 FROM draenei_content.search_totals
 WHERE search_key = $1;
 

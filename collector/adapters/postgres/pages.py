@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import fields
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import asyncpg
@@ -10,6 +13,7 @@ import asyncpg
 from collector.adapters.postgres.database import Database, Session
 from collector.core.paging import CoveredPage
 from collector.core.wallpapers import Page, Rejected, Wallpaper
+from collector.ports import SearchTotal
 
 # asyncpg's COPY can wait for ever when the backend dies in the middle, and its own `timeout`
 # does not fire then (seen with 0.32.0, 2026-11): pages are small lists, and this bounds them.
@@ -40,6 +44,7 @@ _WALLPAPER_COLUMNS = (
 )
 _ITEM_COLUMNS = ("audit_id", "page", "reading", "position", "code", "reason", "rejected")
 _COLUMNS = (*_ITEM_COLUMNS, *_WALLPAPER_COLUMNS)
+_COVERED = tuple(field.name for field in fields(CoveredPage))
 _NO_WALLPAPER = (None,) * (len(_WALLPAPER_COLUMNS) - 1)
 
 
@@ -50,12 +55,32 @@ class PostgresPages:
         self._database = database
 
     async def covered_pages(self, run_key: int) -> list[CoveredPage]:
-        """Return the pages this run has in its ledger, in page order."""
+        """Return the pages that this run has in its ledger, in the order in which it read them."""
         return [_covered(row) for row in await self._database.fetch("covered_pages", run_key)]
 
     async def watermark(self, search_key: str) -> list[str]:
         """Return the first page's ids of the last whole reading that was merged, or []."""
         return list(await self._database.value("watermark", search_key) or ())
+
+    async def pages_above(self, search_key: str, run_key: int) -> list[list[CoveredPage]]:
+        """Return what earlier runs have read since the watermark was set, run by run, newest first.
+
+        Between these pages and the watermark lies a gap.
+        """
+        rows = await self._database.fetch("pages_above", search_key, run_key)
+        return [
+            [_covered(row) for row in run] for _, run in groupby(rows, key=itemgetter("audit_id"))
+        ]
+
+    async def search_total(self, search_key: str) -> SearchTotal | None:
+        """Return what `note_search_total` noted last, None where it never did."""
+        async with self._database.session() as session:
+            row = await session.first("search_total", search_key)
+        return SearchTotal(**row) if row else None
+
+    async def note_search_total(self, search_key: str, total: int) -> None:
+        """Note how many wallpapers a search has now."""
+        await self._database.execute("note_search_total", search_key, total)
 
     async def note_reading(self, run_key: int, search_key: str, newest_ids: list[str]) -> None:
         """Note that the run read the search without a hole, its first page having had these ids.
@@ -145,4 +170,4 @@ async def _copy(session: Session, records: list[tuple[Any, ...]]) -> None:
 
 
 def _covered(row: asyncpg.Record) -> CoveredPage:
-    return CoveredPage(**row)
+    return CoveredPage(**{name: row[name] for name in _COVERED})

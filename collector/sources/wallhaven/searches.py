@@ -23,7 +23,8 @@ class WallhavenSearch:
     @property
     def search_key(self) -> str:
         """The site's search as a canonical query string, without key and page."""
-        given = {name: value for name, value in self.query.parameters().items() if value}
+        query = replace(self.query, seed="")
+        given = {name: value for name, value in query.parameters().items() if value}
         return f"wallhaven?{encode(given)}"
 
     @property
@@ -35,6 +36,12 @@ class WallhavenSearch:
     def unfiltered(self) -> WallhavenSearch | None:
         """The search whose total tells whether filters count, None where there are none."""
         return replace(self, query=self.query.unfiltered) if self.query.narrowing else None
+
+    def following(self, first: Page) -> WallhavenSearch:
+        """Return the search with the seed of a page, where its order is random."""
+        if self.query.sorting != "random" or self.query.seed or not first.seed:
+            return self
+        return replace(self, query=replace(self.query, seed=first.seed))
 
     def page_request(self, page: int) -> ApiRequest:
         """Return the request for page `page` (from 1)."""
@@ -77,6 +84,11 @@ class WallhavenCollection:
     def unfiltered(self) -> None:
         """None: a collection has no filter that could be lost unseen."""
         return None
+
+    def following(self, first: Page) -> WallhavenCollection:
+        """Return the collection: its pages need no seed."""
+        del first
+        return self
 
     def page_request(self, page: int) -> ApiRequest:
         """Return the request for page `page` (from 1)."""

@@ -212,7 +212,7 @@ async def test_changed_metadata_is_updated_and_counters_alone_are_not(
 
         edits["views"] = 123_456
         popular = await world.run("popular")
-        edits["purity"] = "sketchy"
+        edits["source"] = "somewhere else"
         edited = await world.run("edited")
 
         assert (popular.metadata_updated, popular.metadata_unchanged) == (0, 20)

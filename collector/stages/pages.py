@@ -1,0 +1,112 @@
+"""Read pages of a search: asked for, checked against the question, staged."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+from collector.core.errors import QuestionIgnored
+from collector.core.paging import CoveredPage, PageRead
+from collector.core.runs import Json
+from collector.core.wallpapers import Contradiction, Page
+from collector.ports import PageCatalog
+from collector.sources import Source
+from collector.stages.api import ApiClient
+
+logger = logging.getLogger(__name__)
+
+# What the API has without filters grows by about one part in 10,000 a day: a total of yesterday
+# tells as much as one of now, and asking costs a call.
+TOTAL_FRESH_SECONDS = 86_400.0
+# Reports are for people: the most frequent unknown fields tell what has changed.
+_MOST_UNKNOWN_FIELDS = 20
+
+
+class PageReader:
+    """Read and stage pages, and count what they held."""
+
+    def __init__(self, run_key: int, source: Source, api: ApiClient, catalog: PageCatalog) -> None:
+        self._run_key = run_key
+        self._search_key = source.search_key
+        self._source = source
+        self._api = api
+        self._catalog = catalog
+        self._unfiltered_total: int | None = None
+        self._short_pages: list[Json] = []
+        self._unknown_fields: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter(pages=0, items=0, invalid=0, known=0)
+
+    async def read(self, read: PageRead) -> CoveredPage:
+        """Stage a page, with its row in the ledger, in one transaction.
+
+        An answer that contradicts its question, or lacks items, is asked for once more. Raises
+        QuestionIgnored where it still contradicts, and Outage; nothing of the page is staged then.
+        """
+        page = await self._answer(read.number)
+        self._source = self._source.following(page)
+        self._note_oddities(page)
+        covered = await self._catalog.stage_page(
+            self._run_key, self._search_key, page, read.reading
+        )
+        self.counts.update(
+            pages=1, items=covered.items, invalid=covered.invalid, known=covered.known
+        )
+        return covered
+
+    def details(self) -> dict[str, Json]:
+        """Return what was odd, empty where nothing was."""
+        fields: dict[str, Json] = dict(self._unknown_fields.most_common(_MOST_UNKNOWN_FIELDS))
+        odd: dict[str, Json] = {"unknown_fields": fields, "short_pages": self._short_pages}
+        return {name: value for name, value in odd.items() if value}
+
+    async def _answer(self, number: int) -> Page:
+        page = await self._ask(self._source, number)
+        if not page.is_short and not await self._contradictions(page):
+            return page
+        again = await self._ask(self._source, number)
+        if problems := await self._contradictions(again):
+            raise QuestionIgnored([(problem.parameter, str(problem)) for problem in problems])
+        return again if len(again.items) >= len(page.items) else page
+
+    async def _ask(self, source: Source, number: int) -> Page:
+        request = source.page_request(number)
+        return await self._api.get(request, lambda body: source.parse_page(body, number))
+
+    async def _contradictions(self, page: Page) -> tuple[Contradiction, ...]:
+        problems = self._source.contradictions(page)
+        if problems or not self._source.contradictions(page, page.total):
+            return problems
+        # With so many, filters may have been ignored: only the total without them can tell.
+        return self._source.contradictions(page, await self._total_without_filters(page))
+
+    async def _total_without_filters(self, page: Page) -> int | None:
+        unfiltered = self._source.unfiltered
+        if self._unfiltered_total is not None or unfiltered is None:
+            return self._unfiltered_total
+        known = await self._catalog.search_total(unfiltered.search_key)
+        # The list grows: what was less than an old total is less than the one of now.
+        if known and (
+            known.age_seconds < TOTAL_FRESH_SECONDS
+            or not self._source.contradictions(page, known.total)
+        ):
+            self._unfiltered_total = known.total
+            return known.total
+        self._unfiltered_total = (await self._ask(unfiltered, 1)).total
+        await self._catalog.note_search_total(unfiltered.search_key, self._unfiltered_total)
+        return self._unfiltered_total
+
+    def _note_oddities(self, page: Page) -> None:
+        if page.is_short:
+            logger.warning(
+                "[draenei] page %d holds %d items of %d",
+                page.number,
+                len(page.items),
+                page.per_page,
+            )
+            self._short_pages.append(page.number)
+        if page.unknown_fields and not self._unknown_fields:
+            logger.warning(
+                "[draenei] fields without a column, kept in `raw`: %s",
+                ", ".join(sorted(page.unknown_fields)),
+            )
+        self._unknown_fields.update(page.unknown_fields)

@@ -9,7 +9,7 @@ from collector.adapters.migrations import applied_versions, known_migrations, re
 from collector.adapters.s3.probe import probe
 from collector.core.errors import CollectorError, Edge, Outage
 from collector.ports import Progress
-from collector.runtime import Need, Runtime, open_runtime, search_of
+from collector.runtime import Need, Runtime, open_runtime, source_of
 from collector.settings import Settings
 
 
@@ -81,10 +81,10 @@ class _Lacking(CollectorError):
 
 
 async def _api(runtime: Runtime) -> str:
-    search = search_of(runtime.settings)
-    request = search.page_request(1)
+    source = source_of(runtime.settings)
+    request = source.page_request(1)
     reply = await runtime.http.get(request.url, request.headers)
     if reply.status != 200:
         raise Outage(Edge.API, f"HTTP {reply.status}")
-    page = search.parse_page(reply.body, 1)
-    return f"answers; the search has {page.total} wallpapers"
+    page = source.parse_page(reply.body, 1)
+    return f"answers; there are {page.total} wallpapers to mirror"

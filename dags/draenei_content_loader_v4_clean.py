@@ -55,7 +55,15 @@ FORM = {
         type=["null", "string"],
         maxLength=500,
         title="Query",
-        description="What to search for. Empty: WALLHAVEN_QUERY.",
+        description="What to search for; * for everything. Empty: WALLHAVEN_QUERY.",
+    ),
+    "collection": Param(
+        None,
+        type=["null", "string"],
+        maxLength=120,
+        title="Collection",
+        description="A collection, USER/ID, instead of a search. Empty: WALLHAVEN_COLLECTION, "
+        "unless there is a query.",
     ),
     "pages": Param(
         None,

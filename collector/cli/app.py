@@ -15,6 +15,7 @@ from collector.adapters.migrations import known_migrations, migrate
 from collector.cli.execution import Answer, Exit, Invocation, execute
 from collector.cli.output import show_audit, show_mapping, show_rows
 from collector.core.audit import AuditRow
+from collector.core.errors import SettingsError
 from collector.core.runs import DEFAULT_DAG_ID, Json, Run, RunStatus, StageName
 from collector.runtime import (
     STAGE_NEEDS,
@@ -24,6 +25,7 @@ from collector.runtime import (
     run_all_stages,
     run_one_stage,
 )
+from collector.sources.wallhaven import CollectionName
 
 # As a newcomer meets them: the job, what became of it, trying it out, upkeep.
 COMMANDS = (
@@ -55,7 +57,12 @@ app = typer.Typer(
 STATUS_RUNS = 5
 STATUS_RATE_SECONDS = 3600.0
 
-QueryOption = Annotated[str | None, typer.Option("--query", help="Instead of WALLHAVEN_QUERY.")]
+QueryOption = Annotated[
+    str | None, typer.Option("--query", help="Instead of WALLHAVEN_QUERY; '*': everything.")
+]
+CollectionOption = Annotated[
+    str | None, typer.Option("--collection", help="A collection, USER/ID, instead of a search.")
+]
 PagesOption = Annotated[
     int | None, typer.Option("--max-pages", min=1, help="Instead of WALLHAVEN_MAX_PAGES.")
 ]
@@ -83,6 +90,7 @@ def version(context: typer.Context) -> None:
 def run(
     context: typer.Context,
     query: QueryOption = None,
+    collection: CollectionOption = None,
     max_pages: PagesOption = None,
     limit: LimitOption = None,
     refresh: RefreshOption = False,
@@ -90,7 +98,7 @@ def run(
     dag_id: DagIdOption = DEFAULT_DAG_ID,
 ) -> None:
     """Extract, load, transfer, audit: one run. Newest first, stops at what is known."""
-    invocation = invocation_of(context, query)
+    invocation = invocation_of(context, query, collection)
     this_run = Run(dag_id, run_id or new_run_id("run"))
     options = RunOptions(max_pages, limit, refresh)
     audits: list[AuditRow] = []
@@ -113,14 +121,16 @@ def run(
 def extract(
     context: typer.Context,
     query: QueryOption = None,
+    collection: CollectionOption = None,
     max_pages: PagesOption = None,
     refresh: RefreshOption = False,
     run_id: RunIdOption = None,
     dag_id: DagIdOption = DEFAULT_DAG_ID,
 ) -> None:
     """One stage: read pages of the search into staging."""
+    invocation = invocation_of(context, query, collection)
     this_run = _run_of(StageName.EXTRACT, run_id, dag_id)
-    _stage(context, StageName.EXTRACT, this_run, RunOptions(max_pages, None, refresh), query)
+    _stage(invocation, StageName.EXTRACT, this_run, RunOptions(max_pages, None, refresh))
 
 
 @app.command()
@@ -128,7 +138,8 @@ def load(
     context: typer.Context, run_id: RunIdOption = None, dag_id: DagIdOption = DEFAULT_DAG_ID
 ) -> None:
     """One stage: merge what is staged into the table of wallpapers."""
-    _stage(context, StageName.LOAD, _run_of(StageName.LOAD, run_id, dag_id), RunOptions())
+    this_run = _run_of(StageName.LOAD, run_id, dag_id)
+    _stage(invocation_of(context), StageName.LOAD, this_run, RunOptions())
 
 
 @app.command()
@@ -144,7 +155,7 @@ def transfer(
 ) -> None:
     """One stage: carry pending images into the bucket."""
     this_run = _run_of(StageName.TRANSFER, run_id, dag_id, worker)
-    _stage(context, StageName.TRANSFER, this_run, RunOptions(limit=limit))
+    _stage(invocation_of(context), StageName.TRANSFER, this_run, RunOptions(limit=limit))
 
 
 @app.command()
@@ -152,7 +163,8 @@ def audit(
     context: typer.Context, run_id: RunIdOption = None, dag_id: DagIdOption = DEFAULT_DAG_ID
 ) -> None:
     """One stage: count anew and write the audit row."""
-    _stage(context, StageName.AUDIT, _run_of(StageName.AUDIT, run_id, dag_id), RunOptions())
+    this_run = _run_of(StageName.AUDIT, run_id, dag_id)
+    _stage(invocation_of(context), StageName.AUDIT, this_run, RunOptions())
 
 
 @app.command(name="migrate")
@@ -217,13 +229,7 @@ def _run_of(stage: StageName, run_id: str | None, dag_id: str, worker: int = 0) 
     return Run(dag_id, run_id or new_run_id(stage), worker=worker)
 
 
-def _stage(
-    context: typer.Context,
-    stage: StageName,
-    this_run: Run,
-    options: RunOptions,
-    query: str | None = None,
-) -> None:
+def _stage(invocation: Invocation, stage: StageName, this_run: Run, options: RunOptions) -> None:
     async def command(runtime: Runtime) -> Answer:
         result = await run_one_stage(runtime, stage, this_run, options)
         if isinstance(result, AuditRow):
@@ -231,7 +237,6 @@ def _stage(
         data = {"dag_id": this_run.dag_id, "run_id": this_run.run_id, **result.as_json()}
         return Answer(data, lambda console: show_mapping(stage, data, console))
 
-    invocation = invocation_of(context, query)
     raise typer.Exit(execute(invocation, STAGE_NEEDS[stage], command, run=this_run))
 
 
@@ -245,10 +250,22 @@ def audit_answer(row: AuditRow) -> Answer:
     )
 
 
-def invocation_of(context: typer.Context, query: str | None = None) -> Invocation:
-    """Return what holds for this call, with the query that an option names."""
+def invocation_of(
+    context: typer.Context, query: str | None = None, collection: str | None = None
+) -> Invocation:
+    """Return what holds for this call, with the query or the collection that an option names.
+
+    Raises SettingsError for both at once, and for a collection that is no USER/ID.
+    """
     invocation: Invocation = context.obj
-    return invocation if query is None else invocation.override(wallhaven_query=query)
+    if query is not None and collection is not None:
+        raise SettingsError("--collection", "excludes --query: one of them is mirrored")
+    if collection is not None:
+        CollectionName.parse(collection)  # an empty one would stand for the search
+        return invocation.override(wallhaven_collection=collection)
+    if query is not None:
+        return invocation.override(wallhaven_query=query, wallhaven_collection="")
+    return invocation
 
 
 def new_run_id(command: str) -> str:

@@ -59,7 +59,7 @@ class Invocation:
     def settings(self) -> Settings:
         """Read the settings and set up logging by them. Raises SettingsError."""
         settings = load_settings(self.env_file).model_copy(update=self.overrides)
-        _ = settings.query  # an option is refused as its setting is, before anything is opened
+        _ = settings.question  # an option is refused as its setting is, before anything is opened
         configure_logging(
             "json" if settings.collector_log_format == "json" else "text",
             settings.collector_log_level,

@@ -1,6 +1,6 @@
 """The composition root: open the world, run stages on it."""
 
-from collector.runtime.endpoints import s3_options, search_of
+from collector.runtime.endpoints import s3_options, source_of
 from collector.runtime.opening import (
     Need,
     RunOptions,
@@ -23,6 +23,6 @@ __all__ = [
     "run_one_stage",
     "run_stage",
     "s3_options",
-    "search_of",
     "settings_for",
+    "source_of",
 ]

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collector.adapters.s3 import S3Options
 from collector.local import LocalS3
 from collector.settings import Settings
-from collector.sources.wallhaven import WallhavenSearch
+from collector.sources import Source
+from collector.sources.wallhaven import CollectionName, WallhavenCollection, WallhavenSearch
 
 # Sockets beside those of the images: API pages, and some that close while others open.
 SPARE_CONNECTIONS = 16
 
 
-def search_of(settings: Settings) -> WallhavenSearch:
-    """Return the search that the settings name."""
-    key = settings.wallhaven_api_key
-    return WallhavenSearch(
-        settings.wallhaven_api_url, settings.query, key.get_secret_value() if key else None
-    )
+def source_of(settings: Settings) -> Source:
+    """Return the search or the collection that the settings name. Raises SettingsError."""
+    url, question = settings.wallhaven_api_url, settings.question
+    key = settings.wallhaven_api_key.get_secret_value() if settings.wallhaven_api_key else None
+    if isinstance(question, CollectionName):
+        return WallhavenCollection(url, question, settings.wallhaven_purity, key)
+    return WallhavenSearch(url, question, key)
 
 
 def s3_options(settings: Settings, local: LocalS3 | None = None) -> S3Options:

@@ -37,7 +37,7 @@ from collector.local import (
     open_local_servers,
 )
 from collector.ports import Progress
-from collector.runtime.endpoints import SPARE_CONNECTIONS, s3_options, search_of
+from collector.runtime.endpoints import SPARE_CONNECTIONS, s3_options, source_of
 from collector.settings import Settings
 from collector.sources.wallhaven import USER_AGENT
 from collector.stages.api import ApiClient
@@ -154,7 +154,7 @@ class Runtime:
         settings = self.settings
         return await extract(
             run_key,
-            source=search_of(settings),
+            source=source_of(settings),
             api=api,
             catalog=PostgresPages(self.database),
             options=ExtractOptions(

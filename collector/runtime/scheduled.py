@@ -30,6 +30,7 @@ SETTLE_POLL_SECONDS = 0.25
 # The form's fields, and the settings that they stand for in one run.
 _SETTING_OF = {
     "query": "wallhaven_query",
+    "collection": "wallhaven_collection",
     "pages": "wallhaven_max_pages",
     "limit": "upload_batch_limit",
     "in_flight": "collector_in_flight",
@@ -98,9 +99,10 @@ def _counts(result: StageReport | AuditRow) -> dict[str, int]:
 def settings_for(form: Mapping[str, Any] = NO_FORM) -> Settings:
     """Return the environment's settings, with what the form names instead.
 
-    Fields are `query`, `pages`, `limit` and `in_flight`; None or a missing one stands for the
-    setting. Raises SettingsError, after it was logged: also for a field that is none of these,
-    and where servers are not named, since a scheduled run never starts embedded ones.
+    Fields are `query`, `collection`, `pages`, `limit` and `in_flight`; None, a blank or a missing
+    one stands for the setting, and a query counts even where the settings name a collection.
+    Raises SettingsError, after it was logged: also for a field that is none of these, and where
+    servers are not named, since a scheduled run never starts embedded ones.
     """
     try:
         return _settings_for(form)
@@ -115,8 +117,7 @@ def _settings_for(form: Mapping[str, Any]) -> Settings:
             raise SettingsError(
                 field, f"the form has no such field; it has {', '.join(_SETTING_OF)}"
             )
-    chosen = {field: value for field, value in form.items() if value is not None}
-    settings = load_settings(**{_SETTING_OF[field]: value for field, value in chosen.items()})
+    settings = load_settings(**_overrides(form))
     if settings.uses_local_postgres:
         raise SettingsError("DATABASE_URL", "must be set: scheduled runs start no embedded server")
     if settings.uses_local_s3:
@@ -124,6 +125,19 @@ def _settings_for(form: Mapping[str, Any]) -> Settings:
             "S3_ENDPOINT_URL", "must be set (empty means AWS), or AWS credentials must be"
         )
     return settings
+
+
+def _overrides(form: Mapping[str, Any]) -> dict[str, Any]:
+    chosen = {field: value for field, value in form.items() if not _is_empty(value)}
+    if {"query", "collection"} <= chosen.keys():
+        raise SettingsError("collection", "excludes query: leave one of the two fields empty")
+    settings = {_SETTING_OF[field]: value for field, value in chosen.items()}
+    return settings | {"wallhaven_collection": ""} if "query" in chosen else settings
+
+
+def _is_empty(value: object) -> bool:
+    # A field that was filled in and emptied again comes as an empty text.
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def run_of(scheduled: ScheduledRun, worker: int = 0) -> Run:

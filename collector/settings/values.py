@@ -21,7 +21,7 @@ from collector.core.addresses import is_unambiguous_dsn, split_address
 from collector.core.errors import SettingsError
 from collector.core.hosts import is_local_name
 from collector.core.parts import PART_BYTES
-from collector.sources.wallhaven import Query, QueryError
+from collector.sources.wallhaven import CollectionName, Query, QueryError
 
 # What Wallhaven allows; more only towards our own simulator.
 PUBLIC_REQUESTS_PER_MINUTE = 45
@@ -31,6 +31,12 @@ _MOST_ATTEMPTS = 1_000
 _HOST = r"\s*([A-Za-z0-9.\-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?\s*"
 # Where a setting is not named as the API's parameter is.
 _SETTING_OF = {"q": "query", "topRange": "top_range"}
+# What narrows a search and nothing else: a collection would ignore them without a word.
+_OF_SEARCHES = (
+    *("wallhaven_categories", "wallhaven_sorting", "wallhaven_order", "wallhaven_top_range"),
+    *("wallhaven_atleast", "wallhaven_resolutions", "wallhaven_ratios", "wallhaven_colors"),
+    "wallhaven_ai_art_filter",
+)
 _HEADER_VALUE = re.compile(r"[!-~]+")
 
 
@@ -81,6 +87,7 @@ class Settings(BaseSettings):
     wallhaven_api_key: SecretStr | None = None
     # Query knows what the API takes.
     wallhaven_query: str = "draenei"
+    wallhaven_collection: str = ""
     wallhaven_categories: str = "111"
     wallhaven_purity: str = "100"
     wallhaven_sorting: str = "date_added"
@@ -163,6 +170,14 @@ class Settings(BaseSettings):
             raise ValueError("must be printable ASCII without spaces or line ends")
         return value
 
+    @field_validator("wallhaven_query")
+    @classmethod
+    def _is_no_blank(cls, value: str) -> str:
+        # It would ask for the whole site, most likely by mistake.
+        if not value.strip():
+            raise ValueError("must not be blank, such as draenei; * asks for everything")
+        return value
+
     @model_validator(mode="after")
     def _agree_with_the_site(self) -> Settings:
         local = is_local_name(urlsplit(self.wallhaven_api_url).hostname, loopback_only=True)
@@ -171,8 +186,9 @@ class Settings(BaseSettings):
                 "WALLHAVEN_REQUESTS_PER_MINUTE",
                 f"more than {PUBLIC_REQUESTS_PER_MINUTE} is allowed only to a loopback API",
             )
+        _ = self.question
         # The API would leave nsfw out without a word.
-        if self.query.purity[2] == "1" and self.wallhaven_api_key is None:
+        if self.wallhaven_purity[2] == "1" and self.wallhaven_api_key is None:
             raise SettingsError(
                 "WALLHAVEN_PURITY", "nsfw, the third digit, needs WALLHAVEN_API_KEY"
             )
@@ -221,13 +237,23 @@ class Settings(BaseSettings):
         return self.s3_force_path_style
 
     @property
-    def query(self) -> Query:
-        """The search, every filter explicit. Raises SettingsError."""
+    def question(self) -> Query | CollectionName:
+        """What is mirrored: the collection where one is named, else the search.
+
+        Raises SettingsError, also for filters that a collection would ignore.
+        """
         try:
-            return self._query()
+            return self._collection() if self.wallhaven_collection else self._query()
         except QueryError as error:
             name = _SETTING_OF.get(error.parameter, error.parameter)
             raise SettingsError(f"WALLHAVEN_{name.upper()}", error.problem) from None
+
+    def _collection(self) -> CollectionName:
+        Query(purity=self.wallhaven_purity)  # checks it
+        for name in _OF_SEARCHES:
+            if getattr(self, name) != Settings.model_fields[name].default:
+                raise SettingsError(name.upper(), "is ignored by a collection; leave it empty")
+        return CollectionName.parse(self.wallhaven_collection)
 
     def _query(self) -> Query:
         return Query(

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from collector.sources.wallhaven.terms import QueryError, check_terms
+from collector.sources.wallhaven.terms import QueryError, check_terms, sent_terms
 
 CATEGORIES = ("general", "anime", "people")
 PURITIES = ("sfw", "sketchy", "nsfw")
@@ -78,7 +78,8 @@ _REQUIRED = ("categories", "purity", "sorting", "order")
 class Query:
     """A search; what is wrong raises QueryError, which names the API's parameter.
 
-    An empty filter filters nothing: of AI art, too, where the site's own default is not known.
+    An empty filter filters nothing: of AI art, too, where the site's own default is not known. So
+    does a `q` of `*`: it is never sent.
     """
 
     q: str = ""
@@ -132,7 +133,7 @@ class Query:
             "colors": self.colors,
             "ai_art_filter": self.ai_art_filter or "0",
             "seed": self.seed,
-            "q": self.q.strip(),
+            "q": sent_terms(self.q),
         }
         always = ("resolutions", "ratios")
         return {name: value for name, value in named.items() if value or name in always}

@@ -1,7 +1,7 @@
 """The grammar of the search parameter `q`: https://wallhaven.cc/help/api (read 2026-11-23).
 
 Words find tags, with `-` before them they exclude, with `+` they are required. `@user`, `id:`,
-`type:` and `like:` ask for something else.
+`type:` and `like:` ask for something else. `*` is ours: no `q` at all, everything there is.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ from collector.core.errors import SettingsError
 # Ours: what is longer is no search but a mistake.
 Q_CHARACTERS = 500
 _TERM = re.compile(r'(?P<sign>[+-]?)(?:"[^"]+"|(?P<word>\S+))')
-_OPERATOR = re.compile(r"@|(?:id|type|like):", re.IGNORECASE)
+_EVERYTHING = "*"
+_OPERATOR = re.compile(r"@|(?:id|type|like):|\*\Z", re.IGNORECASE)
 # What stands behind an operator, the same in words, and a whole term as an example.
 _OPERANDS = {
     "@": (re.compile(r"[^\s/@]+"), "a user's name behind @", "@someone"),
     "id:": (re.compile(r"[1-9][0-9]{0,9}"), "a tag's number behind id:", "id:1"),
     "type:": (re.compile(r"png|jpe?g"), "png, jpg or jpeg behind type:", "type:png"),
     "like:": (re.compile(r"[A-Za-z0-9]{1,16}"), "a wallpaper's id behind like:", "like:2169oy"),
+    _EVERYTHING: (re.compile(""), "* for everything", _EVERYTHING),
 }
-# With any other term beside them the API finds nothing.
-_ALONE = ("id:", "like:")
+# With any other term beside id: and like: the API finds nothing, and * would be searched for.
+_ALONE = ("id:", "like:", _EVERYTHING)
 
 
 class QueryError(SettingsError):
@@ -47,6 +49,12 @@ class _Term(NamedTuple):
     def operator(self) -> str:
         found = _OPERATOR.match(self.word)
         return found[0].lower() if found else ""
+
+
+def sent_terms(q: str) -> str:
+    """Return the `q` to send, empty for a search without it."""
+    terms = q.strip()
+    return "" if terms == _EVERYTHING else terms
 
 
 def check_terms(q: str) -> None:

@@ -17,6 +17,7 @@ from collector.core.errors import Code
 from collector.core.images import ImageType
 from collector.core.paging import CoveredPage
 from collector.core.parts import Chunk
+from collector.core.planning import Holdings
 from collector.core.runs import Run, StageCall, StageEnd
 from collector.core.transfers import Backlog, Claim, ItemFailure, StoredObject
 from collector.core.wallpapers import Page
@@ -305,6 +306,13 @@ class RunCatalog(Protocol):
 
         `judge` is told when the run was last heard of. Of several that do this at once, one does.
         """
+
+
+class HoldingsCatalog(Protocol):
+    """What there is already."""
+
+    async def holdings(self) -> Holdings:
+        """Count wallpapers and stored images; write nothing."""
 
 
 class Progress(Protocol):

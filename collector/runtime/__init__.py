@@ -8,10 +8,12 @@ from collector.runtime.opening import (
     StoredRow,
     open_runtime,
 )
+from collector.runtime.planning import PLAN_NEEDS, run_plan
 from collector.runtime.running import STAGE_NEEDS, run_all_stages, run_one_stage
 from collector.runtime.scheduled import run_of, run_stage, settings_for
 
 __all__ = [
+    "PLAN_NEEDS",
     "STAGE_NEEDS",
     "Need",
     "RunOptions",
@@ -21,6 +23,7 @@ __all__ = [
     "run_all_stages",
     "run_of",
     "run_one_stage",
+    "run_plan",
     "run_stage",
     "s3_options",
     "settings_for",

@@ -122,6 +122,8 @@ def _require_json(reply: Reply) -> None:
         raise _KeyRefused("the API key was refused (HTTP 401); check WALLHAVEN_API_KEY")
     if reply.status == 403:
         raise _Refused("the API blocks us (HTTP 403)")
+    if reply.status == 404:
+        raise _Refused("the API has nothing there (HTTP 404); is the collection named rightly?")
     if 300 <= reply.status < 500:
         raise _Refused(f"the API refused the request (HTTP {reply.status})")
     if reply.status != _OK:

@@ -201,3 +201,8 @@ LIMIT $1;
 SELECT count(*) AS images, COALESCE(sum(object_bytes), 0)::bigint AS bytes
 FROM draenei_content.wallpapers
 WHERE stored_at > now() - make_interval(secs => $1);
+
+-- name: holdings
+-- Wallpapers of any search, and those whose image is stored.
+SELECT count(*) AS known_wallpapers, count(s3_key) AS stored_images
+FROM draenei_content.wallpapers;

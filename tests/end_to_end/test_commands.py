@@ -113,6 +113,14 @@ def test_migrate_is_safe_to_repeat(collector) -> None:
         (("--env-file", "absent.env", "run"), {}, "--env-file"),
         (("run", "--query", "id:5 elf"), {}, "WALLHAVEN_QUERY"),
         (("run", "--max-pages", "0"), {}, "--max-pages"),
+        (("run", "--query", "elf", "--collection", "a/1"), {}, "--collection: excludes --query"),
+        (("extract", "--collection", "secret"), {}, "such as someone/15"),
+        (("plan", "--collection", ""), {}, "such as someone/15"),
+        (
+            ("run", "--collection", "a/1"),
+            {"WALLHAVEN_ATLEAST": "1x1"},
+            "WALLHAVEN_ATLEAST: is ignored",
+        ),
         (("run", "--nonsense"), {}, "--nonsense"),
         (("nonsense",), {}, "nonsense"),
         (("simulate", "--images", "/nonexistent"), {}, "--images"),
@@ -242,6 +250,49 @@ def test_run_status_and_stages_against_a_simulator(collector, simulator) -> None
     audit = collector("audit", "--json", *run, env=simulator)
     assert set(audit.answer) == AUDIT_KEYS
     assert (audit.answer["dag_id"], audit.answer["images_uploaded"]) == ("hands", 2)
+
+
+# What is asked for on the command line, and the same asked of the API itself.
+QUESTIONS = {
+    (): "search?q=draenei",
+    ("--query", "*"): "search",
+    ("--query", ""): "search",
+    ("--query", "@Archon"): "search?q=%40Archon",
+    ("--query", "id:1"): "search?q=id:1",
+    ("--collection", "Archon/15"): "collections/Archon/15",
+}
+
+
+def test_a_plan_of_all_that_can_be_mirrored(collector, simulator) -> None:
+    assert collector("migrate").status == 0
+    for words, path in QUESTIONS.items():
+        ended = collector("plan", *words, "--json", env=simulator)
+        assert ended.status == 0, ended.stderr
+        with urlopen(f"{simulator['WALLHAVEN_API_URL']}/{path}", timeout=10) as answer:
+            meta = json.load(answer)["meta"]
+        planned = ended.answer
+        assert planned["images"] == meta["total"] > 0
+        assert planned["pages"] == planned["api_calls_used"] == meta["last_page"]
+        assert set(planned) == {
+            *("search", "images", "pages", "api_calls", "requests_per_minute", "hours"),
+            *("gigabytes", "gigabytes_least", "gigabytes_most", "puts", "puts_least", "puts_most"),
+            *("sampled_images", "api_calls_used", "known_wallpapers", "stored_images"),
+        }
+    said = collector("plan", env=simulator).stdout
+    assert re.search(r"^  images: 40\n  pages: 2\n  API calls: 3$", said, re.MULTILINE)
+    assert "nothing was changed" in said
+    assert collector("status", "--json").answer["runs"] == []
+
+
+def test_options_win_over_a_collection_of_the_settings(collector, simulator) -> None:
+    assert collector("migrate").status == 0
+    env = {**simulator, "WALLHAVEN_COLLECTION": "Archon/15"}
+    planned = collector("plan", "--json", env=env).answer
+    assert planned["search"] == "wallhaven/collections/Archon/15?purity=100"
+    assert collector("plan", "--query", "*", "--json", env=env).answer["images"] == 40
+    absent = collector("plan", "--collection", "Archon/99", "--json", env=env)
+    assert (absent.status, absent.answer["status"]) == (1, "failed")
+    assert "collection named rightly" in absent.answer["notes"]
 
 
 def test_doctor_finds_all_well(collector, simulator) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from statistics import median
@@ -17,6 +18,7 @@ from collector.cli.app import COMMANDS, app
 from collector.cli.execution import Exit
 from collector.core.errors import CODE_MEANING, Fault
 from collector.settings import Settings, load_settings
+from collector.sources.wallhaven import CollectionName, Query
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -103,6 +105,20 @@ def test_the_commands_table_has_every_command_with_every_option() -> None:
         for name, command in group.commands.items()
     }
     assert tuple(documented) == COMMANDS
+
+
+def test_what_can_be_mirrored_can_be_asked_for() -> None:
+    questions = []
+    for _, cell in table(README, "to mirror"):
+        program, command, option, value = shlex.split(bare(cell))
+        assert (program, command) == ("collector", "run")
+        changes = {f"wallhaven_{option.removeprefix('--')}": value}
+        questions.append(Settings(**changes).question)
+    *searches, collection, everything = questions
+    assert [type(question) for question in searches] == [Query] * 3
+    assert isinstance(collection, CollectionName)
+    assert isinstance(everything, Query)
+    assert everything.narrowing == ()
 
 
 def test_the_exit_statuses_are_the_exit_statuses() -> None:

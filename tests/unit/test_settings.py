@@ -36,6 +36,7 @@ DEFAULTS: dict[str, Any] = {
     "WALLHAVEN_API_URL": "https://wallhaven.cc/api/v1",
     "WALLHAVEN_API_KEY": None,
     "WALLHAVEN_QUERY": "draenei",
+    "WALLHAVEN_COLLECTION": "",
     "WALLHAVEN_CATEGORIES": "111",
     "WALLHAVEN_PURITY": "100",
     "WALLHAVEN_SORTING": "date_added",
@@ -117,6 +118,8 @@ def test_an_empty_endpoint_means_aws(load: Any) -> None:
         ("WALLHAVEN_API_URL", "http://127.0.0.1:8000", "http://127.0.0.1:8000"),
         ("WALLHAVEN_API_URL", "http://[::1]:8000", "http://[::1]:8000"),
         ("WALLHAVEN_QUERY", '+a -b "c d"', '+a -b "c d"'),
+        ("WALLHAVEN_QUERY", "*", "*"),
+        ("WALLHAVEN_COLLECTION", "someone/15", "someone/15"),
         ("WALLHAVEN_TOP_RANGE", "1M", "1M"),
         ("WALLHAVEN_ATLEAST", "1920x1080", "1920x1080"),
         ("WALLHAVEN_RESOLUTIONS", "1x2,3x4", "1x2,3x4"),
@@ -162,7 +165,8 @@ WRONG: dict[str, list[str]] = {
         f"a {SECRET}",
         f"\u00e9{SECRET}",
     ],
-    "WALLHAVEN_QUERY": [SECRET * 100],
+    "WALLHAVEN_QUERY": [SECRET * 100, " ", "   "],
+    "WALLHAVEN_COLLECTION": [SECRET, f"{SECRET}/", f"{SECRET}/x", "/15", " ", f"a/{SECRET}/15"],
     "WALLHAVEN_CATEGORIES": ["11", "1111", "112", f"111{SECRET}", "111\n"],
     "WALLHAVEN_PURITY": ["0", SECRET, "100 "],
     "WALLHAVEN_SORTING": ["hot", SECRET, "date_added\n"],
@@ -273,7 +277,7 @@ def test_names_of_others_are_not_our_business(load: Any) -> None:
 def test_nsfw_needs_a_key(load: Any, purity: str) -> None:
     with pytest.raises(SettingsError, match=r"WALLHAVEN_PURITY: nsfw.* needs WALLHAVEN_API_KEY"):
         load(WALLHAVEN_PURITY=purity)
-    assert load(WALLHAVEN_PURITY=purity, WALLHAVEN_API_KEY=SECRET).query.purity == purity
+    assert load(WALLHAVEN_PURITY=purity, WALLHAVEN_API_KEY=SECRET).question.purity == purity
 
 
 @pytest.mark.parametrize("url", ["http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"])
@@ -382,8 +386,42 @@ def test_the_query_holds_every_filter(load: Any) -> None:
         "COLORS": "ffffff",
         "AI_ART_FILTER": "1",
     }
-    query = load(**{f"WALLHAVEN_{name}": value for name, value in values.items()}).query
+    query = load(**{f"WALLHAVEN_{name}": value for name, value in values.items()}).question
     assert sorted(query.parameters().values()) == sorted(values.values())
+
+
+def test_a_collection_takes_the_place_of_the_query(load: Any) -> None:
+    unread = {"WALLHAVEN_QUERY": "id:1 and more", "WALLHAVEN_PURITY": "110"}
+    assert load(WALLHAVEN_COLLECTION="someone/15", **unread).question == ("someone", 15)
+
+
+FILTERS = {
+    "WALLHAVEN_CATEGORIES": "110",
+    "WALLHAVEN_SORTING": "views",
+    "WALLHAVEN_ORDER": "asc",
+    "WALLHAVEN_TOP_RANGE": "1M",
+    "WALLHAVEN_ATLEAST": "1920x1080",
+    "WALLHAVEN_RESOLUTIONS": "1920x1080",
+    "WALLHAVEN_RATIOS": "16x9",
+    "WALLHAVEN_COLORS": "660000",
+    "WALLHAVEN_AI_ART_FILTER": "1",
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_a_filter_that_a_collection_would_ignore_is_refused(load: Any, name: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(WALLHAVEN_COLLECTION="someone/15", **{name: FILTERS[name]})
+    assert str(caught.value) == f"{name}: is ignored by a collection; leave it empty"
+    default = {name: str(DEFAULTS[name])}
+    assert load(WALLHAVEN_COLLECTION="someone/15", **default).question == ("someone", 15)
+
+
+def test_the_purity_of_a_collection_is_checked(load: Any) -> None:
+    with pytest.raises(SettingsError, match="WALLHAVEN_PURITY: must be three digits"):
+        load(WALLHAVEN_COLLECTION="someone/15", WALLHAVEN_PURITY="1")
+    with pytest.raises(SettingsError, match="WALLHAVEN_PURITY: nsfw"):
+        load(WALLHAVEN_COLLECTION="someone/15", WALLHAVEN_PURITY="111")
 
 
 # --- Where they come from -----------------------------------------------------------------------

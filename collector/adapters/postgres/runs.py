@@ -11,6 +11,7 @@ import asyncpg
 
 from collector.adapters.postgres.database import Database, Session, retry_conflicts
 from collector.core.audit import AuditRow, Recount, Verdict
+from collector.core.planning import Holdings
 from collector.core.runs import Json, Run, RunStatus, StageCall, StageEnd
 
 
@@ -91,6 +92,11 @@ class PostgresRuns:
         """Return how many images and bytes were stored in the last `seconds`."""
         (row,) = await self._database.fetch("stored_recently", seconds)
         return row["images"], row["bytes"]
+
+    async def holdings(self) -> Holdings:
+        """Count wallpapers and stored images; write nothing."""
+        (row,) = await self._database.fetch("holdings")
+        return Holdings(**row)
 
 
 async def _close(session: Session, run_key: int, judge: Callable[[Recount], Verdict]) -> AuditRow:

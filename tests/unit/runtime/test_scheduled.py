@@ -10,8 +10,9 @@ import pytest
 from collector.core.errors import SettingsError
 from collector.core.runs import Run
 from collector.runtime import run_of, settings_for
+from collector.sources.wallhaven import Query
 
-EMPTY_FORM = {"query": None, "pages": None, "limit": None, "in_flight": None}
+EMPTY_FORM = {"query": None, "collection": None, "pages": None, "limit": None, "in_flight": None}
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +28,17 @@ def test_an_empty_form_leaves_the_settings_alone(monkeypatch: pytest.MonkeyPatch
     assert settings == settings_for({})
 
 
+@pytest.mark.parametrize("emptied", ["", "  "])
+def test_a_field_that_was_emptied_again_stands_for_the_setting(
+    monkeypatch: pytest.MonkeyPatch, emptied: str
+) -> None:
+    monkeypatch.setenv("WALLHAVEN_QUERY", "elf")
+    monkeypatch.setenv("WALLHAVEN_COLLECTION", "someone/15")
+    settings = settings_for({"query": emptied, "collection": emptied})
+    assert settings == settings_for(EMPTY_FORM)
+    assert settings.question == ("someone", 15)
+
+
 def test_the_form_wins_over_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WALLHAVEN_MAX_PAGES", "7")
     settings = settings_for({"query": "elf", "pages": 2, "limit": 0, "in_flight": 3})
@@ -34,6 +46,27 @@ def test_the_form_wins_over_the_settings(monkeypatch: pytest.MonkeyPatch) -> Non
     assert settings.wallhaven_max_pages == 2
     assert settings.upload_batch_limit == 0
     assert settings.collector_in_flight == 3
+
+
+def test_a_star_asks_for_everything() -> None:
+    question = settings_for({"query": "*"}).question
+    assert isinstance(question, Query)
+    assert question.parameters() == Query().parameters()
+
+
+def test_a_query_counts_even_where_the_settings_name_a_collection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WALLHAVEN_COLLECTION", "someone/15")
+    assert settings_for({"query": "elf"}).question == Query(q="elf")
+
+
+def test_a_collection_takes_the_place_of_the_query() -> None:
+    assert settings_for({"collection": "someone/15"}).question == ("someone", 15)
+    with pytest.raises(SettingsError, match="collection: excludes query"):
+        settings_for({"query": "elf", "collection": "someone/15"})
+    with pytest.raises(SettingsError, match="WALLHAVEN_COLLECTION: must be USER/ID"):
+        settings_for({"collection": "someone"})
 
 
 def test_a_wrong_value_is_refused() -> None:

@@ -173,6 +173,7 @@ async def test_a_refusal_ends_it_with_one_request(status: int, media_type: str) 
     error = await outage(api)
     assert f"HTTP {status}" in error.problem
     assert ("WALLHAVEN_API_KEY" in error.problem) == (status == 401)
+    assert ("collection" in error.problem) == (status == 404)
     assert len(http.requests) == api.requests_sent == 1
 
 

@@ -143,10 +143,10 @@ def test_the_order_is_fixed_and_q_comes_last() -> None:
     assert every.parameters()["topRange"] == "1M"
 
 
-@pytest.mark.parametrize("blank", ["", " ", "  "])
-def test_a_blank_q_asks_for_everything(blank: str) -> None:
-    assert "q" not in Query(q=blank).parameters()
-    assert Query(q=blank).narrowing == ()
+@pytest.mark.parametrize("everything", ["", " ", "  ", "*", " * "])
+def test_a_blank_q_and_a_star_ask_for_everything(everything: str) -> None:
+    assert "q" not in Query(q=everything).parameters()
+    assert Query(q=everything).narrowing == ()
 
 
 @pytest.mark.parametrize(

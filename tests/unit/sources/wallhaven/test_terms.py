@@ -16,6 +16,7 @@ GOOD = [
     *("id:1", "id:4294967295", " id:1 ", "like:2169oy", "type:png", "type:jpg", "type:jpeg elf"),
     *("re:zero", "c++", "spider-man", "a@b", "12:30", '"id: x"', '"like:this" elf', "key:value"),
     *('5"', "\U0001f600", "x" * 500),
+    *("*", " * ", "elf*", "c**", "** elf", '"*" elf'),
 ]
 BAD = [
     *("id:", "id:abc", "id:0", "id:-1", "id:12345678901", "id: 1", "id:1,2", "id:\u0661", "ID:1"),
@@ -33,6 +34,7 @@ BAD = [
     ),
     *("@", "@ user", "-@user", "+@user", "@a/b", "@a @b", "@@a"),
     *("+", "-", "a + b", "elf -", "+-", "-- elf"),
+    *("* elf", "-elf *", "* *", "-*", "+*", "id:1 *"),
     *("a\x00b", "a\nb", "a\tb", "\ud800", "\x7f", "x" * 501),
 ]
 
@@ -58,6 +60,7 @@ def test_a_question_that_would_be_misread(q: str) -> None:
         ("id:abc", "q: must have a tag's number behind id: and no sign before it, such as id:1"),
         ("id:1 elf", "q: must have id: alone, without other terms, such as id:1"),
         ("@a @b", "q: must have one @ at most, such as @someone"),
+        ("* -elf", "q: must have * alone, without other terms, such as *"),
         ("elf -", "q: must have a word right behind each + and -, such as -elf"),
     ],
 )
@@ -67,7 +70,9 @@ def test_the_line(q: str, line: str) -> None:
     assert str(caught.value) == line
 
 
-@given(st.text(max_size=40) | st.text('+-@:" idtypelkjng123', max_size=30))
+@given(st.text(max_size=40) | st.text('+-@:"* idtypelkjng123', max_size=30))
 def test_any_text_is_a_question_or_refused(q: str) -> None:
     with suppress(QueryError):
-        assert Query(q=q).parameters().get("q", "") == q.strip()
+        sent = Query(q=q).parameters().get("q", "")
+        assert sent == ("" if q.strip() == "*" else q.strip())
+        assert "*" not in sent.split()

@@ -1,0 +1,81 @@
+"""Plan: ask what a backfill would cost, with few API calls and without changing anything."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from collector.core.planning import Estimate, Holdings, Plan, plan_backfill, sampled_pages
+from collector.core.runs import Json
+from collector.core.wallpapers import Page
+from collector.ports import HoldingsCatalog
+from collector.sources import Source
+from collector.stages.api import ApiClient
+
+# A kilobyte, and a third of a second: finer figures would pretend to be known.
+_GIGABYTE_DIGITS = 6
+_HOUR_DIGITS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReport:
+    """A plan, what it was made for and from, and what is here already."""
+
+    search_key: str
+    plan: Plan
+    holdings: Holdings
+    api_calls_used: int
+
+    def as_json(self) -> dict[str, Json]:
+        """Return all of it in one object, ranges as `..._least` and `..._most`."""
+        plan = self.plan
+        return {
+            "search": self.search_key,
+            "images": plan.images,
+            "pages": plan.pages,
+            "api_calls": plan.api_calls,
+            "requests_per_minute": plan.requests_per_minute,
+            "hours": round(plan.hours, _HOUR_DIGITS),
+            **_figures("gigabytes", plan.gigabytes, _GIGABYTE_DIGITS),
+            **_figures("puts", plan.puts, None),
+            "sampled_images": plan.sampled_images,
+            "api_calls_used": self.api_calls_used,
+            **asdict(self.holdings),
+        }
+
+
+def _figures(name: str, estimate: Estimate | None, digits: int | None) -> dict[str, Json]:
+    figures = asdict(estimate) if estimate else dict.fromkeys(("likely", "least", "most"))
+    return {
+        name if of == "likely" else f"{name}_{of}": None if value is None else round(value, digits)
+        for of, value in figures.items()
+    }
+
+
+async def plan(
+    *, source: Source, api: ApiClient, catalog: HoldingsCatalog, requests_per_minute: int
+) -> PlanReport:
+    """Return what a backfill of `source` would cost, from three pages of it at most.
+
+    Writes nothing anywhere. Raises Outage.
+    """
+    holdings = await catalog.holdings()
+    first = await _read(source, api, 1)
+    others = [await _read(source, api, number) for number in sampled_pages(first.last_page)[1:]]
+    # A list that moves shows an image on two pages; it has one size.
+    sizes = {
+        item.wallhaven_id: item.file_size
+        for page in (first, *others)
+        for item in page.wallpapers
+        if item.file_size is not None
+    }
+    cost = plan_backfill(
+        images=first.total,
+        pages=first.last_page,
+        sizes_bytes=list(sizes.values()),
+        requests_per_minute=requests_per_minute,
+    )
+    return PlanReport(source.search_key, cost, holdings, api.requests_sent)
+
+
+async def _read(source: Source, api: ApiClient, number: int) -> Page:
+    return await api.get(source.page_request(number), lambda body: source.parse_page(body, number))

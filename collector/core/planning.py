@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from math import fsum, sqrt
 from statistics import fmean, stdev
 
+from collector.core.crawl import PAGES_PER_SLICE
 from collector.core.parts import PART_BYTES
 
-# Pages that a backfill reads before it looks whether the list has moved under it.
-PAGES_PER_SLICE = 25
 BYTES_PER_GIGABYTE = 1e9
 _MINUTES_PER_HOUR = 60
 # Beside its parts, a multipart upload is begun by one POST and completed by another.
@@ -80,12 +79,14 @@ def plan_backfill(
 
 
 def backfill_api_calls(pages: int, pages_per_slice: int = PAGES_PER_SLICE) -> int:
-    """Return the calls that read `pages`: one each, one again for each slice but the first.
+    """Return the calls of a Crawl of a list that does not change meanwhile.
 
-    One more asks at the end whether the list has grown.
+    Each page is read once, and once more where it joins two slices. Page 1 is, too, which came
+    first to tell the end, unless it is a slice of its own. A page is read even of an empty list.
     """
-    slices = -(-pages // pages_per_slice)
-    return pages + max(0, slices - 1) + 1
+    pages = max(1, pages)
+    joints = -(-pages // pages_per_slice) - 1
+    return pages + joints + (min(pages, pages_per_slice) > 1)
 
 
 def put_requests(size_bytes: int) -> int:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector.core.crawl import Crawl
+from collector.core.paging import CoveredPage
 from collector.core.parts import PART_BYTES, PartCutter
 from collector.core.planning import (
-    PAGES_PER_SLICE,
     Estimate,
     backfill_api_calls,
     estimated_total,
@@ -34,23 +35,40 @@ def test_puts_are_those_of_the_parts_that_are_cut(size_bytes: int) -> None:
     assert put_requests(size_bytes) == (1 if len(parts) == 1 else len(parts) + 2)
 
 
-def reads(pages: int, per_slice: int) -> list[int]:
-    """Read slice by slice, the last page of one again before the next; page 1 again at the end."""
-    found: list[int] = []
-    for first in range(1, pages + 1, per_slice):
-        found += [first - 1] if found else []
-        found += range(first, min(first + per_slice, pages + 1))
-    return [*found, 1]
+def readings(pages: int, pages_per_slice: int) -> int:
+    """Crawl a list that does not change, one page at a time; return how many were read."""
+    crawl, count = Crawl([], pages_per_slice=pages_per_slice), 0
+    while (read := crawl.take()) is not None:
+        count += 1
+        crawl.note(
+            CoveredPage(
+                number=read.number,
+                search_key="search",
+                items=1,
+                invalid=0,
+                known=0,
+                ids=[str(read.number)],
+                last_page=pages,
+                total=pages,
+                per_page=1,
+                reading=read.reading,
+            )
+        )
+    return count
 
 
-@given(st.integers(0, 3000), st.integers(1, 60))
-def test_calls_are_pages_overlaps_and_one_at_the_end(pages: int, per_slice: int) -> None:
-    assert backfill_api_calls(pages, per_slice) == len(reads(pages, per_slice))
+@given(st.integers(1, 120), st.integers(1, 30))
+def test_calls_are_those_of_a_crawl_of_a_quiet_list(pages: int, pages_per_slice: int) -> None:
+    assert backfill_api_calls(pages, pages_per_slice) == readings(pages, pages_per_slice)
+
+
+def test_even_an_empty_list_is_asked_for() -> None:
+    assert backfill_api_calls(0) == backfill_api_calls(1) == 1
+    assert [backfill_api_calls(pages) for pages in (2, 25, 26, 51)] == [3, 26, 28, 54]
 
 
 def test_the_whole_site_takes_the_hours_that_the_budget_says() -> None:
     plan = plan_backfill(images=501_359, pages=20_890, sizes_bytes=[], requests_per_minute=45)
-    assert PAGES_PER_SLICE == 25
     assert plan.api_calls == 20_890 + 835 + 1
     assert plan.hours == pytest.approx(plan.api_calls / 2700)
     assert (plan.gigabytes, plan.puts, plan.sampled_images) == (None, None, 0)

@@ -1,4 +1,4 @@
-"""Bounded concurrency: a pacer for requests, a budget for bytes. anyio only."""
+"""Bounded concurrency: a pacer for requests, a supply of work, a budget for bytes. anyio only."""
 
 from __future__ import annotations
 
@@ -102,6 +102,35 @@ class Pacer:
     def _wake(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
+
+
+class Supply:
+    """Says that there may be more to do, and when nothing more will come.
+
+    Whoever looks for work notes `version` before, and waits with `after` where it found none: what
+    is announced in between is not missed.
+    """
+
+    def __init__(self, *, is_over: bool = False) -> None:
+        self.version = 0
+        self.is_over = is_over
+        self._changed = anyio.Event()
+
+    def announce(self) -> None:
+        """There may be more to do."""
+        self.version += 1
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        self.is_over = True
+        self.announce()
+
+    async def after(self, version: int) -> None:
+        """Wait until something was announced since `version`."""
+        while self.version == version:
+            await self._changed.wait()
 
 
 class ByteBudget:

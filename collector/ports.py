@@ -209,6 +209,13 @@ class PageCatalog(Protocol):
         """
 
 
+class CrawlCatalog(PageCatalog, Protocol):
+    """Where a crawl puts pages."""
+
+    async def crawled_pages(self, run_key: int) -> list[CoveredPage]:
+        """Return `covered_pages`, with ids only where they may still join two slices."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoadCounts:
     """What one merge did; seen = inserted + updated + unchanged + invalid + duplicates."""

@@ -38,16 +38,19 @@ CREATE TABLE IF NOT EXISTS draenei_content.search_totals (
     asked_at   TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp()
 );
 
--- One row for each backfill of a search: which pages of its list, oldest first, and the run that
--- reads them. It is open until it has its verdict; the same command goes on with it until then.
+-- One row for each backfill of a search: which pages of its list, and the run that reads them. It
+-- is open until it has its verdict; the same command goes on with it until then. `is_oldest_first`
+-- says that new items join the end of the list, so that the order of reading proves it whole.
 CREATE TABLE IF NOT EXISTS draenei_content.crawls (
-    audit_id   BIGINT PRIMARY KEY REFERENCES draenei_content.run_audit (id) ON DELETE CASCADE,
-    search_key TEXT NOT NULL,
-    from_page  INTEGER NOT NULL CHECK (from_page >= 1),
-    to_page    INTEGER CHECK (to_page >= from_page),
-    verdict    TEXT CHECK (verdict IN ('complete', 'explained', 'incomplete')),
-    begun_at   TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
-    ended_at   TIMESTAMPTZ,
+    audit_id        BIGINT PRIMARY KEY
+        REFERENCES draenei_content.run_audit (id) ON DELETE CASCADE,
+    search_key      TEXT NOT NULL,
+    from_page       INTEGER NOT NULL CHECK (from_page >= 1),
+    to_page         INTEGER CHECK (to_page >= from_page),
+    is_oldest_first BOOLEAN NOT NULL,
+    verdict         TEXT CHECK (verdict IN ('complete', 'explained', 'incomplete')),
+    begun_at        TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
+    ended_at        TIMESTAMPTZ,
     CHECK ((verdict IS NULL) = (ended_at IS NULL))
 );
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
+from collector.core.certificate import Certificate, CrawlFacts, CrawlVerdict, certify
 from collector.core.errors import TooManyDead
 from collector.core.runs import Json, RunStatus
 
@@ -37,6 +38,7 @@ class Recount:
     any_interrupted: bool
     stage_reports: Mapping[str, Json]
     problems: str | None
+    crawl: CrawlFacts | None = None
 
     @property
     def items_seen(self) -> int:
@@ -98,17 +100,21 @@ def judge_run(recount: Recount, max_dead_percent: float) -> Verdict:
 
     Failed: no stage ran, or one failed or died, or the dead letters of one kind are above
     `max_dead_percent` of what was handled and at least LEAST_DEAD_FOR_FAILURE. Partial: some
-    items failed, were given up, or are in other hands. A running stage counts as failed: its
-    process is gone.
+    items failed, were given up, are in other hands, or were not shown to a crawl. A running stage
+    counts as failed: its process is gone.
     """
     too_many = too_many_dead(recount, max_dead_percent)
     nothing = None if recount.stage_reports else "no stage of this run has run"
     elsewhere = _in_other_hands(recount)
-    notes = [str(note) for note in (recount.problems, too_many, nothing, elsewhere) if note]
+    certificate = certify(recount.crawl) if recount.crawl else None
+    unseen = _unseen(certificate)
+    unfinished = bool(elsewhere or (unseen and certificate and certificate.verdict))
+    notes = [str(note) for note in (recount.problems, too_many, nothing, elsewhere, unseen) if note]
     return Verdict(
-        status=_status(recount, failed=bool(too_many or nothing), unfinished=elsewhere is not None),
+        status=_status(recount, failed=bool(too_many or nothing), unfinished=unfinished),
         notes="; ".join(notes) or None,
         report={
+            **({"certificate": certificate.as_json()} if certificate else {}),
             "items_seen": recount.items_seen,
             "duplicates": recount.duplicates,
             "pages": recount.pages,
@@ -143,6 +149,15 @@ def too_many_dead(recount: Recount, max_dead_percent: float) -> TooManyDead | No
         if kind.dead >= LEAST_DEAD_FOR_FAILURE and kind.percent > max_dead_percent:
             return kind
     return None
+
+
+def _unseen(certificate: Certificate | None) -> str | None:
+    if certificate is None or certificate.verdict in (
+        CrawlVerdict.COMPLETE,
+        CrawlVerdict.EXPLAINED,
+    ):
+        return None
+    return f"crawl {certificate.verdict or 'open'}: {certificate.explanation}"
 
 
 def _in_other_hands(recount: Recount) -> str | None:

@@ -29,6 +29,16 @@ class Source(Protocol):
         """True where new items appear on page 1 and never behind older ones."""
 
     @property
+    def is_oldest_first(self) -> bool:
+        """True where new items join the end of the last page, and never stand before older ones."""
+
+    def oldest_first(self) -> Source:
+        """Return the same items in that order, or as they are where the site knows no such order.
+
+        Raises SettingsError where another order would be another list.
+        """
+
+    @property
     def unfiltered(self) -> Source | None:
         """The question without its filters, None where it has none whose loss needs its total."""
 

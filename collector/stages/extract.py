@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -49,7 +49,8 @@ async def extract(
     stay.
     """
     reader = PageReader(run_key, source, api, catalog)
-    covered = await covered_pages(run_key, source, catalog)
+    covered = await catalog.covered_pages(run_key)
+    require_same_search(covered, source)
     pages = await _way(run_key, source, catalog, options, covered)
     # Whether to stop is known only once a page is here: reading ahead would waste calls.
     width = 1 if isinstance(pages, Descent) else PAGES_IN_FLIGHT
@@ -67,13 +68,11 @@ async def extract(
     )
 
 
-async def covered_pages(run_key: int, source: Source, catalog: PageCatalog) -> list[CoveredPage]:
-    """Return what the run has read before; raises OtherSearch where it was another search."""
-    covered = await catalog.covered_pages(run_key)
+def require_same_search(covered: Iterable[CoveredPage], source: Source) -> None:
+    """Raise OtherSearch where a run has read pages of another search before."""
     for page in covered:
         if page.search_key != source.search_key:
             raise OtherSearch(page.search_key, source.search_key)
-    return covered
 
 
 async def _way(

@@ -16,7 +16,7 @@ from collector.core.health import OUTAGE_CODES, EdgeHealth
 from collector.core.retry import GiveUp, decide
 from collector.core.runs import StageName, StageReport
 from collector.core.transfers import Claim, ItemFailure, Outcome, StoredObject
-from collector.flow import ByteBudget, task_group
+from collector.flow import ByteBudget, Supply, task_group
 from collector.ports import Http, ObjectStore, Progress, TransferCatalog
 from collector.stages.leases import Leases
 from collector.stages.mirror import MirrorPorts, mirror_image
@@ -37,7 +37,10 @@ _REASON_CHARACTERS = 500
 
 @dataclass(frozen=True, slots=True)
 class TransferOptions:
-    """Bounds of one transfer; `limit` 0 means no limit of images stored by the run."""
+    """Bounds of one transfer; `limit` 0 means no limit of images stored by the run.
+
+    `stored_before` of these were stored when this transfer began.
+    """
 
     in_flight: int
     limit: int
@@ -46,6 +49,7 @@ class TransferOptions:
     lease_seconds: float
     max_attempts: int
     retry_base_seconds: float
+    stored_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,12 @@ async def transfer(
     options: TransferOptions,
     chance: Chance,
     progress: Progress,
+    supply: Supply | None = None,
 ) -> StageReport:
     """Store images until nothing is due, or `limit` of this run are stored.
+
+    With a `supply`, images may become due while others are carried: until it is over, the transfer
+    waits for them.
 
     At most `in_flight` images are on their way at once, within the byte budget. Several workers
     of a run may do this at once: the limit is of what they store together, and a worker that
@@ -75,7 +83,8 @@ async def transfer(
     given back. On any failure or cancellation the claims in hand are released with their attempts
     refunded, as far as the database answers.
     """
-    work = _Transfer(run_key, catalog, http, store, options, chance, progress)
+    supply = supply or Supply(is_over=True)
+    work = _Transfer(run_key, catalog, http, store, options, chance, progress, supply)
     return await work.run()
 
 
@@ -89,12 +98,15 @@ class _Transfer:
         options: TransferOptions,
         chance: Chance,
         progress: Progress,
+        supply: Supply,
     ) -> None:
         self._run_key = run_key
         self._catalog = catalog
         self._options = options
         self._chance = chance
         self._progress = progress
+        # Announces what has become due, and each image that is done.
+        self._supply = supply
         self._leases = Leases(catalog, options.lease_seconds, chance.clock)
         self._ports = MirrorPorts(
             http=http,
@@ -107,7 +119,6 @@ class _Transfer:
         self._health = {Edge.DOWNLOAD: EdgeHealth(), Edge.UPLOAD: EdgeHealth()}
         self._counts: Counter[str] = Counter()
         self._codes: Counter[str] = Counter()
-        self._done = anyio.Event()
 
     async def run(self) -> StageReport:
         try:
@@ -146,10 +157,11 @@ class _Transfer:
         """Claim what is due, a batch at a time, while the run may store more."""
         async with claims:
             while True:
+                seen = self._supply.version
                 batch = await self._claim()
                 for claim in batch:
                     await claims.send(claim)
-                if not batch and not await self._wait_for_work():
+                if not batch and not await self._wait_for_work(seen):
                     return
 
     async def _claim(self) -> list[Claim]:
@@ -163,16 +175,30 @@ class _Transfer:
             self._leases.add(claimed, asked_at)
         return batch
 
-    async def _wait_for_work(self) -> bool:
-        """Wait until something may have become due; False where nothing will in time."""
+    async def _wait_for_work(self, seen: int) -> bool:
+        """Wait until something may have become due; False where nothing will in time.
+
+        `seen` is the supply's version before it was looked for.
+        """
         if self._leases.count:
-            await self._done.wait()
+            await self._supply.after(seen)
             return True
-        due_seconds = await self._catalog.next_due_seconds(self._run_key, self._options.limit)
-        if due_seconds is None or due_seconds > LONGEST_WAIT_SECONDS:
+        if self._is_limit_reached:
             return False
-        await anyio.sleep(due_seconds)
+        due_seconds = await self._catalog.next_due_seconds(self._run_key, self._options.limit)
+        if self._supply.is_over:
+            if due_seconds is None or due_seconds > LONGEST_WAIT_SECONDS:
+                return False
+            await anyio.sleep(due_seconds)
+            return True
+        with anyio.move_on_after(due_seconds):
+            await self._supply.after(seen)
         return True
+
+    @property
+    def _is_limit_reached(self) -> bool:
+        stored = self._counts["images_uploaded"] + self._counts["images_adopted"]
+        return 0 < self._options.limit <= self._options.stored_before + stored
 
     async def _carry_all(self, claims: ObjectReceiveStream[Claim]) -> None:
         async with claims:
@@ -181,8 +207,7 @@ class _Transfer:
                     self._leases.watch(claim, scope)
                     await self._carry(claim)
                 self._leases.drop(claim)
-                self._done.set()
-                self._done = anyio.Event()
+                self._supply.announce()
 
     async def _carry(self, claim: Claim) -> None:
         try:
@@ -264,6 +289,7 @@ class _Transfer:
             {
                 "codes": {str(code): count for code, count in sorted(self._codes.items())},
                 "peak_body_bytes": self._ports.budget.peak_bytes,
+                "is_limit_reached": self._is_limit_reached,
             },
         )
 

@@ -187,6 +187,22 @@ RETURNING
     images_uploaded, images_adopted, bytes_uploaded, download_failures, upload_failures,
     missing_s3_after_run, api_requests, status, notes, report;
 
+-- name: audit_row
+-- The audit of run $1, as it was written last.
+SELECT
+    dag_id, run_id, logical_date, started_at, ended_at, duration_seconds,
+    metadata_inserted, metadata_updated, metadata_unchanged, metadata_invalid,
+    images_uploaded, images_adopted, bytes_uploaded, download_failures, upload_failures,
+    missing_s3_after_run, api_requests, status, notes, report
+FROM draenei_content.run_audit
+WHERE id = $1;
+
+-- name: stored_by
+-- How many images has run $1 stored or adopted?
+SELECT count(*)::int
+FROM draenei_content.run_items
+WHERE audit_id = $1 AND outcome IN ('uploaded', 'adopted');
+
 -- name: last_runs
 -- The newest $1 runs.
 SELECT

@@ -62,6 +62,10 @@ class PostgresPages:
         """Return the first page's ids of the last whole reading that was merged, or []."""
         return list(await self._database.value("watermark", search_key) or ())
 
+    async def crawled_pages(self, run_key: int) -> list[CoveredPage]:
+        """Return `covered_pages`, with ids only where they may still join two slices."""
+        return [_covered(row) for row in await self._database.fetch("crawled_pages", run_key)]
+
     async def pages_above(self, search_key: str, run_key: int) -> list[list[CoveredPage]]:
         """Return what earlier runs have read since the watermark was set, run by run, newest first.
 

@@ -11,6 +11,7 @@ import asyncpg
 
 from collector.adapters.postgres.database import Database, Session, retry_conflicts
 from collector.core.audit import AuditRow, Recount, Verdict
+from collector.core.certificate import CrawlFacts
 from collector.core.planning import Holdings
 from collector.core.runs import Json, Run, RunStatus, StageCall, StageEnd
 
@@ -53,13 +54,22 @@ class PostgresRuns:
     async def recount(self, run_key: int) -> Recount:
         """Count anew what the run did; write nothing."""
         async with self._database.session() as session:
-            return _recount(await session.one("recount", run_key))
+            return await _recount(session, run_key)
 
     @retry_conflicts
     async def close_run(self, run_key: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
         """Count anew and write the audit row, both in one snapshot."""
         async with self._database.transaction("repeatable_read") as session:
             return await _close(session, run_key, judge)
+
+    async def audit_row(self, run_key: int) -> AuditRow:
+        """Return the audit row of the run, as it was written last."""
+        async with self._database.session() as session:
+            return _audit_row(await session.one("audit_row", run_key))
+
+    async def stored_by(self, run_key: int) -> int:
+        """Return how many images the run has stored or adopted."""
+        return int(await self._database.value("stored_by", run_key))
 
     async def silent_runs(self, but: int, silent_seconds: float) -> list[int]:
         """Return running runs, except `but`, that nobody has heard of for so long."""
@@ -100,16 +110,17 @@ class PostgresRuns:
 
 
 async def _close(session: Session, run_key: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
-    recount = _recount(await session.one("recount", run_key))
+    recount = await _recount(session, run_key)
     verdict = judge(recount)
     row = await session.one("close_run", run_key, *_verdict_values(verdict), *_counters(recount))
     return _audit_row(row)
 
 
-def _recount(row: asyncpg.Record) -> Recount:
-    values: dict[str, Any] = dict(row)
+async def _recount(session: Session, run_key: int) -> Recount:
+    values: dict[str, Any] = dict(await session.one("recount", run_key))
     values["stage_reports"] = json.loads(values["stage_reports"])
-    return Recount(**values)
+    crawl = await session.first("crawl_facts", run_key)
+    return Recount(**values, crawl=CrawlFacts(**crawl) if crawl else None)
 
 
 def _verdict_values(verdict: Verdict) -> tuple[str, str | None, str]:

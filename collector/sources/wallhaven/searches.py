@@ -10,6 +10,7 @@ from collector.sources.wallhaven.api import CollectionName, WallhavenApi, encode
 from collector.sources.wallhaven.guard import check_answer
 from collector.sources.wallhaven.pages import parse_page
 from collector.sources.wallhaven.query import Query
+from collector.sources.wallhaven.terms import QueryError
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,17 @@ class WallhavenSearch:
     def is_newest_first(self) -> bool:
         """True where the search is sorted by date, the newest first."""
         return (self.query.sorting, self.query.order) == ("date_added", "desc")
+
+    @property
+    def is_oldest_first(self) -> bool:
+        """True where the search is sorted by date, the oldest first."""
+        return (self.query.sorting, self.query.order) == ("date_added", "asc")
+
+    def oldest_first(self) -> WallhavenSearch:
+        """Return the search sorted by date; raises QueryError for a toplist, which is that one."""
+        if self.query.sorting == "toplist":
+            raise QueryError("sorting", "a toplist cannot be read oldest first; use another one")
+        return replace(self, query=replace(self.query, sorting="date_added", order="asc", seed=""))
 
     @property
     def unfiltered(self) -> WallhavenSearch | None:
@@ -79,6 +91,15 @@ class WallhavenCollection:
     def is_newest_first(self) -> bool:
         """False: it can only be read as a whole."""
         return False
+
+    @property
+    def is_oldest_first(self) -> bool:
+        """False: its order is not documented."""
+        return False
+
+    def oldest_first(self) -> WallhavenCollection:
+        """Return the collection: the API knows one order of it."""
+        return self
 
     @property
     def unfiltered(self) -> None:

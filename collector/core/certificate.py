@@ -1,0 +1,119 @@
+"""What a crawl can prove of the list that it has read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from collector.core.runs import Json
+
+# A report is for people: the first of many short pages tell where to look.
+_MOST_SHORT_PAGES = 50
+
+
+class CrawlVerdict(StrEnum):
+    """Whether a crawl has seen all that is listed."""
+
+    COMPLETE = "complete"
+    EXPLAINED = "explained"
+    INCOMPLETE = "incomplete"
+
+
+@dataclass(frozen=True, slots=True)
+class CrawlFacts:
+    """What the ledger says of a crawl.
+
+    `seen` counts distinct items, `listed` all; totals are None before the first page. `is_quiet`:
+    the total was the same at each reading. `unproven_borders` counts neighbours of which the lower
+    was not read again after the upper one.
+    """
+
+    from_page: int
+    to_page: int | None
+    is_oldest_first: bool
+    last_page: int
+    pages: int
+    readings: int
+    listed: int
+    seen: int
+    total_at_start: int | None
+    total_at_end: int | None
+    is_quiet: bool
+    unproven_borders: int
+    short_pages: list[int]
+
+    @property
+    def is_part(self) -> bool:
+        """True where only some pages of the list are wanted."""
+        return self.from_page > 1 or (self.to_page is not None and self.to_page < self.last_page)
+
+    @property
+    def missing_pages(self) -> int:
+        """How many pages that are wanted were not read."""
+        end = self.last_page if self.to_page is None else min(self.to_page, self.last_page)
+        return max(0, end - self.from_page + 1 - self.pages)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What was seen, and the verdict; None while the crawl is under way."""
+
+    verdict: CrawlVerdict | None
+    explanation: str
+    facts: CrawlFacts
+
+    def as_json(self) -> dict[str, Json]:
+        """Return it as one JSON object for the audit report."""
+        facts = self.facts
+        difference = None if facts.total_at_end is None else facts.seen - facts.total_at_end
+        return {
+            "verdict": self.verdict,
+            "explanation": self.explanation,
+            "seen": facts.seen,
+            "total_at_start": facts.total_at_start,
+            "total_at_end": facts.total_at_end,
+            "difference": None if facts.is_part else difference,
+            "duplicates": facts.listed - facts.seen,
+            "pages": facts.pages,
+            "missing_pages": facts.missing_pages,
+            "pages_read_again": facts.readings - facts.pages,
+            "short_pages": list(facts.short_pages[:_MOST_SHORT_PAGES]),
+        }
+
+
+def certify(facts: CrawlFacts) -> Certificate:
+    """Judge a crawl by its ledger alone.
+
+    Where new items join the end of the list and each border is proven, all that was listed all the
+    time was seen: what was seen and is not counted at the end has been deleted. A list whose order
+    is not known proves that only by standing still.
+    """
+    if facts.total_at_end is None or facts.missing_pages or facts.unproven_borders:
+        return Certificate(None, "the list has not been read to its end yet", facts)
+    if facts.is_part:
+        return _of_part(facts)
+    gone = facts.seen - facts.total_at_end
+    if gone < 0:
+        explanation = f"{-gone} items are counted by the site that no page showed"
+        return Certificate(CrawlVerdict.INCOMPLETE, explanation, facts)
+    if facts.is_quiet and not gone:
+        return Certificate(CrawlVerdict.COMPLETE, "every item that the site counts was seen", facts)
+    if not facts.is_oldest_first:
+        explanation = "the list changed while it was read, and its order is not known"
+        return Certificate(CrawlVerdict.INCOMPLETE, explanation, facts)
+    return _of_changing(facts, gone)
+
+
+def _of_part(facts: CrawlFacts) -> Certificate:
+    if facts.short_pages:
+        explanation = f"{len(facts.short_pages)} pages came short each time"
+        return Certificate(CrawlVerdict.INCOMPLETE, explanation, facts)
+    return Certificate(CrawlVerdict.COMPLETE, "every page that was asked for was full", facts)
+
+
+def _of_changing(facts: CrawlFacts, gone: int) -> Certificate:
+    if not gone:
+        explanation = "the list changed while it was read; all that the site counts was seen"
+        return Certificate(CrawlVerdict.COMPLETE, explanation, facts)
+    explanation = f"all that is listed was seen, and {gone} items that are not listed any more"
+    return Certificate(CrawlVerdict.EXPLAINED, explanation, facts)

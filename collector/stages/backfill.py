@@ -1,0 +1,123 @@
+"""Backfill: a whole list read, merged and mirrored at once, each as far as the one before it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from operator import add
+
+import anyio
+
+from collector.core.crawl import Crawl
+from collector.core.runs import StageName, StageReport
+from collector.flow import Supply, task_group
+from collector.ports import CrawlCatalog, LoadCatalog, LoadCounts, Progress
+from collector.sources import Source
+from collector.stages.api import ApiClient
+from collector.stages.extract import PAGES_IN_FLIGHT, require_same_search, shown
+from collector.stages.pages import PageReader
+
+# Pages that come within a second are merged together: images wait no longer for that, and a merge
+# of many costs little more than one of a few.
+MERGE_EVERY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class CrawlOptions:
+    """Pages `from_page` to `to_page` of the list (None: to its end), at most `most_pages` now."""
+
+    from_page: int = 1
+    to_page: int | None = None
+    most_pages: int | None = None
+
+
+async def crawl(
+    run_key: int,
+    *,
+    source: Source,
+    api: ApiClient,
+    catalog: CrawlCatalog,
+    options: CrawlOptions,
+    progress: Progress,
+    staged: Supply,
+    stop: anyio.Event,
+) -> StageReport:
+    """Stage the pages of a list, several at a time, in the order that proves it whole.
+
+    Goes on where an earlier call for this run was, and repeats no page but for that order's sake.
+    Each page that is staged is announced on `staged`. Ends early, as well as it can, once `stop` is
+    set; `is_read` in the report says whether all is read. Raises Outage, OtherSearch,
+    QuestionIgnored; pages staged until then stay.
+    """
+    covered = await catalog.crawled_pages(run_key)
+    require_same_search(covered, source)
+    pages = Crawl(covered, from_page=options.from_page, to_page=options.to_page)
+    reader = PageReader(run_key, source, api, catalog)
+    work = _Crawling(pages, reader, options.most_pages, staged)
+    async with shown(progress, lambda: pages.end, reader) as advance, task_group() as tasks:
+        tasks.start_soon(_cancel_at, stop, tasks.cancel_scope)
+        async with task_group() as readers:
+            for _ in range(PAGES_IN_FLIGHT):
+                readers.start_soon(work.read_all, advance)
+        tasks.cancel_scope.cancel()
+    return StageReport(
+        StageName.EXTRACT,
+        {**reader.counts, "api_requests": api.requests_sent},
+        {**reader.details(), "is_read": pages.is_done},
+    )
+
+
+async def _cancel_at(stop: anyio.Event, scope: anyio.CancelScope) -> None:
+    await stop.wait()
+    scope.cancel()
+
+
+class _Crawling:
+    def __init__(
+        self, pages: Crawl, reader: PageReader, most_pages: int | None, staged: Supply
+    ) -> None:
+        self._pages = pages
+        self._reader = reader
+        self._most_pages = most_pages
+        self._staged = staged
+        self._taken = 0
+
+    async def read_all(self, advance: Callable[[], None]) -> None:
+        """Read pages until none is left; waits where only others' answers can tell."""
+        while not self._is_over:
+            seen = self._staged.version
+            wanted = self._pages.take()
+            if wanted is None:
+                await self._staged.after(seen)
+                continue
+            self._taken += 1
+            self._pages.note(await self._reader.read(wanted))
+            advance()
+            self._staged.announce()
+
+    @property
+    def _is_over(self) -> bool:
+        return self._pages.is_done or self._taken == self._most_pages
+
+
+async def load_as_staged(
+    run_key: int, *, catalog: LoadCatalog, staged: Supply, loaded: Supply
+) -> StageReport:
+    """Merge pages as they are staged, until no more will be; announce each merge on `loaded`.
+
+    Each merge is one transaction. Raises StagingMismatch, Outage; what was merged until then stays.
+    """
+    total = LoadCounts(0, 0, 0, 0, 0, 0)
+    while True:
+        seen, is_last = staged.version, staged.is_over
+        total = _sum(total, await catalog.merge(run_key))
+        loaded.announce()
+        if is_last:
+            return StageReport(StageName.LOAD, asdict(total))
+        await staged.after(seen)
+        if not staged.is_over:
+            await anyio.sleep(MERGE_EVERY_SECONDS)
+
+
+def _sum(one: LoadCounts, other: LoadCounts) -> LoadCounts:
+    return LoadCounts(*map(add, asdict(one).values(), asdict(other).values()))

@@ -1,0 +1,79 @@
+-- name: find_crawl
+-- The newest crawl of pages $2 to $3 (NULL: the end) of search $1, and the run that reads them.
+SELECT c.audit_id AS run_key, a.dag_id, a.run_id, c.verdict
+FROM draenei_content.crawls AS c
+INNER JOIN draenei_content.run_audit AS a ON a.id = c.audit_id
+WHERE c.search_key = $1 AND c.from_page = $2 AND c.to_page IS NOT DISTINCT FROM $3
+ORDER BY c.ended_at IS NULL DESC, c.begun_at DESC
+LIMIT 1;
+
+-- name: begin_crawl
+-- Run $1 begins to read pages $3 to $4 of search $2, or goes on; $5: the list is oldest first.
+INSERT INTO draenei_content.crawls (audit_id, search_key, from_page, to_page, is_oldest_first)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (audit_id) DO NOTHING;
+
+-- name: end_crawl
+-- The crawl of run $1 has its verdict, $2.
+UPDATE draenei_content.crawls
+SET verdict = $2, ended_at = clock_timestamp()
+WHERE audit_id = $1;
+
+-- name: crawled_pages
+-- The pages that run $1 has read, in their order. Ids only where they may still join two slices: of
+-- pages that were read again, or before the page above them.
+SELECT
+    p.page AS number, p.reading, p.search_key, p.items, p.invalid, p.known, p.last_page, p.total,
+    p.per_page,
+    CASE
+        WHEN p.reading > 1 OR above.page IS NULL OR above.fetched_at > p.fetched_at THEN p.ids
+        ELSE '{}'
+    END AS ids
+FROM draenei_content.staged_pages AS p
+LEFT JOIN draenei_content.staged_pages AS above
+    ON above.audit_id = p.audit_id AND above.page = p.page + 1 AND above.reading = 1
+WHERE p.audit_id = $1
+ORDER BY p.fetched_at, p.page;
+
+-- name: crawl_facts
+-- What the ledger says of the crawl of run $1; no row where the run is none. A border is unproven
+-- where the page above it was read, and the page below it not again since.
+WITH readings AS (
+    SELECT * FROM draenei_content.staged_pages WHERE audit_id = $1
+),
+pages AS (
+    SELECT page, min(fetched_at) AS first_at, max(fetched_at) AS last_at, max(items) AS items
+    FROM readings
+    GROUP BY page
+),
+newest AS (
+    SELECT last_page, total, per_page FROM readings ORDER BY fetched_at DESC, page LIMIT 1
+)
+SELECT
+    c.from_page,
+    c.to_page,
+    c.is_oldest_first,
+    COALESCE((SELECT last_page FROM newest), 0) AS last_page,
+    (SELECT count(*)::int FROM pages) AS pages,
+    (SELECT count(*)::int FROM readings) AS readings,
+    (SELECT COALESCE(sum(items), 0)::int FROM readings) AS listed,
+    (
+        SELECT count(DISTINCT item)::int
+        FROM readings, unnest(ids || rejected_items) AS listed (item)
+    ) AS seen,
+    (SELECT total FROM readings ORDER BY fetched_at, page LIMIT 1) AS total_at_start,
+    (SELECT total FROM newest) AS total_at_end,
+    COALESCE((SELECT min(total) = max(total) FROM readings), TRUE) AS is_quiet,
+    (
+        SELECT count(*)::int
+        FROM pages AS lower
+        INNER JOIN pages AS upper ON upper.page = lower.page + 1
+        WHERE lower.last_at <= upper.first_at
+    ) AS unproven_borders,
+    ARRAY(
+        SELECT page FROM pages, newest
+        WHERE page < newest.last_page AND items < newest.per_page
+        ORDER BY page
+    ) AS short_pages
+FROM draenei_content.crawls AS c
+WHERE c.audit_id = $1;

@@ -1,0 +1,88 @@
+"""What a crawl can prove, from its ledger alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from collector.core.certificate import CrawlFacts, CrawlVerdict, certify
+
+QUIET = CrawlFacts(
+    from_page=1,
+    to_page=None,
+    is_oldest_first=True,
+    last_page=4,
+    pages=4,
+    readings=5,
+    listed=110,
+    seen=90,
+    total_at_start=90,
+    total_at_end=90,
+    is_quiet=True,
+    unproven_borders=0,
+    short_pages=[],
+)
+
+
+def test_a_quiet_list_of_which_all_was_seen_is_complete() -> None:
+    certificate = certify(QUIET)
+    assert certificate.verdict is CrawlVerdict.COMPLETE
+    assert certificate.as_json() == {
+        "verdict": "complete",
+        "explanation": "every item that the site counts was seen",
+        "seen": 90,
+        "total_at_start": 90,
+        "total_at_end": 90,
+        "difference": 0,
+        "duplicates": 20,
+        "pages": 4,
+        "missing_pages": 0,
+        "pages_read_again": 1,
+        "short_pages": [],
+    }
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        replace(QUIET, total_at_start=None, total_at_end=None, pages=0),
+        replace(QUIET, pages=3),
+        replace(QUIET, unproven_borders=1),
+    ],
+    ids=["not begun", "a page is missing", "a border is unproven"],
+)
+def test_there_is_no_verdict_before_the_end(facts: CrawlFacts) -> None:
+    assert certify(facts).verdict is None
+
+
+def test_what_is_not_listed_any_more_explains_the_difference() -> None:
+    certificate = certify(replace(QUIET, is_quiet=False, seen=95, total_at_start=93))
+    assert certificate.verdict is CrawlVerdict.EXPLAINED
+    assert "5 items that are not listed any more" in certificate.explanation
+
+
+def test_a_list_that_only_grew_is_complete() -> None:
+    facts = replace(QUIET, is_quiet=False, total_at_start=80)
+    assert certify(facts).verdict is CrawlVerdict.COMPLETE
+
+
+@pytest.mark.parametrize("is_quiet", [True, False])
+def test_items_that_no_page_showed_make_it_incomplete(is_quiet: bool) -> None:
+    certificate = certify(replace(QUIET, is_quiet=is_quiet, seen=88, short_pages=[2]))
+    assert certificate.verdict is CrawlVerdict.INCOMPLETE
+    assert "2 items" in certificate.explanation
+
+
+def test_a_list_of_unknown_order_proves_it_only_by_standing_still() -> None:
+    collection = replace(QUIET, is_oldest_first=False)
+    assert certify(collection).verdict is CrawlVerdict.COMPLETE
+    changed = replace(collection, is_quiet=False)
+    assert certify(changed).verdict is CrawlVerdict.INCOMPLETE
+
+
+def test_a_part_is_judged_by_its_pages_and_not_by_the_total() -> None:
+    part = replace(QUIET, from_page=2, to_page=3, pages=2, seen=48)
+    assert certify(part).verdict is CrawlVerdict.COMPLETE
+    assert certify(part).as_json()["difference"] is None
+    assert certify(replace(part, short_pages=[3])).verdict is CrawlVerdict.INCOMPLETE

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Protocol
 
 from collector.core.audit import AuditRow, Recount, Verdict
+from collector.core.enrichment import Finding, Target
 from collector.core.errors import Code
 from collector.core.images import ImageType
 from collector.core.paging import CoveredPage
@@ -280,6 +281,35 @@ class TransferCatalog(Protocol):
 
     async def backlog(self) -> Backlog:
         """Return the number of items by state."""
+
+
+class EnrichmentCatalog(Protocol):
+    """Which wallpapers to ask about, and what the answers become."""
+
+    async def enlist(self, *, nsfw: bool) -> None:
+        """Put into the queue what is new, and follow favourites of what was never answered.
+
+        Wallpapers that are nsfw are put there only with `nsfw`.
+        """
+
+    async def asked(self, run_key: int) -> int:
+        """Return about how many wallpapers the run has asked."""
+
+    async def claim(self, most: int) -> list[Target]:
+        """Take up to `most` due wallpapers in hand, in order of their value.
+
+        First those that were never answered for: most favourites, then oldest upload. Then those
+        that are due again, the longest due first.
+        """
+
+    async def release(self, targets: Sequence[Target]) -> None:
+        """Hand back what was not asked about: it is due at once, and its attempt is refunded."""
+
+    async def postpone(self, targets: Sequence[Target]) -> None:
+        """Hand back what could not be answered for: due later, ever later from try to try."""
+
+    async def save(self, run_key: int, findings: Sequence[Finding]) -> None:
+        """Write all that was found and hand it back, in one transaction. Safe to repeat."""
 
 
 class RunCatalog(Protocol):

@@ -29,7 +29,7 @@ from collector.sources.wallhaven import CollectionName
 
 # As a newcomer meets them: the job, what became of it, trying it out, upkeep.
 COMMANDS = (
-    *("run", "extract", "load", "transfer", "audit", "plan"),
+    *("run", "extract", "load", "transfer", "audit", "plan", "enrich"),
     *("status", "objects", "doctor"),
     *("simulate", "serve", "demo"),
     *("migrate", "version"),
@@ -184,7 +184,7 @@ def migrate_schema(context: typer.Context) -> None:
 
 @app.command()
 def status(context: typer.Context) -> None:
-    """Backlog by state, the last runs, the rate of the last hour."""
+    """Backlog by state, share enriched, last runs, rate of the last hour."""
 
     async def command(runtime: Runtime) -> Answer:
         return await _status(runtime)
@@ -196,6 +196,12 @@ async def _status(runtime: Runtime) -> Answer:
     backlog = await runtime.transfers.backlog()
     runs = await runtime.runs.last_runs(STATUS_RUNS)
     images, size_bytes = await runtime.runs.stored_recently(STATUS_RATE_SECONDS)
+    share = await runtime.enrichments.share()
+    enrichment: dict[str, Json] = {
+        "wallpapers": share.wallpapers,
+        "enriched": share.enriched,
+        "enriched_percent": share.percent,
+    }
     counts: dict[str, Json] = {
         "pending": backlog.pending,
         "claimed": backlog.claimed,
@@ -207,9 +213,10 @@ async def _status(runtime: Runtime) -> Answer:
 
     def show(console: Console) -> None:
         show_mapping("backlog", counts, console)
+        show_mapping("enrichment", enrichment, console)
         show_rows("last runs", [_short(run) for run in runs], console)
 
-    return Answer({**counts, "runs": list(runs)}, show)
+    return Answer({**counts, **enrichment, "runs": list(runs)}, show)
 
 
 def _short(run: Mapping[str, Json]) -> dict[str, Json]:

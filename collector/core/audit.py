@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
 from collector.core.certificate import Certificate, CrawlFacts, CrawlVerdict, certify
 from collector.core.errors import TooManyDead
-from collector.core.runs import Json, RunStatus
+from collector.core.runs import Json, RunStatus, StageName
 
 # Below this many dead letters a run is not failed for their share: 1 of 10 is no pattern.
 LEAST_DEAD_FOR_FAILURE = 10
@@ -39,6 +39,7 @@ class Recount:
     stage_reports: Mapping[str, Json]
     problems: str | None
     crawl: CrawlFacts | None = None
+    enrichment: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def items_seen(self) -> int:
@@ -120,6 +121,7 @@ def judge_run(recount: Recount, max_dead_percent: float) -> Verdict:
             "pages": recount.pages,
             "metadata_dead": recount.metadata_dead,
             "images_dead": recount.images_dead,
+            **_enrichment(recount),
             "stages": dict(recount.stage_reports),
         },
     )
@@ -160,6 +162,12 @@ def _unseen(certificate: Certificate | None) -> str | None:
     return f"crawl {certificate.verdict or 'open'}: {certificate.explanation}"
 
 
+def _enrichment(recount: Recount) -> dict[str, Json]:
+    if StageName.ENRICH not in recount.stage_reports:
+        return {}
+    return {"enrichment": dict(recount.enrichment)}
+
+
 def _in_other_hands(recount: Recount) -> str | None:
     # Ours were handed back before: another worker has these, or one that died.
     if not recount.in_other_hands or "transfer" not in recount.stage_reports:
@@ -173,5 +181,6 @@ def _status(recount: Recount, *, failed: bool, unfinished: bool) -> RunStatus:
     if recount.any_failed or failed:
         return RunStatus.FAILED
     failures = recount.download_failures + recount.upload_failures + recount.metadata_invalid
+    failures += sum(recount.enrichment.get(name, 0) for name in ("unusable", "rejected_tags"))
     given_up = recount.metadata_dead + recount.images_dead
     return RunStatus.PARTIAL if failures or given_up or unfinished else RunStatus.SUCCEEDED

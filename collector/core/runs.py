@@ -17,12 +17,13 @@ SILENT_SECONDS = 3600.0
 
 
 class StageName(StrEnum):
-    """The four stages, in their order."""
+    """The four stages of a run, in their order, and the one of an enrichment run."""
 
     EXTRACT = "extract"
     LOAD = "load"
     TRANSFER = "transfer"
     AUDIT = "audit"
+    ENRICH = "enrich"
 
 
 class RunStatus(StrEnum):

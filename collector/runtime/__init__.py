@@ -2,6 +2,7 @@
 
 from collector.runtime.endpoints import s3_options, source_of
 from collector.runtime.opening import (
+    DEFAULT_ENRICHMENTS,
     Need,
     RunOptions,
     Runtime,
@@ -9,10 +10,17 @@ from collector.runtime.opening import (
     open_runtime,
 )
 from collector.runtime.planning import PLAN_NEEDS, run_plan
-from collector.runtime.running import STAGE_NEEDS, run_all_stages, run_one_stage
+from collector.runtime.running import (
+    ENRICHMENT,
+    STAGE_NEEDS,
+    run_all_stages,
+    run_one_stage,
+)
 from collector.runtime.scheduled import run_of, run_stage, settings_for
 
 __all__ = [
+    "DEFAULT_ENRICHMENTS",
+    "ENRICHMENT",
     "PLAN_NEEDS",
     "STAGE_NEEDS",
     "Need",

@@ -6,7 +6,12 @@ from collector.adapters.s3 import S3Options
 from collector.local import LocalS3
 from collector.settings import Settings
 from collector.sources import Source
-from collector.sources.wallhaven import CollectionName, WallhavenCollection, WallhavenSearch
+from collector.sources.wallhaven import (
+    CollectionName,
+    WallhavenCollection,
+    WallhavenDetails,
+    WallhavenSearch,
+)
 
 # Sockets beside those of the images: API pages, and some that close while others open.
 SPARE_CONNECTIONS = 16
@@ -19,6 +24,12 @@ def source_of(settings: Settings) -> Source:
     if isinstance(question, CollectionName):
         return WallhavenCollection(url, question, settings.wallhaven_purity, key)
     return WallhavenSearch(url, question, key)
+
+
+def details_of(settings: Settings) -> WallhavenDetails:
+    """Return how single wallpapers are asked about at the site that the settings name."""
+    key = settings.wallhaven_api_key
+    return WallhavenDetails(settings.wallhaven_api_url, key.get_secret_value() if key else None)
 
 
 def s3_options(settings: Settings, local: LocalS3 | None = None) -> S3Options:

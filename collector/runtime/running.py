@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -28,7 +28,13 @@ STAGE_NEEDS = {
     StageName.LOAD: Need.SCHEMA,
     StageName.TRANSFER: Need.SCHEMA | Need.STORE | Need.HTTP,
     StageName.AUDIT: Need.SCHEMA,
+    StageName.ENRICH: Need.SCHEMA | Need.HTTP,
 }
+
+
+# What a run does before its audit.
+MAIN_JOB = (StageName.EXTRACT, StageName.LOAD, StageName.TRANSFER)
+ENRICHMENT = (StageName.ENRICH,)
 
 
 async def run_one_stage(
@@ -56,9 +62,13 @@ async def run_one_stage(
 
 
 async def run_all_stages(
-    runtime: Runtime, run: Run, options: RunOptions, on_audit: Callable[[AuditRow], None]
+    runtime: Runtime,
+    run: Run,
+    options: RunOptions,
+    on_audit: Callable[[AuditRow], None],
+    stages: Sequence[StageName] = MAIN_JOB,
 ) -> AuditRow:
-    """Run extract, load, transfer and audit in line; return the audit row, tell `on_audit` too.
+    """Run the stages and the audit in line; return the audit row, tell `on_audit` too.
 
     A stage that fails ends the line, but the audit is written all the same, and carries the
     problem in its notes. On cancellation, or a defect, it is written, too, before that goes on.
@@ -67,7 +77,7 @@ async def run_all_stages(
     run_key = await runtime.runs.open_run(run)
     try:
         async with _heartbeat(runtime, run_key):
-            for stage in (StageName.EXTRACT, StageName.LOAD, StageName.TRANSFER):
+            for stage in stages:
                 await _recorded(runtime, StageCall(run_key, stage, run.worker), options)
     except CollectorError as error:
         logger.error("[draenei] %s", error)
@@ -129,16 +139,10 @@ def _log_audit(row: AuditRow) -> None:
 
 
 async def _recorded(runtime: Runtime, call: StageCall, options: RunOptions) -> StageReport:
-    api = runtime.api() if call.stage is StageName.EXTRACT else None
+    api = _api_of(runtime, call)
     try:
         await runtime.runs.begin_stage(call)
-        if api is not None:
-            await _close_crashed(runtime, call.run_key)
-            report = await runtime.extract(call.run_key, options, api)
-        elif call.stage is StageName.LOAD:
-            report = await runtime.load(call.run_key)
-        else:
-            report = await runtime.transfer(call.run_key, options)
+        report = await _done(runtime, call, options, api)
     except BaseException as error:
         await _note_end(runtime, call, _end(error, api))
         raise
@@ -148,6 +152,24 @@ async def _recorded(runtime: Runtime, call: StageCall, options: RunOptions) -> S
     counts = " ".join(f"{name}={count}" for name, count in report.counts.items())
     logger.info("[draenei] %s: %s", call.stage, counts)
     return report
+
+
+def _api_of(runtime: Runtime, call: StageCall) -> ApiClient | None:
+    """Return the client of a stage that asks the API."""
+    return runtime.api() if call.stage in (StageName.EXTRACT, StageName.ENRICH) else None
+
+
+async def _done(
+    runtime: Runtime, call: StageCall, options: RunOptions, api: ApiClient | None
+) -> StageReport:
+    if call.stage is StageName.LOAD:
+        return await runtime.load(call.run_key)
+    if api is None:
+        return await runtime.transfer(call.run_key, options)
+    if call.stage is StageName.ENRICH:
+        return await runtime.enrich(call.run_key, options, api)
+    await _close_crashed(runtime, call.run_key)
+    return await runtime.extract(call.run_key, options, api)
 
 
 async def _close_crashed(runtime: Runtime, run_key: int) -> None:

@@ -53,8 +53,12 @@ class ScheduledRun(Protocol):
     def logical_date(self) -> datetime | None: ...
 
 
-def run_stage(name: str, settings: Settings, run: Run) -> dict[str, int]:
-    """Run the stage `name` (extract, load, transfer, audit) of `run`; return its counts.
+def run_stage(
+    name: str, settings: Settings, run: Run, *, limit: int | None = None
+) -> dict[str, int]:
+    """Run the stage `name` (extract, load, transfer, enrich, audit) of `run`; return its counts.
+
+    `limit` is the stage's own, None stands for its default.
 
     Call it from the main thread of a process. Raises CollectorError, after the stage's failure
     was noted; Interrupted, after SIGTERM or SIGINT and once everything was released. The same
@@ -69,7 +73,7 @@ def run_stage(name: str, settings: Settings, run: Run) -> dict[str, int]:
         async with open_runtime(settings, STAGE_NEEDS[stage], progress) as runtime:
             if stage is StageName.AUDIT:
                 await _settled(runtime, run)
-            return await run_one_stage(runtime, stage, run, RunOptions())
+            return await run_one_stage(runtime, stage, run, RunOptions(limit=limit))
 
     try:
         return _counts(run_interruptible(main))

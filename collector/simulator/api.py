@@ -90,7 +90,10 @@ class Api:
             return replies.nothing_here()
         if wallpaper.purity == "nsfw" and caller is Caller.ANONYMOUS:
             return replies.unauthorized()
-        return replies.answer({"data": shapes.details(wallpaper, self._host_url)})
+        details: shapes.Json | None = shapes.details(wallpaper, self._host_url)
+        if self._hooks.details is not None and details is not None:
+            details = self._hooks.details(details)
+        return replies.nothing_here() if details is None else replies.answer({"data": details})
 
     async def tag(self, request: web.Request) -> web.Response:
         """`GET /tag/{id}`; looks at no key."""

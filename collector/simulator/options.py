@@ -93,5 +93,7 @@ class Hooks:
     listing: Callable[[list[dict[str, Any]]], list[object]] | None = None
     # The page number and the whole answer of a search, before it is serialised.
     page: Callable[[int, dict[str, Any]], dict[str, Any]] | None = None
+    # What `/w/{id}` says of a wallpaper, before it is serialised; None means: not there.
+    details: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None
     # A request for a full picture; None means: serve it as usual.
     image: Callable[[web.Request, Wallpaper], Awaitable[web.StreamResponse | None]] | None = None

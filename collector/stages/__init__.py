@@ -1,1 +1,1 @@
-"""The four stages: each one async function that gets all it needs as arguments."""
+"""The stages: each one async function that gets all it needs as arguments."""

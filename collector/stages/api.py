@@ -47,6 +47,10 @@ class _KeyRefused(_Refused, Refusal):
     """The API does not know our key."""
 
 
+class _NotThere(_Refused):
+    """The API says that there is no such thing."""
+
+
 class ApiClient:
     """GET API answers through one pacer; the single owner of retries of API calls."""
 
@@ -68,6 +72,13 @@ class ApiClient:
     def requests_sent(self) -> int:
         """API requests that left, retries included."""
         return self._pacer.requests_sent
+
+    async def find(self, request: ApiRequest, parse: Callable[[bytes], T]) -> T | None:
+        """Return the parsed answer, None where the API says (404, in JSON) that there is none."""
+        try:
+            return await self.get(request, parse)
+        except _NotThere:
+            return None
 
     async def get(self, request: ApiRequest, parse: Callable[[bytes], T]) -> T:
         """Return the parsed answer; `parse` may raise PayloadError, which is retried.
@@ -123,7 +134,9 @@ def _require_json(reply: Reply) -> None:
     if reply.status == 403:
         raise _Refused("the API blocks us (HTTP 403)")
     if reply.status == 404:
-        raise _Refused("the API has nothing there (HTTP 404); is the collection named rightly?")
+        is_json = "json" in reply.headers.get("Content-Type", "").lower()
+        kind = _NotThere if is_json else _Refused
+        raise kind("the API has nothing there (HTTP 404); is the collection named rightly?")
     if 300 <= reply.status < 500:
         raise _Refused(f"the API refused the request (HTTP {reply.status})")
     if reply.status != _OK:

@@ -62,6 +62,7 @@ SELECT
     stages.*,
     reports.*,
     problems.*,
+    enrichments.*,
     (SELECT count(*) FROM draenei_content.wallpapers WHERE s3_key IS NULL)
         AS missing_s3_after_run,
     (SELECT count(*)::int FROM draenei_content.transfers WHERE state = 'claimed')
@@ -130,7 +131,18 @@ FROM (
         WHERE audit_id = $1 AND stage <> 'audit' AND status <> 'succeeded'
         GROUP BY 1, 2
     ) AS distinct_problems
-) AS problems;
+) AS problems,
+(
+    SELECT jsonb_build_object(
+        'enriched', count(*) FILTER (WHERE outcome = 'enriched'),
+        'missing', count(*) FILTER (WHERE outcome = 'missing'),
+        'unusable', count(*) FILTER (WHERE outcome = 'unusable'),
+        'tags', COALESCE(sum(tags), 0),
+        'rejected_tags', COALESCE(sum(rejected_tags), 0)
+    ) AS enrichment
+    FROM draenei_content.run_enrichments
+    WHERE audit_id = $1
+) AS enrichments;
 
 -- name: silent_runs
 -- Runs but $1 that are said to be running, and that nobody has heard of for $2 seconds.

@@ -1,6 +1,7 @@
 """Postgres: the catalog behind the stages, one module for each port."""
 
 from collector.adapters.postgres.database import Database, open_database
+from collector.adapters.postgres.enrichments import PostgresEnrichments
 from collector.adapters.postgres.loads import PostgresLoads
 from collector.adapters.postgres.pages import PostgresPages
 from collector.adapters.postgres.runs import PostgresRuns
@@ -9,6 +10,7 @@ from collector.adapters.postgres.transfers import ClaimPolicy, PostgresTransfers
 __all__ = [
     "ClaimPolicy",
     "Database",
+    "PostgresEnrichments",
     "PostgresLoads",
     "PostgresPages",
     "PostgresRuns",

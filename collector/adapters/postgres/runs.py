@@ -118,7 +118,8 @@ async def _close(session: Session, run_key: int, judge: Callable[[Recount], Verd
 
 async def _recount(session: Session, run_key: int) -> Recount:
     values: dict[str, Any] = dict(await session.one("recount", run_key))
-    values["stage_reports"] = json.loads(values["stage_reports"])
+    for name in ("stage_reports", "enrichment"):
+        values[name] = json.loads(values[name])
     crawl = await session.first("crawl_facts", run_key)
     return Recount(**values, crawl=CrawlFacts(**crawl) if crawl else None)
 

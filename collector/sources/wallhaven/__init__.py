@@ -11,6 +11,7 @@ from collector.sources.wallhaven.account import parse_account_settings, parse_co
 from collector.sources.wallhaven.api import USER_AGENT, CollectionName, WallhavenApi
 from collector.sources.wallhaven.details import parse_details, parse_tag
 from collector.sources.wallhaven.guard import check_answer
+from collector.sources.wallhaven.lookups import WallhavenDetails
 from collector.sources.wallhaven.pages import parse_page
 from collector.sources.wallhaven.query import Query
 from collector.sources.wallhaven.searches import WallhavenCollection, WallhavenSearch
@@ -23,6 +24,7 @@ __all__ = [
     "QueryError",
     "WallhavenApi",
     "WallhavenCollection",
+    "WallhavenDetails",
     "WallhavenSearch",
     "check_answer",
     "parse_account_settings",

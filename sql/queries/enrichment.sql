@@ -1,0 +1,238 @@
+-- name: enlist_details
+-- Wallpapers that are new here are to be asked about: due since their upload, so that among equals
+-- the oldest comes first. Without $1, nsfw ones are not: guests may not see them. Sorted, since
+-- concurrent calls in different order deadlock. No id that the API cannot have: the original's rows
+-- may hold any.
+WITH missing AS MATERIALIZED (
+    -- By itself: it reads nothing but the two primary keys.
+    SELECT w.id
+    FROM draenei_content.wallpapers AS w
+    WHERE NOT EXISTS (
+        SELECT FROM draenei_content.wallpaper_details AS d WHERE d.wallpaper_id = w.id
+    )
+)
+INSERT INTO draenei_content.wallpaper_details (wallpaper_id, favorites, next_attempt_at)
+SELECT w.id, COALESCE(c.favorites, 0), LEAST(w.source_created_at, now())
+FROM missing
+INNER JOIN draenei_content.wallpapers AS w USING (id)
+LEFT JOIN draenei_content.wallpaper_counters AS c ON c.wallpaper_id = w.id
+WHERE w.wallhaven_id ~ '^[A-Za-z0-9]{1,16}$'
+    AND ($1 OR w.purity IS DISTINCT FROM 'nsfw')
+ORDER BY w.id
+ON CONFLICT DO NOTHING;
+
+-- name: refresh_favorites
+-- The order follows the favourites of wallpapers that were never answered for.
+UPDATE draenei_content.wallpaper_details AS d
+SET favorites = c.favorites
+FROM draenei_content.wallpaper_counters AS c
+WHERE c.wallpaper_id = d.wallpaper_id
+    AND d.enriched_at IS NULL
+    AND d.missing_at IS NULL
+    AND d.favorites <> c.favorites;
+
+-- name: reap_details
+-- Wallpapers whose holder has died are due again.
+UPDATE draenei_content.wallpaper_details
+SET owner = NULL, lease_until = NULL
+WHERE wallpaper_id IN (
+    SELECT wallpaper_id
+    FROM draenei_content.wallpaper_details
+    WHERE owner IS NOT NULL AND lease_until < now()
+    ORDER BY wallpaper_id
+    FOR UPDATE SKIP LOCKED
+);
+
+-- name: claim_first
+-- Owner $1 claims up to $2 wallpapers that were never answered for, for $3 seconds: most
+-- favourites first, then the oldest.
+WITH due AS MATERIALIZED (
+    SELECT wallpaper_id
+    FROM draenei_content.wallpaper_details
+    WHERE owner IS NULL
+        AND enriched_at IS NULL
+        AND missing_at IS NULL
+        AND next_attempt_at <= now()
+    ORDER BY favorites DESC, next_attempt_at, wallpaper_id
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE draenei_content.wallpaper_details AS d SET
+    owner = $1,
+    lease_until = clock_timestamp() + make_interval(secs => $3),
+    attempts = d.attempts + 1
+FROM due
+INNER JOIN draenei_content.wallpapers AS w ON w.id = due.wallpaper_id
+WHERE d.wallpaper_id = due.wallpaper_id
+RETURNING d.wallpaper_id AS wallpaper_key, d.owner, w.wallhaven_id;
+
+-- name: claim_again
+-- The same of wallpapers that were answered for, or said to be missing, and are due again: the
+-- longest due first.
+WITH due AS MATERIALIZED (
+    SELECT wallpaper_id
+    FROM draenei_content.wallpaper_details
+    WHERE owner IS NULL
+        AND (enriched_at IS NOT NULL OR missing_at IS NOT NULL)
+        AND next_attempt_at <= now()
+    ORDER BY next_attempt_at, wallpaper_id
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE draenei_content.wallpaper_details AS d SET
+    owner = $1,
+    lease_until = clock_timestamp() + make_interval(secs => $3),
+    attempts = d.attempts + 1
+FROM due
+INNER JOIN draenei_content.wallpapers AS w ON w.id = due.wallpaper_id
+WHERE d.wallpaper_id = due.wallpaper_id
+RETURNING d.wallpaper_id AS wallpaper_key, d.owner, w.wallhaven_id;
+
+-- name: release_details
+-- Hand back the wallpapers $2 of owner $1, and refund their attempts.
+UPDATE draenei_content.wallpaper_details
+SET owner = NULL, lease_until = NULL, attempts = GREATEST(attempts - 1, 0)
+WHERE owner = $1 AND wallpaper_id = ANY($2::bigint[]);
+
+-- name: postpone_details
+-- The wallpapers $1 could not be answered for: try them again in $2 seconds, doubled for each try
+-- since the last answer, at most $3.
+UPDATE draenei_content.wallpaper_details SET
+    owner = NULL,
+    lease_until = NULL,
+    next_attempt_at = now()
+        + make_interval(secs => LEAST($2 * power(2, LEAST(attempts, 30) - 1), $3))
+WHERE wallpaper_id = ANY($1::bigint[]);
+
+-- name: upsert_tags
+-- Tags as they came, column by column; sorted, since concurrent calls in different order deadlock.
+INSERT INTO draenei_content.tags AS t (
+    tag_id, name, alias, category_id, category, purity, source_created_at, raw
+)
+SELECT *
+FROM unnest(
+    $1::int[], $2::text[], $3::text[], $4::int[], $5::text[], $6::text[], $7::timestamptz[],
+    $8::jsonb[]
+) AS found (tag_id, name, alias, category_id, category, purity, source_created_at, raw)
+ORDER BY tag_id
+ON CONFLICT (tag_id) DO UPDATE SET
+    name = EXCLUDED.name,
+    alias = EXCLUDED.alias,
+    category_id = EXCLUDED.category_id,
+    category = EXCLUDED.category,
+    purity = EXCLUDED.purity,
+    source_created_at = EXCLUDED.source_created_at,
+    raw = EXCLUDED.raw,
+    updated_at = now()
+WHERE (t.name, t.alias, t.category_id, t.category, t.purity, t.source_created_at, t.raw)
+    IS DISTINCT FROM (
+        EXCLUDED.name, EXCLUDED.alias, EXCLUDED.category_id, EXCLUDED.category, EXCLUDED.purity,
+        EXCLUDED.source_created_at, EXCLUDED.raw
+    );
+
+-- name: upsert_uploaders
+-- Uploaders as they came, column by column.
+INSERT INTO draenei_content.uploaders AS u (username, group_name, avatars, raw)
+SELECT *
+FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::jsonb[])
+    AS found (username, group_name, avatars, raw)
+ORDER BY username
+ON CONFLICT (username) DO UPDATE SET
+    group_name = EXCLUDED.group_name,
+    avatars = EXCLUDED.avatars,
+    raw = EXCLUDED.raw,
+    updated_at = now()
+WHERE (u.group_name, u.avatars, u.raw)
+    IS DISTINCT FROM (EXCLUDED.group_name, EXCLUDED.avatars, EXCLUDED.raw);
+
+-- name: note_enriched
+-- The wallpapers $1 were answered for: $2 uploader, $3 views, $4 favourites; ask again in $5
+-- seconds.
+WITH found AS MATERIALIZED (
+    SELECT *
+    FROM unnest($1::bigint[], $2::text[], $3::int[], $4::int[])
+        AS f (wallpaper_id, username, views, favorites)
+),
+noted AS (
+    UPDATE draenei_content.wallpaper_details AS d SET
+        uploader_id = u.id,
+        enriched_at = now(),
+        missing_at = NULL,
+        favorites = COALESCE(f.favorites, d.favorites),
+        next_attempt_at = now() + make_interval(secs => $5),
+        attempts = 0,
+        owner = NULL,
+        lease_until = NULL
+    FROM found AS f
+    LEFT JOIN draenei_content.uploaders AS u USING (username)
+    WHERE d.wallpaper_id = f.wallpaper_id
+    RETURNING d.wallpaper_id, f.views, f.favorites
+)
+INSERT INTO draenei_content.wallpaper_counters AS c (wallpaper_id, views, favorites)
+SELECT wallpaper_id, views, favorites
+FROM noted
+WHERE (views, favorites) IS DISTINCT FROM (NULL, NULL)
+ORDER BY wallpaper_id
+ON CONFLICT (wallpaper_id) DO UPDATE SET
+    views = EXCLUDED.views,
+    favorites = EXCLUDED.favorites,
+    seen_at = now()
+WHERE (c.views, c.favorites) IS DISTINCT FROM (EXCLUDED.views, EXCLUDED.favorites);
+
+-- name: note_missing
+-- The API has no wallpapers $1, or hides them from us; ask again in $2 seconds.
+UPDATE draenei_content.wallpaper_details SET
+    missing_at = now(),
+    next_attempt_at = now() + make_interval(secs => $2),
+    attempts = 0,
+    owner = NULL,
+    lease_until = NULL
+WHERE wallpaper_id = ANY($1::bigint[]);
+
+-- name: drop_wallpaper_tags
+-- Tags that the wallpapers $1 have no more: all but the pairs of $2 wallpaper and $3 tag.
+DELETE FROM draenei_content.wallpaper_tags AS t
+WHERE t.wallpaper_id = ANY($1::bigint[])
+    AND NOT EXISTS (
+        SELECT
+        FROM unnest($2::bigint[], $3::int[]) AS p (wallpaper_id, tag_id)
+        WHERE p.wallpaper_id = t.wallpaper_id AND p.tag_id = t.tag_id
+    );
+
+-- name: add_wallpaper_tags
+-- Pairs of $1 wallpaper and $2 tag; not of a wallpaper that somebody has deleted meanwhile.
+INSERT INTO draenei_content.wallpaper_tags (wallpaper_id, tag_id)
+SELECT p.wallpaper_id, p.tag_id
+FROM unnest($1::bigint[], $2::int[]) AS p (wallpaper_id, tag_id)
+INNER JOIN draenei_content.wallpaper_details AS d USING (wallpaper_id)
+ORDER BY p.wallpaper_id, p.tag_id
+ON CONFLICT DO NOTHING;
+
+-- name: note_enrichments
+-- What run $1 learned about the wallpapers $2: $3 outcomes, $4 tags, $5 rejected tags.
+INSERT INTO draenei_content.run_enrichments (
+    audit_id, wallpaper_id, outcome, tags, rejected_tags
+)
+SELECT $1, f.wallpaper_id, f.outcome, f.tags, f.rejected_tags
+FROM unnest($2::bigint[], $3::text[], $4::int[], $5::int[])
+    AS f (wallpaper_id, outcome, tags, rejected_tags)
+INNER JOIN draenei_content.wallpaper_details AS d USING (wallpaper_id)
+ON CONFLICT (audit_id, wallpaper_id) DO UPDATE SET
+    outcome = EXCLUDED.outcome,
+    tags = EXCLUDED.tags,
+    rejected_tags = EXCLUDED.rejected_tags,
+    asked_at = now();
+
+-- name: asked_by_run
+-- About how many wallpapers has run $1 asked?
+SELECT count(*)::int FROM draenei_content.run_enrichments WHERE audit_id = $1;
+
+-- name: enrichment_share
+-- Wallpapers, and those of them whose tags and uploader are here.
+SELECT
+    (SELECT count(*)::int FROM draenei_content.wallpapers) AS wallpapers,
+    (
+        SELECT count(*)::int
+        FROM draenei_content.wallpaper_details
+        WHERE enriched_at IS NOT NULL
+    ) AS enriched;

@@ -184,7 +184,7 @@ def migrate_schema(context: typer.Context) -> None:
 
 @app.command()
 def status(context: typer.Context) -> None:
-    """Backlog by state, share enriched, last runs, rate of the last hour."""
+    """Backlog by state, share enriched, last runs, last hour's rate."""
 
     async def command(runtime: Runtime) -> Answer:
         return await _status(runtime)

@@ -26,6 +26,7 @@ PROGRAMS = Path(__file__).with_name("programs")
 IMPORT_SECONDS = 3.0
 TASKS = ["extract_metadata", "load_metadata_to_db", "download_and_upload_to_s3", "audit_run"]
 DATABASE = "dag_test"
+ENRICHMENT = "draenei_enrichment"
 
 
 # Made by an earlier stack: by `airflow`, before there was a role `collector`.
@@ -83,9 +84,26 @@ def test_several_workers_map_the_transfer_and_nothing_else(tmp_path: Path) -> No
     assert sorted(shape["upstream"]) == sorted(TASKS)
 
 
-def _describe(home: Path, **environment: str) -> dict[str, Any]:
+def test_the_enrichment_is_one_task_and_the_audit(tmp_path: Path) -> None:
+    assert _describe(tmp_path, ENRICHMENT) == {
+        "schedule": "@daily",
+        "catchup": False,
+        "max_active_runs": 1,
+        "dagrun_timeout": None,
+        "upstream": {"enrich_wallpapers": [], "audit_run": ["enrich_wallpapers"]},
+        "teardowns": ["audit_run"],
+        "hides_failures": [],
+        "without_limit": [],
+        "without_retries": [],
+        "one_at_a_time": ["enrich_wallpapers"],
+        "without_words": [],
+        "mapped": [],
+    }
+
+
+def _describe(home: Path, dag_id: str = DAG_ID, **environment: str) -> dict[str, Any]:
     finished = subprocess.run(
-        [sys.executable, PROGRAMS / "describe_dag.py", DAG_FOLDER, DAG_ID],
+        [sys.executable, PROGRAMS / "describe_dag.py", DAG_FOLDER, dag_id],
         env={
             "PATH": os.defpath,
             "HOME": str(home),
@@ -133,8 +151,8 @@ def dag_test(composed: Stack) -> Callable[..., DagRun]:
     composed.run("airflow-init", ["collector", "migrate"], **environment)
     composed.run("airflow-init", ["airflow", "db", "migrate"], **environment)
 
-    def run(conf: dict[str, Any], **settings: str) -> DagRun:
-        program = [sys.executable, str(PROGRAMS / "run_dag.py"), str(DAG_FOLDER), DAG_ID]
+    def run(conf: dict[str, Any], dag_id: str = DAG_ID, **settings: str) -> DagRun:
+        program = [sys.executable, str(PROGRAMS / "run_dag.py"), str(DAG_FOLDER), dag_id]
         output = composed.run(
             "airflow-scheduler", [*program, json.dumps(conf)], **{**environment, **settings}
         )
@@ -163,6 +181,13 @@ def test_a_successful_run(dag_test: Callable[..., DagRun]) -> None:
     assert run.state == "success", run.output
     assert run.audit["status"] == "succeeded"
     assert (run.audit["metadata_inserted"], run.audit["images_uploaded"]) == (WALLPAPERS, 10)
+
+
+def test_an_enrichment_run(dag_test: Callable[..., DagRun]) -> None:
+    run = dag_test({"limit": 7}, ENRICHMENT)
+    assert run.state == "success", run.output
+    assert run.audit["status"] == "succeeded"
+    assert run.audit["report"]["enrichment"]["enriched"] == 7
 
 
 def test_workers_share_one_transfer(dag_test: Callable[..., DagRun]) -> None:

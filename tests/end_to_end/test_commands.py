@@ -295,6 +295,24 @@ def test_options_win_over_a_collection_of_the_settings(collector, simulator) -> 
     assert "collection named rightly" in absent.answer["notes"]
 
 
+def test_an_enrichment_is_a_run_of_its_own_and_status_tells_its_share(collector, simulator) -> None:
+    assert collector("migrate").status == 0
+    run = ("--run-id", "listed")
+    assert collector("extract", *run, env=simulator).status == 0
+    assert collector("load", *run, env=simulator).status == 0
+    enriched = collector("enrich", "--limit", "10", "--json", env=simulator)
+    assert enriched.status == 0, enriched.stderr
+    assert set(enriched.answer) == AUDIT_KEYS
+    assert enriched.answer["run_id"].startswith("enrich__")
+    assert enriched.answer["report"]["enrichment"]["enriched"] == 10
+    assert enriched.answer["api_requests"] == 10
+
+    status = collector("status", "--json").answer
+    share = {name: status[name] for name in ("wallpapers", "enriched", "enriched_percent")}
+    assert share == {"wallpapers": 40, "enriched": 10, "enriched_percent": 25.0}
+    assert "enriched_percent  25.0" in collector("status").stdout
+
+
 def test_doctor_finds_all_well(collector, simulator) -> None:
     assert collector("migrate").status == 0
     ended = collector("doctor", "--json", env=simulator)
@@ -380,6 +398,37 @@ def test_sigterm_ends_a_run_cleanly_and_the_command_that_it_names_resumes(
     assert resumed.answer["status"] == "succeeded"
     assert resumed.answer["run_id"] == interrupted["run_id"]
     assert resumed.answer["missing_s3_after_run"] == 0
+
+
+def test_sigterm_ends_an_enrichment_which_goes_on_later(
+    environment, tmp_path: Path, collector, simulator
+) -> None:
+    assert collector("migrate").status == 0
+    assert collector("extract", "--run-id", "listed", env=simulator).status == 0
+    assert collector("load", "--run-id", "listed", env=simulator).status == 0
+    enrich = ["enrich", "--limit", "12", "--run-id", "signals", "--json"]
+    env = {**environment, **simulator, "WALLHAVEN_REQUESTS_PER_MINUTE": "5"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "collector", *enrich],
+        env=env,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "waiting" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    stdout, _ = process.communicate(timeout=15)
+    assert process.returncode == 75
+    interrupted = json.loads(stdout)
+    assert interrupted["status"] == "interrupted"
+    assert 1 <= interrupted["report"]["enrichment"]["enriched"] < 12
+
+    resumed = collector(*enrich, env=simulator).answer
+    assert (resumed["status"], resumed["report"]["enrichment"]["enriched"]) == ("succeeded", 12)
 
 
 def test_what_a_killed_run_had_in_its_hands_the_next_one_finishes(

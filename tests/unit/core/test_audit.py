@@ -57,6 +57,23 @@ def test_a_clean_run_succeeded() -> None:
     }
 
 
+FINDINGS = {"enriched": 5, "missing": 1, "unusable": 0, "tags": 40, "rejected_tags": 0}
+
+
+def test_an_enrichment_is_told_where_one_was_done() -> None:
+    done = replace(NOTHING, stage_reports={"enrich": {}}, enrichment=FINDINGS)
+    verdict = judge_run(done, 5.0)
+    assert verdict.status is RunStatus.SUCCEEDED
+    assert verdict.report["enrichment"] == FINDINGS
+    assert "enrichment" not in judge_run(CLEAN, 5.0).report
+
+
+@pytest.mark.parametrize("name", ["unusable", "rejected_tags"])
+def test_an_enrichment_that_could_not_use_all_it_got_is_partial(name: str) -> None:
+    findings = FINDINGS | {name: 1}
+    assert status(replace(NOTHING, enrichment=findings)) is RunStatus.PARTIAL
+
+
 @pytest.mark.parametrize(
     "column",
     ["metadata_invalid", "download_failures", "upload_failures", "metadata_dead", "images_dead"],

@@ -283,3 +283,19 @@ async def test_cancellation_passes_through_and_sends_nothing_more() -> None:
         await client(http).get(REQUEST, json.loads)
     assert scope.cancelled_caught
     assert len(http.requests) == 1
+
+
+@virtual_time
+async def test_what_is_not_there_is_found_to_be_none() -> None:
+    http = ScriptedHttp(reply(404, b'{"error": "Nothing here"}'))
+    api = client(http)
+    assert await api.find(REQUEST, json.loads) is None
+    assert len(http.requests) == 1
+    assert await client(ScriptedHttp(GOOD)).find(REQUEST, json.loads) == {"data": []}
+
+
+@virtual_time
+async def test_a_404_that_is_a_page_says_nothing_about_an_item() -> None:
+    page = reply(404, b"<html>", Content_Type="text/html")
+    with pytest.raises(Outage):
+        await client(ScriptedHttp(page)).find(REQUEST, json.loads)

@@ -132,6 +132,11 @@ class Supply:
         while self.version == version:
             await self._changed.wait()
 
+    async def over(self) -> None:
+        """Wait until nothing more will come."""
+        while not self.is_over:
+            await self._changed.wait()
+
 
 class ByteBudget:
     """Hand out bytes of one budget; who asks waits in turn until they are free.

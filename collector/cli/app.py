@@ -29,7 +29,8 @@ from collector.sources.wallhaven import CollectionName
 
 # As a newcomer meets them: the job, what became of it, trying it out, upkeep.
 COMMANDS = (
-    *("run", "extract", "load", "transfer", "audit", "plan", "enrich"),
+    *("run", "extract", "load", "transfer", "audit"),
+    *("plan", "backfill", "enrich"),
     *("status", "objects", "doctor"),
     *("simulate", "serve", "demo"),
     *("migrate", "version"),

@@ -23,8 +23,9 @@ class CrawlVerdict(StrEnum):
 class CrawlFacts:
     """What the ledger says of a crawl.
 
-    `seen` counts distinct items, `listed` all; totals are None before the first page. `is_quiet`:
-    the total was the same at each reading. `unproven_borders` counts neighbours of which the lower
+    `seen` counts distinct items, `listed` all; totals are None before the first page, and
+    `total_at_last_look` before the last page was read. `is_quiet`: the total was the same at each
+    reading. `unproven_borders` counts neighbours of which the lower
     was not read again after the upper one.
     """
 
@@ -37,6 +38,7 @@ class CrawlFacts:
     listed: int
     seen: int
     total_at_start: int | None
+    total_at_last_look: int | None
     total_at_end: int | None
     is_quiet: bool
     unproven_borders: int
@@ -92,10 +94,12 @@ def certify(facts: CrawlFacts) -> Certificate:
         return Certificate(None, "the list has not been read to its end yet", facts)
     if facts.is_part:
         return _of_part(facts)
-    gone = facts.seen - facts.total_at_end
-    if gone < 0:
-        explanation = f"{-gone} items are counted by the site that no page showed"
+    # What has joined since the last page was read is not ours to have seen.
+    hidden = (facts.total_at_last_look or 0) - facts.seen
+    if hidden > 0:
+        explanation = f"{hidden} items are counted by the site that no page showed"
         return Certificate(CrawlVerdict.INCOMPLETE, explanation, facts)
+    gone = max(0, facts.seen - facts.total_at_end)
     if facts.is_quiet and not gone:
         return Certificate(CrawlVerdict.COMPLETE, "every item that the site counts was seen", facts)
     if not facts.is_oldest_first:

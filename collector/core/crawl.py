@@ -49,8 +49,11 @@ class Crawl:
         self._borders: dict[int, int] = {}
         self._first_open_slice = self._slice_of(from_page)
         self._last_page = from_page
-        self._total = 0
-        self._totals: dict[int, int] = {}
+        self._total: int | None = None
+        # Both as the number of pages noted until then.
+        self._changed_at = 0
+        self._read_at: dict[int, int] = {}
+        self._noted = 0
         for page in covered:
             self.note(page)
 
@@ -60,6 +63,9 @@ class Crawl:
         Neighbours are never in flight at once: of two answers, the order would not be known.
         """
         number = self._next()
+        if number is None and (number := self._last_look()) is not None:
+            # Down to an item of the first look: what has come since is all met.
+            self._borders[max(self._tops, default=number)] = number
         if number is None:
             return None
         self._in_flight.add(number)
@@ -69,12 +75,17 @@ class Crawl:
         """A page is staged; what it says of the end is the newest word."""
         number = page.number
         self._in_flight.discard(number)
+        self._noted += 1
+        if self._total not in (None, page.total):
+            self._changed_at = self._noted
         self._last_page, self._total = page.last_page, page.total
-        self._totals[number] = page.total
+        self._read_at[number] = self._noted
         if number in self._readings:
             self._join(number, page.ids)
-        else:
-            self._note_first(number, page.ids)
+        elif number - 1 in self._readings:
+            self._borders[number - 1] = number - 1
+        if number + 1 not in self._readings:
+            self._tops[number] = frozenset(page.ids)
         self._readings[number] = page.reading
         is_short = number < page.last_page and page.items < (page.per_page or 0)
         (self._short.add if is_short else self._short.discard)(number)
@@ -87,29 +98,25 @@ class Crawl:
     @property
     def is_done(self) -> bool:
         """True where every page is read, all are joined, and nothing is in flight."""
-        return not self._in_flight and self._next() is None
-
-    def _note_first(self, number: int, ids: Iterable[str]) -> None:
-        if number + 1 not in self._readings:
-            self._tops[number] = frozenset(ids)
-        if number - 1 in self._readings:
-            self._borders[number - 1] = number - 1
+        return not self._in_flight and self._next() is None and self._last_look() is None
 
     def _join(self, number: int, ids: Iterable[str]) -> None:
         """A page was read again: slices that it joins are joined, else the page below may."""
         for border in [border for border, wanted in self._borders.items() if wanted == number]:
             # Where all below was read again, or not read yet, nothing can lie between.
-            if self._tops[border].isdisjoint(ids) and number - 1 in self._readings:
+            wanted_ids = self._tops.get(border)
+            if wanted_ids and wanted_ids.isdisjoint(ids) and number - 1 in self._readings:
                 self._borders[border] = number - 1
             else:
-                del self._borders[border], self._tops[border]
+                self._borders.pop(border)
+                self._tops.pop(border, None)
 
     def _next(self) -> int | None:
         if not self._readings:
             return None if self._in_flight else self._from_page
         steps = (self._borders.values(), self._tops_of_slices(), self._short_pages())
         free = (number for step in steps for number in step if self._is_free(number))
-        return next(free, None if self._in_flight else self._last_look())
+        return next(free, None)
 
     def _is_free(self, number: int) -> bool:
         return self._in_flight.isdisjoint((number - 1, number, number + 1))
@@ -128,9 +135,18 @@ class Crawl:
         return (n for n in sorted(self._short) if self._readings[n] < MOST_READINGS)
 
     def _last_look(self) -> int | None:
-        """Return the last page, where the list has grown or shrunk since it was read."""
+        """Return the last page, where the list may have grown or shrunk since it was read.
+
+        The total tells, but not of as many deletions as there were uploads in one moment: a reading
+        that took long enough for that looks again in any case.
+        """
+        if self._in_flight or not self._readings:
+            return None
         ends_before = self.end < self._last_page or self.end < self._from_page
-        has_changed = self._totals.get(self.end) != self._total
+        is_long = self._slice_of(self.end) > self._slice_of(self._from_page)
+        is_first_look = self._readings.get(self.end, 0) <= 1
+        has_changed = self._changed_at > self._read_at.get(self.end, 0)
+        has_changed |= is_long and is_first_look and self._noted > self._read_at.get(self.end, 0)
         if ends_before or not has_changed or self._readings.get(self.end, 0) > MOST_LAST_LOOKS:
             return None
         return self.end

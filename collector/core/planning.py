@@ -82,11 +82,12 @@ def backfill_api_calls(pages: int, pages_per_slice: int = PAGES_PER_SLICE) -> in
     """Return the calls of a Crawl of a list that does not change meanwhile.
 
     Each page is read once, and once more where it joins two slices. Page 1 is, too, which came
-    first to tell the end, unless it is a slice of its own. A page is read even of an empty list.
+    first to tell the end, unless it is a slice of its own, and the last page of more than one slice
+    in the end. A page is read even of an empty list.
     """
     pages = max(1, pages)
     joints = -(-pages // pages_per_slice) - 1
-    return pages + joints + (min(pages, pages_per_slice) > 1)
+    return pages + joints + (min(pages, pages_per_slice) > 1) + (joints > 0)
 
 
 def put_requests(size_bytes: int) -> int:

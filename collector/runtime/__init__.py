@@ -1,5 +1,14 @@
 """The composition root: open the world, run stages on it."""
 
+from collector.runtime.backfilling import (
+    BACKFILL_NEEDS,
+    BackfillOptions,
+    find_crawl,
+    is_over,
+    run_backfill,
+    run_for,
+    whole_list,
+)
 from collector.runtime.endpoints import s3_options, source_of
 from collector.runtime.opening import (
     DEFAULT_ENRICHMENTS,
@@ -19,16 +28,22 @@ from collector.runtime.running import (
 from collector.runtime.scheduled import run_of, run_stage, settings_for
 
 __all__ = [
+    "BACKFILL_NEEDS",
     "DEFAULT_ENRICHMENTS",
     "ENRICHMENT",
     "PLAN_NEEDS",
     "STAGE_NEEDS",
+    "BackfillOptions",
     "Need",
     "RunOptions",
     "Runtime",
     "StoredRow",
+    "find_crawl",
+    "is_over",
     "open_runtime",
     "run_all_stages",
+    "run_backfill",
+    "run_for",
     "run_of",
     "run_one_stage",
     "run_plan",
@@ -36,4 +51,5 @@ __all__ = [
     "s3_options",
     "settings_for",
     "source_of",
+    "whole_list",
 ]

@@ -17,6 +17,7 @@ from collector.adapters.migrations import migrate, require_schema
 from collector.adapters.postgres import (
     ClaimPolicy,
     Database,
+    PostgresCrawls,
     PostgresEnrichments,
     PostgresLoads,
     PostgresPages,
@@ -29,7 +30,7 @@ from collector.core.audit import AuditRow
 from collector.core.errors import Edge, Outage
 from collector.core.pacing import SlidingWindow
 from collector.core.runs import StageReport
-from collector.flow import Pacer
+from collector.flow import Pacer, Supply
 from collector.local import (
     LocalPostgres,
     LocalS3,
@@ -155,6 +156,11 @@ class Runtime:
         policy = ClaimPolicy(settings.collector_lease_seconds, settings.collector_max_attempts)
         return PostgresTransfers(self.database, policy)
 
+    @property
+    def crawls(self) -> PostgresCrawls:
+        """What is known of backfills."""
+        return PostgresCrawls(self.database)
+
     async def extract(self, run_key: int, options: RunOptions, api: ApiClient) -> StageReport:
         """Run the stage `extract`."""
         settings = self.settings
@@ -173,8 +179,15 @@ class Runtime:
         """Run the stage `load`."""
         return await load(run_key, catalog=PostgresLoads(self.database))
 
-    async def transfer(self, run_key: int, options: RunOptions) -> StageReport:
-        """Run the stage `transfer`."""
+    async def transfer(
+        self,
+        run_key: int,
+        options: RunOptions,
+        *,
+        stored_before: int = 0,
+        supply: Supply | None = None,
+    ) -> StageReport:
+        """Run the stage `transfer`; the limit is of the run, which has `stored_before` already."""
         settings = self.settings
         limit = settings.upload_batch_limit if options.limit is None else options.limit
         return await transfer(
@@ -190,9 +203,11 @@ class Runtime:
                 lease_seconds=settings.collector_lease_seconds,
                 max_attempts=settings.collector_max_attempts,
                 retry_base_seconds=settings.collector_retry_base_seconds,
+                stored_before=stored_before,
             ),
             chance=Chance(time.monotonic, random.random),
             progress=self.progress,
+            supply=supply,
         )
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -75,10 +75,24 @@ async def run_all_stages(
     Raises what went wrong where even the audit cannot be written.
     """
     run_key = await runtime.runs.open_run(run)
+
+    async def work() -> None:
+        for stage in stages:
+            await _recorded(runtime, StageCall(run_key, stage, run.worker), options)
+
+    return await run_audited(runtime, run_key, work, on_audit)
+
+
+async def run_audited(
+    runtime: Runtime,
+    run_key: int,
+    work: Callable[[], Awaitable[None]],
+    on_audit: Callable[[AuditRow], None],
+) -> AuditRow:
+    """Do the work of a run that is open, and write its audit, as `run_all_stages` promises it."""
     try:
         async with _heartbeat(runtime, run_key):
-            for stage in stages:
-                await _recorded(runtime, StageCall(run_key, stage, run.worker), options)
+            await work()
     except CollectorError as error:
         logger.error("[draenei] %s", error)
     except BaseException:
@@ -140,9 +154,22 @@ def _log_audit(row: AuditRow) -> None:
 
 async def _recorded(runtime: Runtime, call: StageCall, options: RunOptions) -> StageReport:
     api = _api_of(runtime, call)
+    return await recorded(runtime, call, api, lambda: _done(runtime, call, options, api))
+
+
+async def recorded(
+    runtime: Runtime,
+    call: StageCall,
+    api: ApiClient | None,
+    work: Callable[[], Awaitable[StageReport]],
+) -> StageReport:
+    """Do a stage, and note in the database that it begins and how it ends, whatever happens.
+
+    `api` is the client that it asks with. Raises what the work raised, after it was noted.
+    """
     try:
         await runtime.runs.begin_stage(call)
-        report = await _done(runtime, call, options, api)
+        report = await work()
     except BaseException as error:
         await _note_end(runtime, call, _end(error, api))
         raise
@@ -168,11 +195,11 @@ async def _done(
         return await runtime.transfer(call.run_key, options)
     if call.stage is StageName.ENRICH:
         return await runtime.enrich(call.run_key, options, api)
-    await _close_crashed(runtime, call.run_key)
+    await close_crashed_runs(runtime, call.run_key)
     return await runtime.extract(call.run_key, options, api)
 
 
-async def _close_crashed(runtime: Runtime, run_key: int) -> None:
+async def close_crashed_runs(runtime: Runtime, run_key: int) -> None:
     """Write the audits of runs that crashed; a problem with them is no problem of this run."""
     try:
         rows = await close_crashed(

@@ -17,8 +17,8 @@ from collector.stages.api import ApiClient
 from collector.stages.extract import PAGES_IN_FLIGHT, require_same_search, shown
 from collector.stages.pages import PageReader
 
-# Pages that come within a second are merged together: images wait no longer for that, and a merge
-# of many costs little more than one of a few.
+# Pages that come within a second are merged together, the first of all at once: images wait no
+# longer for that, and a merge of many costs little more than one of a few.
 MERGE_EVERY_SECONDS = 1.0
 
 
@@ -115,8 +115,8 @@ async def load_as_staged(
         if is_last:
             return StageReport(StageName.LOAD, asdict(total))
         await staged.after(seen)
-        if not staged.is_over:
-            await anyio.sleep(MERGE_EVERY_SECONDS)
+        with anyio.move_on_after(MERGE_EVERY_SECONDS if seen else 0):
+            await staged.over()
 
 
 def _sum(one: LoadCounts, other: LoadCounts) -> LoadCounts:

@@ -62,6 +62,12 @@ SELECT
         FROM readings, unnest(ids || rejected_items) AS listed (item)
     ) AS seen,
     (SELECT total FROM readings ORDER BY fetched_at, page LIMIT 1) AS total_at_start,
+    (
+        SELECT total FROM readings
+        WHERE page >= last_page
+        ORDER BY fetched_at DESC, page
+        LIMIT 1
+    ) AS total_at_last_look,
     (SELECT total FROM newest) AS total_at_end,
     COALESCE((SELECT min(total) = max(total) FROM readings), TRUE) AS is_quiet,
     (

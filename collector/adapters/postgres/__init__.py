@@ -1,5 +1,6 @@
 """Postgres: the catalog behind the stages, one module for each port."""
 
+from collector.adapters.postgres.crawls import CrawlRange, KnownCrawl, PostgresCrawls
 from collector.adapters.postgres.database import Database, open_database
 from collector.adapters.postgres.enrichments import PostgresEnrichments
 from collector.adapters.postgres.loads import PostgresLoads
@@ -9,7 +10,10 @@ from collector.adapters.postgres.transfers import ClaimPolicy, PostgresTransfers
 
 __all__ = [
     "ClaimPolicy",
+    "CrawlRange",
     "Database",
+    "KnownCrawl",
+    "PostgresCrawls",
     "PostgresEnrichments",
     "PostgresLoads",
     "PostgresPages",

@@ -18,6 +18,7 @@ QUIET = CrawlFacts(
     listed=110,
     seen=90,
     total_at_start=90,
+    total_at_last_look=90,
     total_at_end=90,
     is_quiet=True,
     unproven_borders=0,
@@ -64,6 +65,11 @@ def test_what_is_not_listed_any_more_explains_the_difference() -> None:
 
 def test_a_list_that_only_grew_is_complete() -> None:
     facts = replace(QUIET, is_quiet=False, total_at_start=80)
+    assert certify(facts).verdict is CrawlVerdict.COMPLETE
+
+
+def test_what_joined_after_the_last_look_is_not_missing() -> None:
+    facts = replace(QUIET, is_quiet=False, total_at_end=92)
     assert certify(facts).verdict is CrawlVerdict.COMPLETE
 
 

@@ -70,7 +70,8 @@ def test_slices_come_in_order_and_each_from_its_top_down() -> None:
     order = read_alone(crawl_of([]), Listing(12 * PER_PAGE))
     # Page 1 tells the end; it and each top are read again to join what was read before its upper
     # neighbour.
-    assert order == [1, 5, 4, 3, 2, 1, 10, 9, 8, 7, 6, 5, 12, 11, 10]
+    # In the end the last page is looked at once more.
+    assert order == [1, 5, 4, 3, 2, 1, 10, 9, 8, 7, 6, 5, 12, 11, 10, 12]
 
 
 def test_one_page_is_one_call() -> None:
@@ -83,7 +84,7 @@ def test_a_quiet_list_costs_one_call_more_for_each_slice(pages: int) -> None:
     crawl = crawl_of([])
     order = read_alone(crawl, Listing(pages * PER_PAGE))
     assert set(order) == set(range(1, pages + 1))
-    assert len(order) <= pages + ceil(pages / 5)
+    assert len(order) <= pages + ceil(pages / 5) + (pages > 5)
     assert crawl.is_done
 
 
@@ -122,7 +123,7 @@ def test_what_the_ledger_has_is_not_read_again() -> None:
         ledger.append(listing.page(read))
         before.note(ledger[-1])
     again = read_alone(crawl_of(ledger), listing)
-    assert len(ledger) + len(again) == 23 + 5
+    assert len(ledger) + len(again) == 23 + 5 + 1
     assert {page.number for page in ledger}.isdisjoint(set(again) - {5, 10, 1})
 
 

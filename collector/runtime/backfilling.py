@@ -1,0 +1,178 @@
+"""Backfill: three stages at once, each as far as the one before it is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import anyio
+
+from collector.adapters.postgres import CrawlRange, KnownCrawl, PostgresLoads, PostgresPages
+from collector.core.audit import AuditRow
+from collector.core.certificate import CrawlVerdict
+from collector.core.errors import CollectorError, SettingsError
+from collector.core.runs import Run, StageCall, StageName, StageReport
+from collector.flow import Supply, task_group
+from collector.runtime.endpoints import source_of
+from collector.runtime.opening import RunOptions, Runtime
+from collector.runtime.running import STAGE_NEEDS, close_crashed_runs, recorded, run_audited
+from collector.settings import Settings
+from collector.sources import Source
+from collector.sources.wallhaven import QueryError
+from collector.stages.api import ApiClient
+from collector.stages.backfill import CrawlOptions, crawl, load_as_staged
+
+BACKFILL_NEEDS = STAGE_NEEDS[StageName.EXTRACT] | STAGE_NEEDS[StageName.TRANSFER]
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillOptions:
+    """Which pages of the list, oldest first; at most `limit` images (0: all) in this call.
+
+    `most_pages` bounds the pages of this call, None: all. `again` reads anew what was complete.
+    """
+
+    from_page: int = 1
+    to_page: int | None = None
+    limit: int = 0
+    most_pages: int | None = None
+    again: bool = False
+
+
+def whole_list(settings: Settings) -> Source:
+    """Return the list that a backfill reads; raises SettingsError where it has no such order."""
+    try:
+        return source_of(settings).oldest_first()
+    except QueryError as error:
+        raise SettingsError("WALLHAVEN_SORTING", error.problem) from None
+
+
+async def find_crawl(runtime: Runtime, options: BackfillOptions) -> KnownCrawl | None:
+    """Return the crawl that the same options have begun, or ended, before."""
+    return await runtime.crawls.find(_range(whole_list(runtime.settings), options))
+
+
+def is_over(known: KnownCrawl | None, options: BackfillOptions) -> bool:
+    """Say whether there is nothing to do: all was seen and stored, as far as it can be."""
+    seen = (CrawlVerdict.COMPLETE, CrawlVerdict.EXPLAINED)
+    return known is not None and known.verdict in seen and not options.again
+
+
+def run_for(known: KnownCrawl | None, new: Run) -> Run:
+    """Return the run that goes on: a crawl is one run, however often it is interrupted."""
+    if known is None or known.verdict is not None:
+        return new
+    return Run(known.dag_id, known.run_id, new.logical_date)
+
+
+async def run_backfill(
+    runtime: Runtime, run: Run, options: BackfillOptions, on_audit: Callable[[AuditRow], None]
+) -> AuditRow:
+    """Read the list, merge and mirror it at once; return the audit row, tell `on_audit` too.
+
+    A stage that fails lets the others finish what they have: no page and no image that is there is
+    left. The audit is written all the same, on cancellation too, and carries the certificate. Once
+    all is read and carried, the crawl has its verdict; until then the same call goes on with it.
+    """
+    source = whole_list(runtime.settings)
+    run_key = await runtime.runs.open_run(run)
+    await runtime.crawls.begin(
+        run_key, _range(source, options), is_oldest_first=source.is_oldest_first
+    )
+    work = _Backfill(runtime, run_key, source, options)
+    row = await run_audited(runtime, run_key, work.run, on_audit)
+    verdict = _verdict(row)
+    if work.is_done and verdict is not None:
+        await runtime.crawls.end(run_key, verdict)
+    return row
+
+
+def _verdict(row: AuditRow) -> CrawlVerdict | None:
+    certificate = row.report["certificate"]
+    verdict = certificate["verdict"] if isinstance(certificate, dict) else None
+    return CrawlVerdict(str(verdict)) if verdict else None
+
+
+def _range(source: Source, options: BackfillOptions) -> CrawlRange:
+    return CrawlRange(source.search_key, options.from_page, options.to_page)
+
+
+@dataclass
+class _Backfill:
+    runtime: Runtime
+    run_key: int
+    source: Source
+    options: BackfillOptions
+    staged: Supply = field(default_factory=Supply)
+    loaded: Supply = field(default_factory=Supply)
+    stop: anyio.Event = field(default_factory=anyio.Event)
+    problems: list[CollectorError] = field(default_factory=list)
+    reports: dict[StageName, StageReport] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        async with task_group() as tasks:
+            tasks.start_soon(self._stage, StageName.EXTRACT, self._extract, self.staged.close)
+            tasks.start_soon(self._stage, StageName.LOAD, self._load, self.loaded.close)
+            tasks.start_soon(self._stage, StageName.TRANSFER, self._transfer, self.stop.set)
+        for problem in self.problems:
+            raise problem
+
+    @property
+    def is_done(self) -> bool:
+        """True where all is read, and no image is left for another call."""
+        extracted, carried = (
+            self.reports.get(stage) for stage in (StageName.EXTRACT, StageName.TRANSFER)
+        )
+        return bool(
+            not self.problems
+            and extracted
+            and carried
+            and extracted.details["is_read"]
+            and not carried.details["is_limit_reached"]
+        )
+
+    async def _stage(
+        self,
+        stage: StageName,
+        work: Callable[[ApiClient], Awaitable[StageReport]],
+        on_end: Callable[[], object],
+    ) -> None:
+        call = StageCall(self.run_key, stage)
+        api = self.runtime.api()
+        try:
+            self.reports[stage] = await recorded(self.runtime, call, api, lambda: work(api))
+        except CollectorError as problem:
+            self.problems.append(problem)
+            self.stop.set()
+        finally:
+            on_end()
+
+    async def _extract(self, api: ApiClient) -> StageReport:
+        await close_crashed_runs(self.runtime, self.run_key)
+        return await crawl(
+            self.run_key,
+            source=self.source,
+            api=api,
+            catalog=PostgresPages(self.runtime.database),
+            options=CrawlOptions(
+                self.options.from_page, self.options.to_page, self.options.most_pages
+            ),
+            progress=self.runtime.progress,
+            staged=self.staged,
+            stop=self.stop,
+        )
+
+    async def _load(self, _: ApiClient) -> StageReport:
+        return await load_as_staged(
+            self.run_key,
+            catalog=PostgresLoads(self.runtime.database),
+            staged=self.staged,
+            loaded=self.loaded,
+        )
+
+    async def _transfer(self, _: ApiClient) -> StageReport:
+        before = await self.runtime.runs.stored_by(self.run_key) if self.options.limit else 0
+        limit = before + self.options.limit if self.options.limit else 0
+        return await self.runtime.transfer(
+            self.run_key, RunOptions(limit=limit), stored_before=before, supply=self.loaded
+        )

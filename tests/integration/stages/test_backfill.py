@@ -1,0 +1,226 @@
+"""Backfill on real parts: all that is listed, whatever changes or stops it, and certified."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from world import OpenWorld, World
+
+from collector.core.audit import AuditRow
+from collector.core.runs import Json, Run, RunStatus
+from collector.runtime import BackfillOptions, find_crawl, is_over, run_backfill, run_for
+from collector.simulator import Hooks, Profile, SimulatorOptions
+from collector.simulator.profile import Drift, Listing
+
+WHOLE = BackfillOptions()
+
+
+def profiled(images: Path, pages: int, **sections: Any) -> SimulatorOptions:
+    """Return options of a simulator with so many pages of small pictures and no rate limit."""
+    profile = Profile(**sections)
+    return SimulatorOptions.of(profile, wallpapers=24 * pages, images=images, requests_per_minute=0)
+
+
+async def backfill(world: World, options: BackfillOptions = WHOLE, name: str = "run") -> AuditRow:
+    """Call it as the command does."""
+    known = await find_crawl(world.runtime, options)
+    assert not is_over(known, options)
+    run = run_for(known, Run("tests", name))
+    return await run_backfill(world.runtime, run, options, lambda _: None)
+
+
+def certificate(row: AuditRow) -> dict[str, Json]:
+    found = row.report["certificate"]
+    assert isinstance(found, dict)
+    return found
+
+
+def pages_asked(world: World) -> list[int]:
+    visits = [visit for visit in world.simulator.journal.visits if visit.kind == "search"]
+    return [int(visit.query["page"]) for visit in visits]
+
+
+async def test_all_of_a_list_is_mirrored_and_certified(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(profiled(small_images, 30), upload_batch_limit=1) as world:
+        row = await backfill(world)
+
+        assert (row.status, row.metadata_inserted) == (RunStatus.SUCCEEDED, 720)
+        assert await world.objects() == world.truth()
+        assert certificate(row) == {
+            "verdict": "complete",
+            "explanation": "every item that the site counts was seen",
+            "seen": 720,
+            "total_at_start": 720,
+            "total_at_end": 720,
+            "difference": 0,
+            "duplicates": 72,
+            "pages": 30,
+            "missing_pages": 0,
+            "pages_read_again": 3,
+            "short_pages": [],
+        }
+        assert row.api_requests == len(pages_asked(world)) == 33
+        seen = row.metadata_inserted + row.metadata_unchanged + row.metadata_invalid
+        assert (seen, row.report["duplicates"]) == (720, 72)
+
+
+async def test_it_is_read_oldest_first_whatever_the_settings_sort_by(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(profiled(small_images, 2), wallhaven_sorting="views") as world:
+        await backfill(world)
+        (visit, *_) = world.simulator.journal.visits
+        assert (visit.query["sorting"], visit.query["order"]) == ("date_added", "asc")
+
+
+async def test_once_complete_there_is_nothing_to_do_but_again(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(profiled(small_images, 2)) as world:
+        await backfill(world)
+        known = await find_crawl(world.runtime, WHOLE)
+        assert is_over(known, WHOLE)
+
+        again = await backfill(world, BackfillOptions(again=True), "again")
+
+        assert (again.run_id, again.metadata_unchanged) == ("again", 48)
+        assert again.images_uploaded == again.images_adopted == 0
+
+
+async def test_a_slice_at_a_time_comes_to_the_end_and_repeats_no_page(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(profiled(small_images, 30)) as world:
+        rows = [await backfill(world, BackfillOptions(most_pages=7), f"{n}") for n in range(5)]
+
+        assert {row.run_id for row in rows} == {"0"}, "a crawl is one run"
+        assert [certificate(row)["verdict"] for row in rows] == [None] * 4 + ["complete"]
+        assert rows[0].notes is not None
+        assert "crawl open" in rows[0].notes
+        assert len(pages_asked(world)) == 33
+        assert await world.objects() == world.truth()
+        assert rows[-1].images_uploaded == rows[-1].metadata_inserted == 720
+
+
+async def test_pages_are_read_and_images_are_stored_at_once(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    order: list[str] = []
+
+    def page(number: int, answer: dict[str, Any]) -> dict[str, Any]:
+        order.append("page")
+        return answer
+
+    async def image(request: web.Request, _: object) -> None:
+        order.append("image")
+
+    options = profiled(small_images, 60)
+    async with open_world(options, Hooks(page=page, image=image)) as world:
+        await backfill(world)
+        last_page = len(order) - 1 - order[::-1].index("page")
+        assert order.index("image") < last_page
+
+
+async def test_uploads_and_deletions_meanwhile_hide_nothing_that_stays(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    drift = Drift(uploads_per_100_requests=30, deletions_per_100_requests=20, deleted_images="kept")
+    async with open_world(profiled(small_images, 40, drift=drift)) as world:
+        before = {wallpaper.id for wallpaper in world.simulator.inventory.wallpapers()}
+        row = await backfill(world)
+
+        there = before & {wallpaper.id for wallpaper in world.simulator.inventory.wallpapers()}
+        stored = await world.rows(
+            "SELECT wallhaven_id FROM draenei_content.wallpapers WHERE s3_key IS NOT NULL"
+        )
+        assert there <= {each["wallhaven_id"] for each in stored}
+        assert certificate(row)["verdict"] == "explained", certificate(row)
+        assert row.status is RunStatus.SUCCEEDED
+
+
+async def test_a_part_of_the_list(open_world: OpenWorld, small_images: Path) -> None:
+    async with open_world(profiled(small_images, 9)) as world:
+        row = await backfill(world, BackfillOptions(from_page=3, to_page=5))
+        assert set(pages_asked(world)) == {3, 4, 5}
+        assert (row.images_uploaded, certificate(row)["verdict"]) == (72, "complete")
+
+
+async def test_the_limit_is_of_each_call_and_leaves_the_crawl_open(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(profiled(small_images, 3)) as world:
+        first = await backfill(world, BackfillOptions(limit=30))
+        assert first.images_uploaded == 30
+        second = await backfill(world, BackfillOptions(limit=30))
+        assert second.images_uploaded == 60
+        last = await backfill(world)
+        assert (last.images_uploaded, certificate(last)["verdict"]) == (72, "complete")
+        assert is_over(await find_crawl(world.runtime, WHOLE), WHOLE)
+
+
+async def test_a_page_that_stays_short_makes_it_incomplete(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    listing = Listing(short_pages=(2,), faulty_times=0)
+    async with open_world(profiled(small_images, 3, listing=listing)) as world:
+        row = await backfill(world)
+        assert row.status is RunStatus.PARTIAL
+        assert (certificate(row)["verdict"], certificate(row)["difference"]) == ("incomplete", -22)
+        assert row.notes is not None
+        assert "22 items are counted" in row.notes
+
+        again = await backfill(world, name="again")
+        assert again.run_id == "again", "an incomplete crawl is over; the next one begins anew"
+
+
+async def test_a_broken_api_lets_the_images_that_are_known_be_stored(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    broken = {"yes": True}
+
+    def page(number: int, answer: dict[str, Any]) -> dict[str, Any]:
+        return {"error": "broken"} if broken["yes"] and number < 10 else answer
+
+    async with open_world(profiled(small_images, 26), Hooks(page=page)) as world:
+        broken["yes"] = False
+        await backfill(world, BackfillOptions(most_pages=2))
+        broken["yes"] = True
+
+        failed = await backfill(world)
+
+        assert failed.status is RunStatus.FAILED
+        assert failed.images_uploaded == failed.metadata_inserted > 24
+        broken["yes"] = False
+        row = await backfill(world)
+        assert (row.status, certificate(row)["verdict"]) == (RunStatus.SUCCEEDED, "complete")
+        assert await world.objects() == world.truth()
+
+
+async def test_a_store_that_is_down_stops_the_reading_and_loses_nothing(
+    open_world: OpenWorld, small_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(request: web.Request, _: object) -> web.StreamResponse:
+        return web.Response(status=503)
+
+    hooks = Hooks(image=refuse)
+    async with open_world(profiled(small_images, 60), hooks) as world:
+        row = await backfill(world)
+
+        assert row.status is RunStatus.FAILED
+        assert row.notes is not None
+        assert "the image host fails" in row.notes
+        assert row.report["images_dead"] == 0
+        attempts = "SELECT max(attempts) FROM draenei_content.transfers"
+        assert await world.value(attempts) == 0
+
+
+async def test_a_collection_can_be_mirrored(open_world: OpenWorld, small_images: Path) -> None:
+    async with open_world(profiled(small_images, 4), wallhaven_collection="Archon/15") as world:
+        row = await backfill(world)
+        assert certificate(row)["verdict"] == "complete"
+        assert row.images_uploaded == certificate(row)["seen"]

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 # As many as are claimed, asked about and saved together: enough to hide the latency, and all that
 # a process that is killed has asked for in vain.
-BATCH = 4
+WALLPAPERS_IN_FLIGHT = 4
 # An item may be odd; so many odd ones on end mean that the API has changed.
 MOST_UNUSABLE_IN_A_ROW = 10
 # A clean exit after SIGTERM has 4 s in all.
@@ -55,7 +55,7 @@ async def enrich(
     left = max(0, options.limit - await catalog.asked(run_key))
     enricher = _Enricher(run_key, source, api, catalog, progress)
     progress.start("details", left)
-    while left > 0 and (targets := await catalog.claim(min(left, BATCH))):
+    while left > 0 and (targets := await catalog.claim(min(left, WALLPAPERS_IN_FLIGHT))):
         left -= len(targets)
         await enricher.ask_all(targets)
     progress.finish("details")

@@ -27,39 +27,38 @@ WITH taken AS (
 )
 SELECT count(*)::int AS pages, COALESCE(sum(items), 0)::int AS items FROM taken;
 
+-- name: met_items
+-- Of the items of load $1, rejected ones included, those that an earlier load of run $2 has met.
+SELECT unnest(ids || rejected_items) AS item
+FROM draenei_content.staged_pages
+WHERE load_id = $1
+-- Not a join: where a run has read much, a bad guess of its size would cost minutes.
+INTERSECT
+SELECT unnest(p.ids || p.rejected_items)
+FROM draenei_content.run_loads AS l
+INNER JOIN draenei_content.staged_pages AS p ON p.load_id = l.id
+WHERE l.audit_id = $2 AND l.id <> $1;
+
 -- name: count_staged
--- Rows in staging that belong to load $1 of run $2, and the rejected among them that no earlier
--- load of the run has met.
-WITH met AS (
-    SELECT DISTINCT unnest(e.ids || e.rejected_items) AS item
-    FROM draenei_content.run_loads AS l
-    INNER JOIN draenei_content.staged_pages AS e ON e.load_id = l.id
-    WHERE l.audit_id = $2 AND l.id <> $1
-)
+-- Rows in staging that belong to load $1, and the rejected among them that are not of the items $2.
 SELECT
     count(*)::int AS items,
-    (count(s.code) FILTER (WHERE met.item IS NULL))::int AS invalid
+    (count(*) FILTER (
+        WHERE s.code IS NOT NULL
+            AND COALESCE(
+                s.wallhaven_id, 'sha256:' || encode(sha256(convert_to(s.rejected, 'UTF8')), 'hex')
+            ) <> ALL($2::text[])
+    ))::int AS invalid
 FROM draenei_content.staged_pages AS p
 INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page, reading)
-LEFT JOIN met
-    ON s.code IS NOT NULL
-    AND met.item = COALESCE(
-        s.wallhaven_id, 'sha256:' || encode(sha256(convert_to(s.rejected, 'UTF8')), 'hex')
-    )
 WHERE p.load_id = $1;
 
 -- name: merge_wallpapers
--- Merge the rows of load $1 of run $2. The newest reading of an id wins; an unchanged row is not written;
+-- Merge the rows of load $1. The newest reading of an id wins; an unchanged row is not written;
 -- ids are sorted, since concurrent merges in different order deadlock. What was true of an image
 -- when it was stored stays: an address that came later is noted in `pending_url`. A new row joins
--- the backlog. An item that an earlier load of the run has met is merged, and counts no more.
-WITH met AS (
-    SELECT DISTINCT unnest(e.ids) AS wallhaven_id
-    FROM draenei_content.run_loads AS l
-    INNER JOIN draenei_content.staged_pages AS e ON e.load_id = l.id
-    WHERE l.audit_id = $2 AND l.id <> $1
-),
-staged AS MATERIALIZED (
+-- the backlog. The items $2, which an earlier load of the run has met, are merged and not counted.
+WITH staged AS MATERIALIZED (
     SELECT DISTINCT ON (s.wallhaven_id COLLATE "C") s.*
     FROM draenei_content.staged_pages AS p
     INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page, reading)
@@ -77,7 +76,11 @@ wanted AS (
         s.resolution, s.ratio, s.source_created_at, s.colors, s.thumb_large, s.thumb_original,
         s.thumb_small, s.raw
     FROM staged AS s
-    LEFT JOIN draenei_content.wallpapers AS w USING (wallhaven_id)
+    -- LIMIT keeps this a look-up by key, whatever the planner believes of the sizes.
+    LEFT JOIN LATERAL (
+        SELECT * FROM draenei_content.wallpapers AS k
+        WHERE k.wallhaven_id = s.wallhaven_id LIMIT 1
+    ) AS w ON TRUE
     WHERE w.id IS NULL
         OR (CASE WHEN w.s3_key IS NULL
                 THEN (w.url, w.file_size, w.file_type) IS DISTINCT FROM
@@ -144,24 +147,38 @@ backlog AS (
     SELECT id FROM merged WHERE is_new
     ON CONFLICT DO NOTHING
 )
+-- No join of what the statement itself has made: the planner knows no size of it.
 SELECT
-    count(*)::int AS distinct_items,
-    count(*) FILTER (WHERE m.is_new)::int AS inserted,
-    count(*) FILTER (WHERE NOT m.is_new)::int AS updated
-FROM staged AS s
-LEFT JOIN merged AS m USING (wallhaven_id)
-LEFT JOIN met USING (wallhaven_id)
-WHERE met.wallhaven_id IS NULL;
+    (
+        SELECT count(*)::int FROM staged WHERE wallhaven_id <> ALL($2::text[])
+    ) AS distinct_items,
+    count(*) FILTER (WHERE is_new)::int AS inserted,
+    count(*) FILTER (WHERE NOT is_new)::int AS updated
+FROM merged
+WHERE wallhaven_id <> ALL($2::text[]);
 
 -- name: merge_counters
 -- Views and favourites of load $1, where they changed.
 INSERT INTO draenei_content.wallpaper_counters AS c (wallpaper_id, views, favorites)
-SELECT DISTINCT ON (w.id) w.id, s.views, s.favorites
-FROM draenei_content.staged_pages AS p
-INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page, reading)
-INNER JOIN draenei_content.wallpapers AS w USING (wallhaven_id)
-WHERE p.load_id = $1 AND s.code IS NULL AND (s.views, s.favorites) IS DISTINCT FROM (NULL, NULL)
-ORDER BY w.id, p.fetched_at DESC, s.page DESC, s.position DESC
+SELECT newest.id, newest.views, newest.favorites
+FROM (
+    SELECT DISTINCT ON (w.id) w.id, s.views, s.favorites
+    FROM draenei_content.staged_pages AS p
+    INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page, reading)
+    CROSS JOIN LATERAL (
+        SELECT k.id FROM draenei_content.wallpapers AS k
+        WHERE k.wallhaven_id = s.wallhaven_id LIMIT 1
+    ) AS w
+    WHERE p.load_id = $1 AND s.code IS NULL AND (s.views, s.favorites) IS DISTINCT FROM (NULL, NULL)
+    ORDER BY w.id, p.fetched_at DESC, s.page DESC, s.position DESC
+) AS newest
+-- Asked here and not only below: a row that ON CONFLICT meets is locked, and that is a write.
+LEFT JOIN LATERAL (
+    SELECT views, favorites FROM draenei_content.wallpaper_counters
+    WHERE wallpaper_id = newest.id LIMIT 1
+) AS k ON TRUE
+WHERE (k.views, k.favorites) IS DISTINCT FROM (newest.views, newest.favorites)
+ORDER BY newest.id
 ON CONFLICT (wallpaper_id) DO UPDATE SET
     views = EXCLUDED.views,
     favorites = EXCLUDED.favorites,

@@ -41,9 +41,10 @@ INSERT INTO draenei_content.staged_pages (
 SELECT
     $1, $2, $3, $4, $5, $6::text[], $3 - cardinality($6::text[]), $7, $8, $9, $10::text[], count(*)
 FROM unnest($6::text[]) AS listed (wallhaven_id)
-WHERE EXISTS (
-    SELECT FROM draenei_content.wallpapers AS w WHERE w.wallhaven_id = listed.wallhaven_id
-)
+-- LIMIT keeps this a look-up by key: a plan made while the table was small would read all of it.
+CROSS JOIN LATERAL (
+    SELECT FROM draenei_content.wallpapers AS w WHERE w.wallhaven_id = listed.wallhaven_id LIMIT 1
+) AS row_of_item
 ON CONFLICT (audit_id, page, reading) DO NOTHING
 RETURNING page AS number, reading, search_key, items, invalid, known, ids, last_page, total, per_page;
 

@@ -26,22 +26,29 @@ WITH due AS (
     ORDER BY next_attempt_at, wallpaper_id
     LIMIT $4
     FOR UPDATE SKIP LOCKED
+),
+claimed AS (
+    UPDATE draenei_content.transfers SET
+        state = 'claimed',
+        owner = $2,
+        fence = fence + 1,
+        lease_until = clock_timestamp() + make_interval(secs => $5),
+        attempts = attempts + 1,
+        run_attempts = CASE WHEN last_audit_id = $1 THEN run_attempts + 1 ELSE 1 END,
+        last_audit_id = $1
+    -- An array and LIMIT keep these look-ups by key: joined with a number of rows that it does not
+    -- know, the planner would read both tables.
+    WHERE wallpaper_id = ANY(ARRAY(SELECT wallpaper_id FROM due))
+    RETURNING *
 )
-UPDATE draenei_content.transfers AS t SET
-    state = 'claimed',
-    owner = $2,
-    fence = t.fence + 1,
-    lease_until = clock_timestamp() + make_interval(secs => $5),
-    attempts = t.attempts + 1,
-    run_attempts = CASE WHEN t.last_audit_id = $1 THEN t.run_attempts + 1 ELSE 1 END,
-    last_audit_id = $1
-FROM due
-INNER JOIN draenei_content.wallpapers AS w ON w.id = due.wallpaper_id
-WHERE t.wallpaper_id = due.wallpaper_id
-RETURNING
+SELECT
     t.last_audit_id AS run_key, t.wallpaper_id AS wallpaper_key, t.owner, t.fence,
     t.attempts AS attempt, w.wallhaven_id, w.url, w.file_type, w.file_size, w.dimension_x,
-    w.dimension_y, w.object_sha256, t.upload_id AS stale_upload_id;
+    w.dimension_y, w.object_sha256, t.upload_id AS stale_upload_id
+FROM claimed AS t
+CROSS JOIN LATERAL (
+    SELECT * FROM draenei_content.wallpapers WHERE id = t.wallpaper_id LIMIT 1
+) AS w;
 
 -- name: heartbeat
 -- Extend the leases of the claims ($1 wallpaper, $2 owner, $3 fence) by $4 seconds; answers

@@ -26,10 +26,11 @@ class PostgresLoads:
         async with self._database.transaction() as session:
             load = await session.value("begin_load", run_key)
             pages = await session.one("take_pages", load, run_key, SILENT_SECONDS)
-            staged = await session.one("count_staged", load, run_key)
+            met = [row["item"] for row in await session.fetch("met_items", load, run_key)]
+            staged = await session.one("count_staged", load, met)
             if staged["items"] != pages["items"]:
                 raise StagingMismatch(staged["items"], pages["items"])
-            merged = await session.one("merge_wallpapers", load, run_key)
+            merged = await session.one("merge_wallpapers", load, met)
             await session.execute("merge_counters", load)
             await session.execute("bury_rejected", load, run_key)
             await session.execute("resolve_loaded", load)

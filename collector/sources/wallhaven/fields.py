@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -23,16 +23,10 @@ class Answer(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
 
-def _no_nul(text: str) -> str:
-    if "\x00" in text:
-        raise ValueError("has a NUL character, which Postgres cannot store")
-    return text
-
-
 def _utc(text: str) -> datetime:
     # No zone is given; UTC fits what was observed (2026-09).
     try:
-        return datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+        return datetime.fromisoformat(f"{text}Z")
     except ValueError:  # whose text would repeat what was received
         raise ValueError("is no time such as 2026-09-23 17:27:56") from None
 
@@ -54,9 +48,10 @@ def _texts(value: object) -> object:
 
 
 WallhavenId = Annotated[str, AfterValidator(_valid_id)]
-Text = Annotated[str, Field(max_length=_TEXT_CHARACTERS), AfterValidator(_no_nul)]
+# Checks that stand in `Field` run compiled: an item has a dozen texts. Postgres stores no NUL.
+Text = Annotated[str, Field(max_length=_TEXT_CHARACTERS, pattern=r"^[^\x00]*$")]
 Name = Annotated[Text, Field(min_length=1)]
-Address = Annotated[Text, Field(pattern=r"^https?://[^\s]+$", max_length=_ADDRESS_CHARACTERS)]
+Address = Annotated[str, Field(pattern=r"^https?://[^\s\x00]+$", max_length=_ADDRESS_CHARACTERS)]
 Pixels = Annotated[int, Field(ge=1, le=MAX_INT4)]
 Count = Annotated[int, Field(ge=0, le=MAX_INT4)]
 Serial = Annotated[int, Field(ge=1, le=MAX_INT4)]
@@ -65,6 +60,8 @@ FileBytes = Annotated[int, Field(ge=1, le=_MAX_FILE_BYTES)]
 Number = Annotated[int, BeforeValidator(_digits), Field(ge=0, le=MAX_INT4)]
 PerPage = Annotated[Number, Field(ge=1)]
 # Text that a validator has turned into a time.
-Time = Annotated[str, AfterValidator(_utc)]
+Time = Annotated[
+    str, Field(pattern=r"^[0-9]{4}(-[0-9]{2}){2} [0-9]{2}(:[0-9]{2}){2}$"), AfterValidator(_utc)
+]
 Colors = Annotated[list[Text], Field(max_length=100)]
 Texts = Annotated[list[Text], BeforeValidator(_texts), Field(max_length=10_000)]

@@ -1,0 +1,268 @@
+"""Staging and merging: what goes wrong half-way leaves nothing, and merges never meet badly."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import asyncpg
+import pytest
+
+from collector.adapters.postgres import (
+    Database,
+    PostgresLoads,
+    PostgresPages,
+    PostgresRuns,
+    open_database,
+    pages,
+)
+from collector.core.errors import Code, Edge, Outage
+from collector.core.runs import Run
+from collector.core.wallpapers import Page, Rejected, Wallpaper
+from collector.ports import LoadCounts
+
+SOON_SECONDS = 10.0
+
+
+def wallpaper(wallhaven_id: str, **values: Any) -> Wallpaper:
+    nothing = dict.fromkeys(Wallpaper.__slots__)
+    given = {"wallhaven_id": wallhaven_id, "url": f"https://w/{wallhaven_id}.jpg", "views": 1}
+    return Wallpaper(**{**nothing, **given, **values})
+
+
+def page(number: int, *items: Wallpaper | Rejected) -> Page:
+    return Page(number, items, last_page=9, total=200, per_page=24)
+
+
+async def open_run(database: Database, name: str = "run") -> int:
+    return await PostgresRuns(database).open_run(Run("tests", name))
+
+
+async def rows(database: Database, statement: str) -> list[asyncpg.Record]:
+    async with database.session() as session:
+        return await session.connection.fetch(statement)
+
+
+async def staged(database: Database) -> tuple[int, int]:
+    """Return the rows of the ledger and of the staging table."""
+    (found,) = await rows(
+        database,
+        "SELECT (SELECT count(*) FROM draenei_content.staged_pages),"
+        " (SELECT count(*) FROM draenei_content.staged_wallpapers)",
+    )
+    return found[0], found[1]
+
+
+# --- Merges that meet ---------------------------------------------------------------------------
+
+
+async def test_merges_of_the_same_rows_at_once_wait_for_each_other_and_count_exactly(
+    database: Database,
+) -> None:
+    """Each run has two thirds of the ids, in an order of its own; some rows are there before."""
+    draws = random.Random(7)
+    ids = [f"w{n}" for n in range(900)]
+    await merged(database, await open_run(database, "before"), ids[::5], file_type="image/png")
+    wanted = {}
+    for number in range(6):
+        run_key = await open_run(database, f"run {number}")
+        wanted[run_key] = draws.sample(ids, 600)
+        await stage(database, run_key, wanted[run_key], file_type="image/jpeg")
+    counted: dict[int, LoadCounts] = {}
+
+    async def merge(run_key: int) -> None:
+        counted[run_key] = await PostgresLoads(database).merge(run_key)
+
+    async with anyio.create_task_group() as tasks:
+        for run_key in wanted:
+            tasks.start_soon(merge, run_key)
+
+    there, changed = set(ids[::5]), {found for found in ids[::5]}
+    met = set().union(*wanted.values())
+    assert sum(counts.inserted for counts in counted.values()) == len(met - there)
+    assert sum(counts.updated for counts in counted.values()) == len(met & changed)
+    for run_key, counts in counted.items():
+        items = counts.inserted + counts.updated + counts.unchanged
+        assert (items, counts.invalid, counts.duplicates) == (len(wanted[run_key]), 0, 0)
+    (found,) = await rows(
+        database,
+        "SELECT count(*), (SELECT count(*) FROM draenei_content.transfers),"
+        " (SELECT count(*) FROM draenei_content.wallpaper_counters),"
+        " (SELECT deadlocks FROM pg_stat_database WHERE datname = current_database())"
+        " FROM draenei_content.wallpapers",
+    )
+    assert tuple(found) == (len(met | there), len(met | there), len(met | there), 0)
+    assert (await staged(database))[1] == 0
+
+
+async def stage(database: Database, run_key: int, ids: list[str], **values: Any) -> None:
+    catalog = PostgresPages(database)
+    for start in range(0, len(ids), 24):
+        items = [wallpaper(found, **values) for found in ids[start : start + 24]]
+        await catalog.stage_page(run_key, "q", page(start // 24 + 1, *items))
+
+
+async def merged(database: Database, run_key: int, ids: list[str], **values: Any) -> LoadCounts:
+    await stage(database, run_key, ids, **values)
+    return await PostgresLoads(database).merge(run_key)
+
+
+# --- What is written, and what is not -----------------------------------------------------------
+
+
+async def versions(database: Database) -> list[tuple[str, ...]]:
+    """Return which transaction has written, and which has locked, each row of the merge."""
+    tables = ("wallpapers", "wallpaper_counters", "transfers")
+    found = [
+        await rows(database, f"SELECT ctid::text, xmin::text, xmax::text FROM draenei_content.{it}")
+        for it in tables
+    ]
+    return [tuple(row) for table in found for row in table]
+
+
+async def test_an_unchanged_row_is_neither_written_nor_locked(database: Database) -> None:
+    ids = [f"w{n}" for n in range(50)]
+    first = await merged(database, await open_run(database, "first"), ids)
+    before = await versions(database)
+    second = await merged(database, await open_run(database, "second"), ids)
+    assert (first.inserted, second.unchanged) == (50, 50)
+    assert (second.inserted, second.updated, second.duplicates) == (0, 0, 0)
+    assert await versions(database) == before
+
+
+async def test_changed_views_touch_no_wide_row(database: Database) -> None:
+    await merged(database, await open_run(database, "first"), ["a", "b"], views=1)
+    before = await rows(database, "SELECT xmin::text, * FROM draenei_content.wallpapers")
+    counts = await merged(database, await open_run(database, "second"), ["a", "b"], views=2)
+    assert counts.unchanged == 2
+    assert await rows(database, "SELECT xmin::text, * FROM draenei_content.wallpapers") == before
+    (views,) = await rows(
+        database, "SELECT array_agg(views) FROM draenei_content.wallpaper_counters"
+    )
+    assert views[0] == [2, 2]
+
+
+async def test_an_item_counts_once_over_the_loads_of_a_run(database: Database) -> None:
+    run_key, loads = await open_run(database), PostgresLoads(database)
+    catalog = PostgresPages(database)
+    rejected = Rejected(None, Code.BAD_ID, "id: is not 1 to 16 letters and digits", '{"id": "/"}')
+    await catalog.stage_page(run_key, "q", page(1, wallpaper("a"), rejected, wallpaper("a")))
+    first = await loads.merge(run_key)
+    changed = wallpaper("a", category="anime")
+    await catalog.stage_page(run_key, "q", page(2, changed, rejected, wallpaper("b")))
+    second = await loads.merge(run_key)
+    assert (first.inserted, first.invalid, first.duplicates) == (1, 1, 1)
+    assert (second.inserted, second.updated, second.invalid, second.duplicates) == (1, 0, 0, 2)
+    (row,) = await rows(
+        database, "SELECT category FROM draenei_content.wallpapers WHERE wallhaven_id = 'a'"
+    )
+    assert row["category"] == "anime"
+
+
+# --- COPY that breaks off -----------------------------------------------------------------------
+
+
+class Proxy:
+    """Passes bytes on until the client has sent half of a COPY; then, once, it falls silent."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._server = (host, port)
+        self.is_armed = True
+        self.fell_silent = asyncio.Event()
+        self.client_left = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Relay one connection until either side ends it."""
+        from_server, to_server = await asyncio.open_connection(*self._server)
+        answers = asyncio.ensure_future(self._answers(from_server, writer))
+        try:
+            silent = False
+            while chunk := await reader.read(2**16):
+                if self.is_armed and b"COPY " in chunk:
+                    self.is_armed, silent = False, True
+                    to_server.write(chunk[: len(chunk) // 2])
+                    answers.cancel()
+                    self.fell_silent.set()
+                if not silent:
+                    to_server.write(chunk)
+            if silent:
+                self.client_left.set()
+        finally:
+            answers.cancel()
+            for closing in (to_server, writer):
+                closing.close()
+                with suppress(OSError):
+                    await closing.wait_closed()
+
+    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while chunk := await reader.read(2**16):
+            writer.write(chunk)
+
+
+@asynccontextmanager
+async def silenced(dsn: str) -> AsyncIterator[tuple[str, Proxy]]:
+    parts = urlsplit(dsn)
+    assert parts.hostname
+    assert parts.port
+    proxy = Proxy(parts.hostname, parts.port)
+    async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        login = parts.netloc.rpartition("@")[0]
+        yield parts._replace(netloc=f"{login}@127.0.0.1:{port}").geturl(), proxy
+
+
+async def test_a_server_that_falls_silent_in_the_middle_of_a_copy_is_an_outage(
+    database: Database, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "COPY_TIMEOUT_SECONDS", 0.2)
+    run_key = await open_run(database)
+    listed = page(1, *(wallpaper(f"w{n}") for n in range(24)))
+    async with silenced(dsn) as (address, proxy), open_database(address) as through_proxy:
+        catalog = PostgresPages(through_proxy)
+        with anyio.fail_after(SOON_SECONDS):
+            with pytest.raises(Outage) as caught:
+                await catalog.stage_page(run_key, "q", listed)
+            assert proxy.fell_silent.is_set()
+            await proxy.client_left.wait()  # the connection is gone, not lent again
+            assert caught.value.edge is Edge.DATABASE
+            # The page of the lost transaction is waited for, if the server has not noticed yet.
+            assert (await catalog.stage_page(run_key, "q", listed)).items == 24
+    assert await staged(database) == (1, 24)
+
+
+async def test_a_backend_that_dies_in_the_middle_of_a_copy_leaves_nothing(
+    database: Database,
+) -> None:
+    run_key, catalog = await open_run(database), PostgresPages(database)
+    listed = page(1, wallpaper("a"))
+    with anyio.fail_after(SOON_SECONDS):
+        async with database.transaction() as other:
+            await other.connection.execute(
+                "LOCK TABLE draenei_content.staged_wallpapers IN EXCLUSIVE MODE"
+            )
+            attempt = asyncio.ensure_future(catalog.stage_page(run_key, "q", listed))
+            await kill_the_one_that_waits(database)
+            with pytest.raises(Outage) as caught:
+                await attempt
+        assert caught.value.edge is Edge.DATABASE
+        assert await staged(database) == (0, 0)
+        await catalog.stage_page(run_key, "q", listed)
+    assert await staged(database) == (1, 1)
+
+
+async def kill_the_one_that_waits(database: Database) -> None:
+    """Let the backend that copies die as soon as it waits for the lock."""
+    while not (
+        await rows(
+            database,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            " AND query LIKE 'COPY%'",
+        )
+    ):
+        await anyio.sleep(0.01)

@@ -1,0 +1,275 @@
+"""Plans: what a run asks all the time costs the same with a million wallpapers as with few."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import anyio
+import asyncpg
+import pytest
+
+from collector.adapters.postgres import (
+    ClaimPolicy,
+    Database,
+    PostgresLoads,
+    PostgresPages,
+    PostgresRuns,
+    PostgresTransfers,
+    open_database,
+)
+from collector.adapters.postgres.database import Session
+from collector.adapters.sql import load_queries
+from collector.core.runs import Run
+from collector.core.transfers import Outcome, StoredObject
+from collector.core.wallpapers import Page, Wallpaper
+from collector.local import LocalPostgres
+
+MANY, FEW = 1_000_000, 10_000
+TEMPLATE = "collector_template"
+# A connection keeps the plan of a statement after some calls, made without knowing the values.
+PLAN_MODES = ("force_custom_plan", "force_generic_plan")
+BIG_TABLES = {"wallpapers", "transfers", "wallpaper_counters", "dead_letters"}
+CLAIMED, PAGES, PAGE_ITEMS = 50, 50, 24
+DEAD_LETTERS = 20_000
+# Run 1 has read 20,000 pages in 800 loads, the others ten pages each.
+LEDGER_PAGES, LOADS, RUNS = 20_000, 800, 1_000
+
+FILL = """
+SET session_replication_role = replica;
+SET synchronous_commit = off;
+DROP INDEX draenei_content.ix_transfers_due;
+ALTER TABLE draenei_content.transfers DROP CONSTRAINT transfers_pkey;
+INSERT INTO draenei_content.wallpapers (wallhaven_id, url)
+    SELECT 'w' || n, 'https://w.wallhaven.cc/' || n FROM generate_series(1, {rows}) AS n;
+INSERT INTO draenei_content.transfers (wallpaper_id, next_attempt_at)
+    SELECT n, now() - n * interval '1 ms' FROM generate_series(1, {rows}) AS n;
+ALTER TABLE draenei_content.transfers ADD PRIMARY KEY (wallpaper_id);
+ALTER TABLE draenei_content.wallpaper_counters DROP CONSTRAINT wallpaper_counters_pkey;
+INSERT INTO draenei_content.wallpaper_counters (wallpaper_id, views)
+    SELECT n, 1 FROM generate_series(1, {rows}) AS n;
+ALTER TABLE draenei_content.wallpaper_counters ADD PRIMARY KEY (wallpaper_id);
+INSERT INTO draenei_content.dead_letters (stage, item, code, reason, run_id)
+    SELECT (ARRAY['load', 'transfer'])[1 + n % 2], 'd' || n, 'gone', 'HTTP 410', 'r'
+    FROM generate_series(1, {dead}) AS n;
+CREATE INDEX ix_transfers_due ON draenei_content.transfers (next_attempt_at, wallpaper_id)
+    WHERE state = 'pending';
+INSERT INTO draenei_content.run_audit (dag_id, run_id)
+    SELECT 'tests', 'filled ' || n FROM generate_series(1, {runs}) AS n;
+INSERT INTO draenei_content.run_loads (audit_id) SELECT 1 FROM generate_series(1, {loads});
+INSERT INTO draenei_content.staged_pages
+    (audit_id, page, search_key, ids, items, invalid, known, last_page, total, load_id)
+    SELECT 1, n, 'q', ARRAY(SELECT 'w' || n * 24 + i FROM generate_series(0, 23) AS i),
+        24, 0, 0, 1, 1, 1 + n % {loads}
+    FROM generate_series(1, {pages}) AS n;
+INSERT INTO draenei_content.staged_pages
+    (audit_id, page, search_key, ids, items, invalid, known, last_page, total)
+    SELECT run, n, 'q', '{{}}', 0, 0, 0, 1, 1
+    FROM generate_series(2, {runs}) AS run, generate_series(1, 10) AS n;
+SET session_replication_role = origin;
+ANALYZE;
+"""
+
+
+class Plans:
+    """What was asked, by name of the query: one plan for each call and mode."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+
+    async def explain(self, session: Session, name: str, arguments: tuple[object, ...]) -> None:
+        """Run the query once for each mode, and undo what it did."""
+        statement = f"plan_{uuid4().hex}"
+        connection = session.connection
+        values = f"({', '.join(map(literal, arguments))})" if arguments else ""
+        for mode in PLAN_MODES:
+            transaction = connection.transaction()
+            await transaction.start()
+            await connection.execute(f"SET LOCAL plan_cache_mode = {mode}")
+            await connection.execute(f"PREPARE {statement} AS\n{load_queries()[name]}")
+            explained = await connection.fetchval(
+                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE {statement}{values}"
+            )
+            await connection.execute(f"DEALLOCATE {statement}")
+            await transaction.rollback()
+            self._found[name].append(json.loads(explained)[0])
+
+    def buffers(self, name: str) -> int:
+        """Return the pages of 8 kB that the dearest call of a query has touched."""
+        plans = [found["Plan"] for found in self._found[name]]
+        return max(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] for plan in plans)
+
+    def seconds(self, name: str) -> float:
+        """Return how long the slowest call took."""
+        return max(found["Execution Time"] for found in self._found[name]) / 1000
+
+    def scanned(self) -> set[tuple[str, str]]:
+        """Return query and table of each scan that reads a big table from one end to the other."""
+        return {
+            (name, node["Relation Name"])
+            for name, plans in self._found.items()
+            for found in plans
+            for node in nodes(found["Plan"])
+            if node["Node Type"] == "Seq Scan" and node["Relation Name"] in BIG_TABLES
+        }
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from nodes(part)
+
+
+def literal(value: object) -> str:
+    """Return a parameter as SQL; the values of these tests need no escapes in arrays."""
+    if value is None:
+        return "NULL"
+    text = "{%s}" % ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return "'{}'".format(text.replace("'", "''"))
+
+
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> Plans:
+    """Explain every query that an adapter sends in this test, just before it is sent."""
+    found = Plans()
+    for method in ("fetch", "first", "value", "execute"):
+        monkeypatch.setattr(Session, method, explained(getattr(Session, method), found))
+    return found
+
+
+def explained(send: Any, found: Plans) -> Any:
+    async def explain_and_send(session: Session, name: str, *arguments: Any) -> Any:
+        await found.explain(session, name, arguments)
+        return await send(session, name, *arguments)
+
+    return explain_and_send
+
+
+@pytest.fixture(scope="module")
+def filled(postgres_server: LocalPostgres) -> Iterator[dict[int, str]]:
+    """Databases with few wallpapers and with many, each of them waiting for its image."""
+    addresses = {rows: f"plans_{rows}" for rows in (FEW, MANY)}
+    for rows, name in addresses.items():
+        anyio.run(_fill, postgres_server.dsn, name, rows)
+    yield {rows: _address(postgres_server.dsn, name) for rows, name in addresses.items()}
+    for name in addresses.values():
+        anyio.run(_execute, postgres_server.dsn, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _fill(dsn: str, name: str, rows: int) -> None:
+    await _execute(dsn, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    statements = FILL.format(
+        rows=rows, pages=LEDGER_PAGES, loads=LOADS, runs=RUNS, dead=DEAD_LETTERS
+    )
+    await _execute(_address(dsn, name), statements)
+
+
+async def _execute(dsn: str, statements: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(statements)
+    finally:
+        await connection.close()
+
+
+def _address(dsn: str, name: str) -> str:
+    return urlsplit(dsn)._replace(path=f"/{name}").geturl()
+
+
+@asynccontextmanager
+async def opened(dsn: str) -> AsyncIterator[tuple[Database, PostgresTransfers, int]]:
+    async with open_database(dsn) as database:
+        run_key = await PostgresRuns(database).open_run(Run("tests", uuid4().hex))
+        policy = ClaimPolicy(lease_seconds=60, max_attempts=3)
+        yield database, PostgresTransfers(database, policy), run_key
+
+
+def page(number: int, ids: list[str]) -> Page:
+    """Return a page with the same values in all optional columns."""
+    nothing = dict.fromkeys(Wallpaper.__slots__)
+    items = [
+        Wallpaper(**{**nothing, "wallhaven_id": found, "url": f"https://w/{found}", "views": 1})  # type: ignore[arg-type]
+        for found in ids
+    ]
+    return Page(number, tuple(items), PAGES, PAGES * PAGE_ITEMS, PAGE_ITEMS)
+
+
+async def test_a_claim_costs_the_same_however_many_there_are(
+    filled: dict[int, str], plans: Plans
+) -> None:
+    touched = {}
+    for rows, dsn in filled.items():
+        async with opened(dsn) as (_, transfers, run_key):
+            assert len(await transfers.claim(run_key, CLAIMED)) == CLAIMED
+        touched[rows] = plans.buffers("claim")
+        assert plans.scanned() == set()
+    assert touched[MANY] <= 1.5 * touched[FEW]
+    assert touched[MANY] <= 40 * CLAIMED
+
+
+async def test_what_is_asked_of_the_backlog_uses_its_indexes(
+    filled: dict[int, str], plans: Plans
+) -> None:
+    async with opened(filled[MANY]) as (database, transfers, run_key):
+        claims = await transfers.claim(run_key, CLAIMED)
+        await transfers.heartbeat(claims)
+        stored = StoredObject("wallpapers/a.jpg", "0" * 64, 7, Outcome.UPLOADED)
+        assert await transfers.confirm(claims[0], stored)
+        await transfers.release(claims[1:10])
+        async with database.session() as session:
+            await session.connection.execute(
+                "UPDATE draenei_content.transfers SET lease_until = now() - interval '1 s'"
+                " WHERE state = 'claimed'"
+            )
+        await transfers.next_due_seconds(run_key)
+        await transfers.claim(run_key, 1, run_limit=5)  # takes back the lapsed ones first
+    assert plans.scanned() == set()
+    touched = {
+        name: plans.buffers(name)
+        for name in ("reap_leases", "heartbeat", "confirm", "next_due_seconds", "limit_use")
+    }
+    assert max(touched.values()) <= 60 * CLAIMED, touched
+
+
+async def test_what_is_asked_of_the_ledger_uses_its_indexes(
+    filled: dict[int, str], plans: Plans
+) -> None:
+    async with opened(filled[MANY]) as (database, _, run_key):
+        catalog = PostgresPages(database)
+        known = [f"w{n}" for n in range(1, PAGE_ITEMS)]
+        entry = await catalog.stage_page(run_key, "q", page(1, [*known, "new"]))
+        assert entry.known == PAGE_ITEMS - 1
+        assert await catalog.covered_pages(run_key) == [entry]
+        assert await catalog.watermark("q") == []
+    assert plans.scanned() == set()
+    assert plans.buffers("note_page") <= 10 * PAGE_ITEMS
+    assert plans.buffers("covered_pages") <= 10
+    assert plans.buffers("watermark") <= 10
+
+
+async def test_a_merge_looks_up_its_own_rows_and_no_others(
+    filled: dict[int, str], plans: Plans
+) -> None:
+    """Half of the rows are known; the run has merged 480,000 items before."""
+    async with open_database(filled[MANY]) as database:
+        catalog = PostgresPages(database)
+        async with anyio.create_task_group() as tasks:
+            for number in range(1, PAGES + 1):
+                ids = [f"{'w' if i % 2 else 'n'}{number * 1000 + i}" for i in range(PAGE_ITEMS)]
+                newest = page(number + LEDGER_PAGES, ids)
+                tasks.start_soon(partial(catalog.stage_page, 1, "q", newest))
+        counts = await PostgresLoads(database).merge(1)
+    known = PAGES * PAGE_ITEMS // 2
+    assert (counts.inserted, counts.updated + counts.unchanged) == (known, 0)
+    assert counts.duplicates == known  # met by earlier loads of the run
+    assert plans.scanned() == set()
+    items = PAGES * PAGE_ITEMS
+    assert plans.buffers("merge_wallpapers") <= 60 * items
+    assert plans.buffers("merge_counters") <= 30 * items
+    assert plans.seconds("met_items") < 1

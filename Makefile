@@ -1,16 +1,21 @@
 # Everything a fresh machine needs: Python 3.11 to 3.13 and make. `make demo` is the way in.
 #
-# VENV is where it all goes, but for Airflow, which gets a place of its own; PYTHON is used once,
-# to make it.
+# VENV is where it all goes, but for Airflow and for what we are measured against, which get places
+# of their own; PYTHON is used once, to make it.
 PYTHON ?= python3
 VENV ?= .venv
 AIRFLOW_VENV ?= .venv-airflow
+BENCH_VENV ?= .venv-bench
 BIN := $(VENV)/bin
 # Two workers, a file of tests each at a time: servers are started once for each worker.
 PYTEST_ARGS ?= -n 2 --dist loadfile
+# How much `make bench-load` measures, and how often.
+WALLPAPERS ?= 100000
+ROUNDS ?= 3
 export COLLECTOR_HOME ?= $(CURDIR)/.collector
 
-.PHONY: help setup demo test test-airflow test-celery compose-smoke lint clean requirements
+.PHONY: help setup demo test test-airflow test-celery compose-smoke lint clean requirements \
+	bench-load
 
 help:
 	@echo "make demo           set up, then mirror a simulated search end to end"
@@ -18,10 +23,11 @@ help:
 	@echo "make test-airflow   set up $(AIRFLOW_VENV), then run the stack of docker-compose.yml"
 	@echo "make test-celery    the same with two Celery workers, one of which is killed"
 	@echo "make compose-smoke  the stack in containers, where there is an engine"
+	@echo "make bench-load     set up $(BENCH_VENV), then compare our load with others'"
 	@echo "make lint           ruff, mypy, import contracts, hadolint, schema of docker-compose.yml"
 	@echo "make setup          only set up, in $(VENV)"
 	@echo "make requirements   compile requirements/ anew from pyproject.toml"
-	@echo "make clean          remove .venv, .venv-airflow and .collector"
+	@echo "make clean          remove .venv, .venv-airflow, .venv-bench and .collector"
 
 setup: $(VENV)/.local
 
@@ -39,6 +45,12 @@ test-celery: $(AIRFLOW_VENV)/.ready
 
 compose-smoke:
 	@$(PYTHON) tests/compose_smoke.py
+
+# The result replaces the stored one when it is whole.
+bench-load: $(BENCH_VENV)/.ready
+	@$(BENCH_VENV)/bin/python benchmarks/load.py --wallpapers $(WALLPAPERS) --rounds $(ROUNDS) \
+		> "$(BENCH_VENV)/load.json"
+	@mv "$(BENCH_VENV)/load.json" benchmarks/results/load.json
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
@@ -61,10 +73,14 @@ requirements: $(VENV)/.tools
 # The tests run what the image carries.
 	$(compile) --extra airflow --extra celery --extra local --group airflow-test \
 		--constraint requirements/airflow.txt pyproject.toml -o requirements/airflow-test.txt
+# What the benchmark compares with, beside what the demo runs.
+	$(compile) --extra local --constraint requirements/local.txt pyproject.toml \
+		requirements/peers.in -o requirements/peers.txt
 	$(compile) requirements/tools.in -o requirements/tools.txt
 
 clean:
-	rm -rf "$(CURDIR)/.venv" "$(CURDIR)/.venv-airflow" "$(CURDIR)/.collector"
+	rm -rf "$(CURDIR)/.venv" "$(CURDIR)/.venv-airflow" "$(CURDIR)/.venv-bench" \
+		"$(CURDIR)/.collector"
 
 # pip installs uv once, by hash; uv installs the rest, faster, by the same hashes.
 $(VENV)/.tools: requirements/tools.txt
@@ -94,3 +110,9 @@ $(AIRFLOW_VENV)/.ready: requirements/airflow-test.txt pyproject.toml $(VENV)/.to
 	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(AIRFLOW_VENV)
 	@$(BIN)/uv pip install -q --python $(@D)/bin/python --require-hashes -r requirements/tools.txt
 	$(call install,requirements/airflow-test.txt)
+
+$(BENCH_VENV)/.ready: requirements/peers.txt pyproject.toml $(VENV)/.tools
+	@echo "setting up $(BENCH_VENV)"
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(BENCH_VENV)
+	@$(BIN)/uv pip install -q --python $(@D)/bin/python --require-hashes -r requirements/tools.txt
+	$(call install,requirements/peers.txt)

@@ -28,16 +28,26 @@ WITH taken AS (
 SELECT count(*)::int AS pages, COALESCE(sum(items), 0)::int AS items FROM taken;
 
 -- name: met_items
--- Of the items of load $1, rejected ones included, those that an earlier load of run $2 has met.
-SELECT unnest(ids || rejected_items) AS item
-FROM draenei_content.staged_pages
-WHERE load_id = $1
+-- What an earlier load of run $2 has met of the items of load $1, as a row or as a rejected one.
+SELECT mine.item, ways.as_row
+FROM (
+    SELECT unnest(ids || rejected_items) AS item
+    FROM draenei_content.staged_pages
+    WHERE load_id = $1
+) AS mine, (VALUES (TRUE), (FALSE)) AS ways (as_row)
 -- Not a join: where a run has read much, a bad guess of its size would cost minutes.
 INTERSECT
-SELECT unnest(p.ids || p.rejected_items)
-FROM draenei_content.run_loads AS l
-INNER JOIN draenei_content.staged_pages AS p ON p.load_id = l.id
-WHERE l.audit_id = $2 AND l.id <> $1;
+(
+    SELECT unnest(p.ids), TRUE
+    FROM draenei_content.run_loads AS l
+    INNER JOIN draenei_content.staged_pages AS p ON p.load_id = l.id
+    WHERE l.audit_id = $2 AND l.id <> $1
+    UNION ALL
+    SELECT unnest(p.rejected_items), FALSE
+    FROM draenei_content.run_loads AS l
+    INNER JOIN draenei_content.staged_pages AS p ON p.load_id = l.id
+    WHERE l.audit_id = $2 AND l.id <> $1
+);
 
 -- name: count_staged
 -- Rows in staging that belong to load $1, and the rejected among them that are not of the items $2.
@@ -57,7 +67,7 @@ WHERE p.load_id = $1;
 -- Merge the rows of load $1. The newest reading of an id wins; an unchanged row is not written;
 -- ids are sorted, since concurrent merges in different order deadlock. What was true of an image
 -- when it was stored stays: an address that came later is noted in `pending_url`. A new row joins
--- the backlog. The items $2, which an earlier load of the run has met, are merged and not counted.
+-- the backlog. The items $2, rows that an earlier load of the run has met, are merged and not counted.
 WITH staged AS MATERIALIZED (
     SELECT DISTINCT ON (s.wallhaven_id COLLATE "C") s.*
     FROM draenei_content.staged_pages AS p

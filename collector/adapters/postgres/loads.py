@@ -26,11 +26,12 @@ class PostgresLoads:
         async with self._database.transaction() as session:
             load = await session.value("begin_load", run_key)
             pages = await session.one("take_pages", load, run_key, SILENT_SECONDS)
-            met = [row["item"] for row in await session.fetch("met_items", load, run_key)]
-            staged = await session.one("count_staged", load, met)
+            met = await session.fetch("met_items", load, run_key)
+            staged = await session.one("count_staged", load, [row["item"] for row in met])
             if staged["items"] != pages["items"]:
                 raise StagingMismatch(staged["items"], pages["items"])
-            merged = await session.one("merge_wallpapers", load, met)
+            met_rows = [row["item"] for row in met if row["as_row"]]
+            merged = await session.one("merge_wallpapers", load, met_rows)
             await session.execute("merge_counters", load)
             await session.execute("bury_rejected", load, run_key)
             await session.execute("resolve_loaded", load)

@@ -82,10 +82,9 @@ async def test_merges_of_the_same_rows_at_once_wait_for_each_other_and_count_exa
         for run_key in wanted:
             tasks.start_soon(merge, run_key)
 
-    there, changed = set(ids[::5]), {found for found in ids[::5]}
-    met = set().union(*wanted.values())
+    there, met = set(ids[::5]), set().union(*wanted.values())
     assert sum(counts.inserted for counts in counted.values()) == len(met - there)
-    assert sum(counts.updated for counts in counted.values()) == len(met & changed)
+    assert sum(counts.updated for counts in counted.values()) == len(met & there)
     for run_key, counts in counted.items():
         items = counts.inserted + counts.updated + counts.unchanged
         assert (items, counts.invalid, counts.duplicates) == (len(wanted[run_key]), 0, 0)
@@ -162,6 +161,21 @@ async def test_an_item_counts_once_over_the_loads_of_a_run(database: Database) -
         database, "SELECT category FROM draenei_content.wallpapers WHERE wallhaven_id = 'a'"
     )
     assert row["category"] == "anime"
+
+
+async def test_an_item_that_was_rejected_first_counts_as_the_row_that_it_becomes(
+    database: Database,
+) -> None:
+    run_key, loads = await open_run(database), PostgresLoads(database)
+    catalog = PostgresPages(database)
+    rejected = Rejected("a", Code.INVALID_METADATA, "path: Field required", '{"id": "a"}')
+    await catalog.stage_page(run_key, "q", page(1, rejected))
+    assert (await loads.merge(run_key)).invalid == 1
+    await catalog.stage_page(run_key, "q", page(2, wallpaper("a"), wallpaper("b")))
+    assert (await loads.merge(run_key)).inserted == 2
+    await catalog.stage_page(run_key, "q", page(3, rejected))
+    counts = await loads.merge(run_key)
+    assert (counts.invalid, counts.duplicates) == (0, 1)
 
 
 # --- COPY that breaks off -----------------------------------------------------------------------

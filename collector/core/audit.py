@@ -12,6 +12,8 @@ from collector.core.runs import Json, RunStatus, StageName
 
 # Below this many dead letters a run is not failed for their share: 1 of 10 is no pattern.
 LEAST_DEAD_FOR_FAILURE = 10
+# How long the API did not answer a stage, in the stage's report.
+OUTAGE_SECONDS = "outage_seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +112,16 @@ def judge_run(recount: Recount, max_dead_percent: float) -> Verdict:
     certificate = certify(recount.crawl) if recount.crawl else None
     unseen = _unseen(certificate)
     unfinished = bool(elsewhere or (unseen and certificate and certificate.verdict))
-    notes = [str(note) for note in (recount.problems, too_many, nothing, elsewhere, unseen) if note]
+    status = _status(recount, failed=bool(too_many or nothing), unfinished=unfinished)
+    minutes = _outage_minutes(recount)
+    outage = _outage_note(minutes) if status is RunStatus.FAILED else None
+    found = (recount.problems, too_many, nothing, elsewhere, unseen, outage)
     return Verdict(
-        status=_status(recount, failed=bool(too_many or nothing), unfinished=unfinished),
-        notes="; ".join(notes) or None,
+        status=status,
+        notes="; ".join(str(note) for note in found if note) or None,
         report={
             **({"certificate": certificate.as_json()} if certificate else {}),
+            "outage_minutes": minutes,
             "items_seen": recount.items_seen,
             "duplicates": recount.duplicates,
             "pages": recount.pages,
@@ -166,6 +172,26 @@ def _enrichment(recount: Recount) -> dict[str, Json]:
     if StageName.ENRICH not in recount.stage_reports:
         return {}
     return {"enrichment": dict(recount.enrichment)}
+
+
+def _outage_minutes(recount: Recount) -> float:
+    # Workers of a stage meet one outage at the same time.
+    stages = [max(map(_outage_seconds, _workers(it))) for it in recount.stage_reports.values()]
+    return round(sum(stages) / 60.0, 2)
+
+
+def _outage_note(minutes: float) -> str | None:
+    return f"the API was out for {minutes:g} minutes" if minutes else None
+
+
+def _workers(report: Json) -> list[Json]:
+    workers = report.get("workers") if isinstance(report, dict) else None
+    return workers if isinstance(workers, list) and workers else [report]
+
+
+def _outage_seconds(report: Json) -> float:
+    seconds = report.get(OUTAGE_SECONDS) if isinstance(report, dict) else None
+    return float(seconds) if isinstance(seconds, int | float) else 0.0
 
 
 def _in_other_hands(recount: Recount) -> str | None:

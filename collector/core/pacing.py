@@ -1,11 +1,12 @@
-"""Pacing arithmetic: when may the next API request leave? Time comes in as a number."""
+"""Pacing: who may send the next API request, and what the server's own headers say of it."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from enum import IntEnum
 
 # Wallhaven: 45 calls a minute (https://wallhaven.cc/help/api, 2026-11-23).
 WINDOW_SECONDS = 60.0
@@ -15,63 +16,63 @@ MAX_PAUSE_SECONDS = 300.0
 LEAST_PAUSE_SECONDS = 1.0
 # A 429 that says nothing usable: one full window is surely enough.
 DEFAULT_PAUSE_SECONDS = WINDOW_SECONDS
+# Enrichment leaves so many slots of each window to the others: a daily run, which reads 3 to 5
+# pages of about 100 new wallpapers, then never waits for it.
+RESERVED_SLOTS = 5
+# Who waits asks again after this at the latest: a limit may have been raised, a slot given back.
+ASK_AGAIN_SECONDS = 1.0
+# Who waits is known to wait for so long; two questions may be lost before it is forgotten.
+WANTED_SECONDS = 3 * ASK_AGAIN_SECONDS
 
 
-class SlidingWindow:
-    """At most `limit` requests in any window, however the server's own window lies.
+class Priority(IntEnum):
+    """Who goes first where several wait for the budget of one API: the lower number."""
 
-    A slot is counted as taken from its start until `window_seconds` after its END: the server
-    saw the request somewhere between, so no window of its clock can hold more than `limit`.
-    Times are seconds on one monotonic clock, passed in by the caller.
-    """
+    RUN = 0
+    BACKFILL = 1
+    ENRICHMENT = 2
 
-    def __init__(self, limit: int, window_seconds: float = WINDOW_SECONDS) -> None:
-        if limit < 1:
-            raise ValueError(f"limit must be at least 1, not {limit}")
-        self.limit = limit
-        self.window_seconds = window_seconds
-        self._in_flight = 0
-        self._ended: deque[float] = deque()
-        self._paused_until = float("-inf")
-
-    def delay_seconds(self, now: float) -> float | None:
-        """Return 0 if a request may leave now, else the wait; None: wait for one to end."""
-        self._forget(now)
-        if now < self._paused_until:
-            return self._paused_until - now
-        if self._in_flight + len(self._ended) < self.limit:
-            return 0.0
-        return self._ended[0] + self.window_seconds - now if self._ended else None
-
-    def begin(self) -> None:
-        """Take a slot; call only after `delay_seconds` answered 0."""
-        self._in_flight += 1
-
-    def end(self, now: float) -> None:
-        """The answer came, or the request was given up: the slot frees one window later."""
-        self._in_flight -= 1
-        self._ended.append(now)
-
-    def lower(self, limit: int) -> None:
-        """Obey a lower limit that the server announced; a higher one is ignored."""
-        self.limit = max(1, min(self.limit, limit))
-
-    def pause(self, now: float, seconds: float) -> None:
-        """Let nobody start before `now + seconds`; a longer pause already in force stays."""
-        self._paused_until = max(self._paused_until, now + seconds)
-
-    def is_paused(self, now: float) -> bool:
-        """Say whether a pause is in force."""
-        return now < self._paused_until
-
-    def _forget(self, now: float) -> None:
-        while self._ended and self._ended[0] + self.window_seconds <= now:
-            self._ended.popleft()
+    @property
+    def reserved_slots(self) -> int:
+        """How many slots of a window it leaves to the others; never more than half of them."""
+        return RESERVED_SLOTS if self is Priority.ENRICHMENT else 0
 
 
-def announced_limit(headers: Mapping[str, str]) -> int | None:
-    """Return X-RateLimit-Limit when it is a positive whole number, else None."""
-    return _whole_number(headers.get("X-RateLimit-Limit", "")) or None
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The right to send one request, until its lease ends; of one `holder` alone."""
+
+    number: int
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """No slot is free: none will be for `seconds`, as far as is known now."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What an answer of the server says of its limit; None where it says nothing usable."""
+
+    limit: int | None = None
+    remaining: int | None = None
+
+
+# Numbers above this say nothing: no ceiling of ours comes near it.
+_MOST_ANNOUNCED = 1_000_000
+
+
+def announced(headers: Mapping[str, str]) -> Announcement:
+    """Return X-RateLimit-Limit (from 1) and X-RateLimit-Remaining (from 0), nonsense as None."""
+    limit = _whole_number(headers.get("X-RateLimit-Limit", ""))
+    remaining = _whole_number(headers.get("X-RateLimit-Remaining", ""))
+    return Announcement(
+        limit=min(limit, _MOST_ANNOUNCED) if limit else None,
+        remaining=None if remaining is None else min(remaining, _MOST_ANNOUNCED),
+    )
 
 
 def pause_seconds(headers: Mapping[str, str], now_epoch_seconds: float) -> float:

@@ -86,6 +86,5 @@ class StageEnd:
     """How a stage ended: its report, or the problem that stopped it."""
 
     status: StageStatus
-    api_requests: int
     report: Mapping[str, Json]
     problem: str | None = None

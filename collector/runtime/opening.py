@@ -28,9 +28,9 @@ from collector.adapters.postgres import (
 from collector.adapters.s3 import S3Store, open_s3
 from collector.core.audit import AuditRow
 from collector.core.errors import Edge, Outage
-from collector.core.pacing import SlidingWindow
-from collector.core.runs import StageReport
-from collector.flow import Pacer, Supply
+from collector.core.pacing import Priority
+from collector.core.runs import StageCall, StageReport
+from collector.flow import Supply
 from collector.local import (
     LocalPostgres,
     LocalS3,
@@ -39,6 +39,7 @@ from collector.local import (
     open_local_servers,
 )
 from collector.ports import Progress
+from collector.runtime.api import api_client
 from collector.runtime.endpoints import SPARE_CONNECTIONS, details_of, s3_options, source_of
 from collector.settings import Settings
 from collector.sources.wallhaven import USER_AGENT
@@ -272,15 +273,9 @@ class Runtime:
         if parts:
             logger.info("[draenei] %s", ", ".join(parts))
 
-    def api(self) -> ApiClient:
-        """Return a client of the API with a pacer of its own."""
-        window = SlidingWindow(self.settings.wallhaven_requests_per_minute)
-        return ApiClient(
-            self.http,
-            Pacer(window, time.monotonic),
-            epoch_clock=time.time,
-            retry_base_seconds=self.settings.collector_retry_base_seconds,
-        )
+    def api(self, priority: Priority = Priority.RUN, call: StageCall | None = None) -> ApiClient:
+        """Return a client of the API, which counts its requests for `call`."""
+        return api_client(self.settings, self.http, self.database, priority, call)
 
 
 def _opened(part: Part | None) -> Part:

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from collector.core.audit import AuditRow
+from collector.core.audit import OUTAGE_SECONDS, AuditRow
 from collector.core.errors import CollectorError
-from collector.core.runs import Run, StageCall, StageEnd, StageName, StageReport, StageStatus
+from collector.core.pacing import Priority
+from collector.core.runs import Json, Run, StageCall, StageEnd, StageName, StageReport, StageStatus
 from collector.flow import task_group
 from collector.runtime.opening import Need, RunOptions, Runtime
 from collector.stages.api import ApiClient
@@ -35,6 +36,8 @@ STAGE_NEEDS = {
 # What a run does before its audit.
 MAIN_JOB = (StageName.EXTRACT, StageName.LOAD, StageName.TRANSFER)
 ENRICHMENT = (StageName.ENRICH,)
+# Stages that ask the API, and how urgently.
+_PRIORITY_OF = {StageName.EXTRACT: Priority.RUN, StageName.ENRICH: Priority.ENRICHMENT}
 
 
 async def run_one_stage(
@@ -173,8 +176,7 @@ async def recorded(
     except BaseException as error:
         await _note_end(runtime, call, _end(error, api))
         raise
-    sent = api.requests_sent if api else 0
-    end = StageEnd(StageStatus.SUCCEEDED, sent, report.as_json())
+    end = StageEnd(StageStatus.SUCCEEDED, {**report.as_json(), **_outage(api)})
     await runtime.runs.end_stage(call, end)
     counts = " ".join(f"{name}={count}" for name, count in report.counts.items())
     logger.info("[draenei] %s: %s", call.stage, counts)
@@ -183,7 +185,8 @@ async def recorded(
 
 def _api_of(runtime: Runtime, call: StageCall) -> ApiClient | None:
     """Return the client of a stage that asks the API."""
-    return runtime.api() if call.stage in (StageName.EXTRACT, StageName.ENRICH) else None
+    priority = _PRIORITY_OF.get(call.stage)
+    return None if priority is None else runtime.api(priority, call)
 
 
 async def _done(
@@ -217,12 +220,16 @@ async def close_crashed_runs(runtime: Runtime, run_key: int) -> None:
 
 
 def _end(error: BaseException, api: ApiClient | None) -> StageEnd:
-    sent = api.requests_sent if api else 0
     if not isinstance(error, Exception):
-        return StageEnd(StageStatus.INTERRUPTED, sent, {}, "interrupted")
+        return StageEnd(StageStatus.INTERRUPTED, _outage(api), "interrupted")
     # A defect is named by its type: its text may hold anything.
     problem = str(error) if isinstance(error, CollectorError) else type(error).__name__
-    return StageEnd(StageStatus.FAILED, sent, {}, problem)
+    return StageEnd(StageStatus.FAILED, _outage(api), problem)
+
+
+def _outage(api: ApiClient | None) -> dict[str, Json]:
+    seconds = round(api.outage_seconds, 1) if api else 0.0
+    return {OUTAGE_SECONDS: seconds} if seconds else {}
 
 
 async def _note_end(runtime: Runtime, call: StageCall, end: StageEnd) -> None:

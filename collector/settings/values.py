@@ -25,6 +25,8 @@ from collector.sources.wallhaven import CollectionName, Query, QueryError
 
 # What Wallhaven allows; more only towards our own simulator.
 PUBLIC_REQUESTS_PER_MINUTE = 45
+# Each request of a minute is a row in the database; no simulator of ours answers more.
+_MOST_REQUESTS_PER_MINUTE = 60_000
 # No wait or count of ours reaches these; beyond them Postgres' types end.
 _LONGEST_LEASE_SECONDS = 86_400
 _MOST_ATTEMPTS = 1_000
@@ -99,7 +101,9 @@ class Settings(BaseSettings):
     wallhaven_colors: str = ""
     wallhaven_ai_art_filter: str = ""
     wallhaven_max_pages: Positive = 50
-    wallhaven_requests_per_minute: Positive = PUBLIC_REQUESTS_PER_MINUTE
+    wallhaven_requests_per_minute: Annotated[int, _range(1, _MOST_REQUESTS_PER_MINUTE)] = (
+        PUBLIC_REQUESTS_PER_MINUTE
+    )
     wallhaven_image_hosts: Annotated[
         str, _text(f"{_HOST}(,{_HOST})*", "hosts, or host:port, commas between")
     ] = "w.wallhaven.cc"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import random
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -11,15 +14,17 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 from tenacity.wait import wait_random_exponential
 
 from collector.core.errors import Edge, Outage, PayloadError, Refusal
-from collector.core.pacing import announced_limit, pause_seconds
-from collector.flow import Pacer
+from collector.core.pacing import Announcement, announced, pause_seconds
+from collector.core.patience import Patience, Trouble
 from collector.ports import Http, Reply
 from collector.sources import ApiRequest
+from collector.stages.outage import OutageWatch, Unanswered
+from collector.stages.pacer import Pacer
 
 logger = logging.getLogger(__name__)
 
-# A page is asked for this often before the run gives up: with the waits below it outlasts a
-# restart of the site, and a longer trouble is an outage.
+# An answer that cannot be understood is asked for this often: it may have been cut short, or the
+# site is being changed at this moment.
 API_TRIES = 5
 API_RETRY_MAX_WAIT_SECONDS = 20.0
 # 429s do not count as tries, but a server that says nothing else any more must end the run some
@@ -29,30 +34,17 @@ MOST_RATE_LIMITED = 10
 T = TypeVar("T")
 
 _OK = 200
+_UNKNOWN_KEY = 401
+_FORBIDDEN = 403
+_NOT_FOUND = 404
 _RATE_LIMITED = 429
 
 
-class _Temporary(Exception):
-    """This answer was no answer; the next may be."""
-
-
-class _Refused(Outage):
-    """The API will not answer this run, however often it is asked."""
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(Edge.API, problem)
-
-
-class _KeyRefused(_Refused, Refusal):
-    """The API does not know our key."""
-
-
-class _NotThere(_Refused):
-    """The API says that there is no such thing."""
-
-
 class ApiClient:
-    """GET API answers through one pacer; the single owner of retries of API calls."""
+    """GET API answers through one pacer; the single owner of retries of API calls.
+
+    `clock` is monotonic seconds, `epoch_clock` seconds since 1970, `jitter` uniform in [0, 1).
+    """
 
     def __init__(
         self,
@@ -61,11 +53,14 @@ class ApiClient:
         *,
         epoch_clock: Callable[[], float],
         retry_base_seconds: float,
+        clock: Callable[[], float] = anyio.current_time,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._http = http
         self._pacer = pacer
         self._epoch_clock = epoch_clock
         self._retry_base_seconds = retry_base_seconds
+        self._outages = OutageWatch(Patience.of(retry_base_seconds), clock, jitter)
         self._rate_limited = 0
 
     @property
@@ -73,21 +68,34 @@ class ApiClient:
         """API requests that left, retries included."""
         return self._pacer.requests_sent
 
-    async def find(self, request: ApiRequest, parse: Callable[[bytes], T]) -> T | None:
-        """Return the parsed answer, None where the API says (404, in JSON) that there is none."""
-        try:
-            return await self.get(request, parse)
-        except _NotThere:
-            return None
+    @property
+    def outage_seconds(self) -> float:
+        """How long the API has not answered, in all."""
+        return self._outages.seconds
 
     async def get(self, request: ApiRequest, parse: Callable[[bytes], T]) -> T:
         """Return the parsed answer; `parse` may raise PayloadError, which is retried.
 
-        Raises Outage(api) where the API refuses us, or does not answer usefully in API_TRIES
-        tries. A 429 pauses everybody and is no try.
+        Raises Outage(api), which names the request, where the API refuses it, is not understood
+        in API_TRIES tries, or does not answer for as long as `Patience` allows. A 429 pauses
+        everybody and is no try.
         """
+        return await self._asked(request, partial(_parsed, parse=parse))
+
+    async def find(self, request: ApiRequest, parse: Callable[[bytes], T]) -> T | None:
+        """Return the parsed answer, None where the API says (404, in JSON) that there is none.
+
+        A 404 that is a page says nothing about the item. Else all is as with `get`.
+        """
+
+        def found(reply: Reply) -> T | None:
+            return None if _is_json_404(reply) else _parsed(reply, parse=parse)
+
+        return await self._asked(request, found)
+
+    async def _asked(self, request: ApiRequest, read: Callable[[Reply], T]) -> T:
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type(_Temporary),
+            retry=retry_if_exception_type(PayloadError),
             stop=stop_after_attempt(API_TRIES),
             wait=wait_random_exponential(
                 multiplier=self._retry_base_seconds, max=API_RETRY_MAX_WAIT_SECONDS
@@ -96,53 +104,75 @@ class ApiClient:
             before_sleep=_say_what_comes,
             retry_error_callback=_give_up,
         )
-        return await retrying(self._try, request, parse)
-
-    async def _try(self, request: ApiRequest, parse: Callable[[bytes], T]) -> T:
         try:
-            reply = await self._answered(request)
-            _require_json(reply)
-            return parse(reply.body)
-        except _Refused:
-            raise
-        except (PayloadError, Outage) as error:
-            raise _Temporary(error.problem) from None
+            return await retrying(self._try, request, read)
+        except Outage as outage:
+            if outage.edge is not Edge.API:
+                raise
+            raise type(outage)(Edge.API, f"{outage.problem}; stopped at {request.url}") from None
+
+    async def _try(self, request: ApiRequest, read: Callable[[Reply], T]) -> T:
+        return read(await self._outages.outlast(partial(self._answered, request)))
 
     async def _answered(self, request: ApiRequest) -> Reply:
+        """Return what the API itself said. Raises Unanswered, PayloadError, Outage."""
         while True:
-            async with self._pacer.slot():
-                reply = await self._http.get(request.url, request.headers)
-            limit = announced_limit(reply.headers)
-            if limit is not None:
-                self._pacer.lower(limit)
-            if reply.status != _RATE_LIMITED:
-                self._rate_limited = 0
-                return reply
-            self._note_rate_limit(reply)
+            async with self._pacer.slot() as turn:
+                reply = await self._sent(request)
+                heard = announced(reply.headers)
+                if reply.status != _RATE_LIMITED:
+                    _require_answer(reply)
+                    turn.announced, self._rate_limited = heard, 0
+                    return reply
+                # That nothing remains is known: the pause sees to it.
+                turn.announced = Announcement(heard.limit) if heard.limit else None
+                await self._note_rate_limit(reply)
 
-    def _note_rate_limit(self, reply: Reply) -> None:
+    async def _sent(self, request: ApiRequest) -> Reply:
+        try:
+            return await self._http.get(request.url, request.headers)
+        except Outage as outage:
+            raise Unanswered(Trouble.SILENCE, outage.problem) from None
+
+    async def _note_rate_limit(self, reply: Reply) -> None:
         # Several requests may be out when the limit is hit: all their 429s are one round.
-        if self._pacer.pause(pause_seconds(reply.headers, self._epoch_clock())):
+        if await self._pacer.pause(pause_seconds(reply.headers, self._epoch_clock())):
             self._rate_limited += 1
         if self._rate_limited > MOST_RATE_LIMITED:
-            raise _Refused(f"rate limited {self._rate_limited} times in a row")
+            raise Outage(Edge.API, f"rate limited {self._rate_limited} times in a row")
 
 
-def _require_json(reply: Reply) -> None:
-    if reply.status == 401:
-        raise _KeyRefused("the API key was refused (HTTP 401); check WALLHAVEN_API_KEY")
-    if reply.status == 403:
-        raise _Refused("the API blocks us (HTTP 403)")
-    if reply.status == 404:
-        is_json = "json" in reply.headers.get("Content-Type", "").lower()
-        kind = _NotThere if is_json else _Refused
-        raise kind("the API has nothing there (HTTP 404); is the collection named rightly?")
-    if 300 <= reply.status < 500:
-        raise _Refused(f"the API refused the request (HTTP {reply.status})")
+def _require_answer(reply: Reply) -> None:
+    """Raise Unanswered for what is not the API's own answer, such as a page of its front."""
+    is_page = "html" in reply.headers.get("Content-Type", "").lower()
+    challenged = reply.headers.get("cf-mitigated", "").lower() == "challenge"
+    if challenged or (reply.status == _FORBIDDEN and is_page):
+        raise Unanswered(Trouble.BLOCK, f"HTTP {reply.status}, a challenge or a block")
+    if reply.status == _OK and is_page:
+        raise Unanswered(Trouble.PAGE, "a page came instead of JSON")
+    if reply.status != _OK and not 300 <= reply.status < 500:
+        raise Unanswered(Trouble.FAULT, f"HTTP {reply.status}")
+
+
+def _parsed(reply: Reply, *, parse: Callable[[bytes], T]) -> T:
+    if reply.status == _UNKNOWN_KEY:
+        raise Refusal(Edge.API, "the API key was refused (HTTP 401); check WALLHAVEN_API_KEY")
+    if reply.status == _NOT_FOUND:
+        problem = "the API has nothing there (HTTP 404); is the collection named rightly?"
+        raise Outage(Edge.API, problem)
     if reply.status != _OK:
-        raise PayloadError(f"HTTP {reply.status}")
-    if "html" in reply.headers.get("Content-Type", "").lower():
-        raise PayloadError("a page came instead of JSON")
+        raise Outage(Edge.API, f"the API refused the request (HTTP {reply.status})")
+    return parse(reply.body)
+
+
+def _is_json_404(reply: Reply) -> bool:
+    if reply.status != _NOT_FOUND or "json" not in reply.headers.get("Content-Type", "").lower():
+        return False
+    try:
+        json.loads(reply.body)
+    except ValueError:
+        return False
+    return True
 
 
 def _say_what_comes(state: RetryCallState) -> None:

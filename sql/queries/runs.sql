@@ -33,16 +33,14 @@ ON CONFLICT (audit_id, stage, worker) DO UPDATE SET
     problem = NULL;
 
 -- name: end_stage
--- A stage of run $1 ended: $2 stage, $3 worker, $4 status, $5 API requests of this call,
--- $6 report, $7 problem.
-INSERT INTO draenei_content.run_stages AS s (
-    audit_id, stage, worker, status, ended_at, api_requests, report, problem
+-- A stage of run $1 ended: $2 stage, $3 worker, $4 status, $5 report, $6 problem.
+INSERT INTO draenei_content.run_stages (
+    audit_id, stage, worker, status, ended_at, report, problem
 )
-VALUES ($1, $2, $3, $4, clock_timestamp(), $5, $6, $7)
+VALUES ($1, $2, $3, $4, clock_timestamp(), $5, $6)
 ON CONFLICT (audit_id, stage, worker) DO UPDATE SET
     status = EXCLUDED.status,
     ended_at = EXCLUDED.ended_at,
-    api_requests = s.api_requests + EXCLUDED.api_requests,
     report = EXCLUDED.report,
     problem = EXCLUDED.problem;
 

@@ -1,9 +1,8 @@
-"""Bounded concurrency on virtual time: the pacer, the byte budget, the task group."""
+"""Bounded concurrency on virtual time: the byte budget, the task group."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -14,92 +13,10 @@ from hypothesis import strategies as st
 from virtual_time import virtual_time
 
 from collector.core.errors import Code, Edge, Fault, ItemError, Outage
-from collector.core.pacing import WINDOW_SECONDS, SlidingWindow
-from collector.flow import SILENT_WAIT_SECONDS, ByteBudget, Pacer, task_group
-
-
-def pacer(limit: int) -> Pacer:
-    return Pacer(SlidingWindow(limit), anyio.current_time)
-
-
-# --- Pacer --------------------------------------------------------------------------------------
+from collector.flow import ByteBudget, task_group
 
 # Eighths of a second are exact in binary: no tolerance is needed.
 latencies = st.integers(0, 8 * 90).map(lambda count: count / 8)
-
-
-@given(st.integers(1, 4), st.lists(st.tuples(latencies, latencies, st.floats(0, 1)), max_size=15))
-@virtual_time
-async def test_no_window_of_the_server_holds_more_than_the_limit(
-    limit: int, plan: list[tuple[float, float, float]]
-) -> None:
-    paced = pacer(limit)
-    arrived: list[float] = []
-    in_flight = peak = 0
-
-    async def request(wanted_at: float, latency_seconds: float, share: float) -> None:
-        nonlocal in_flight, peak
-        await anyio.sleep(wanted_at)
-        async with paced.slot():
-            in_flight += 1
-            peak = max(peak, in_flight)
-            arrived.append(anyio.current_time() + latency_seconds * share)
-            await anyio.sleep(latency_seconds)
-            in_flight -= 1
-
-    async with anyio.create_task_group() as tasks:
-        for one in plan:
-            tasks.start_soon(request, *one)
-    assert paced.requests_sent == len(arrived) == len(plan)
-    assert peak <= limit
-    for start in arrived:
-        assert sum(start <= time < start + WINDOW_SECONDS for time in arrived) <= limit
-
-
-@virtual_time
-async def test_requests_leave_in_turn_as_early_as_the_window_allows() -> None:
-    paced = pacer(2)
-    left: list[tuple[int, float]] = []
-
-    async def request(number: int) -> None:
-        async with paced.slot():
-            left.append((number, anyio.current_time()))
-            await anyio.sleep(1)
-
-    async with anyio.create_task_group() as tasks:
-        for number in range(5):
-            tasks.start_soon(request, number)
-    assert left == [(0, 0.0), (1, 0.0), (2, 61.0), (3, 61.0), (4, 122.0)]
-
-
-@virtual_time
-async def test_a_cancelled_waiter_takes_no_slot_and_blocks_nobody() -> None:
-    paced = pacer(1)
-    async with paced.slot():
-        with anyio.move_on_after(5) as waiting:
-            async with paced.slot():
-                pytest.fail("there is one slot")
-        assert waiting.cancelled_caught
-        assert paced.requests_sent == 1
-    with anyio.move_on_after(10):
-        async with paced.slot():
-            pytest.fail("the window is full")
-    async with paced.slot():
-        assert anyio.current_time() == 65.0
-    assert paced.requests_sent == 2
-
-
-@virtual_time
-async def test_a_cancelled_or_failed_request_gives_its_slot_back() -> None:
-    paced = pacer(1)
-    with anyio.move_on_after(3):
-        async with paced.slot():
-            await anyio.sleep_forever()
-    with pytest.raises(ZeroDivisionError):
-        async with paced.slot():
-            _ = 1 / (anyio.current_time() - 63.0)
-    async with paced.slot():
-        assert anyio.current_time() == 123.0
 
 
 async def _cancel_after(steps: int, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -109,93 +26,6 @@ async def _cancel_after(steps: int, work: Callable[[], Coroutine[Any, Any, None]
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait([task])
-
-
-@pytest.mark.parametrize("steps", range(8))
-@virtual_time
-async def test_no_moment_of_a_cancellation_loses_a_slot(steps: int) -> None:
-    paced = pacer(1)
-
-    async def request() -> None:
-        async with paced.slot():
-            await anyio.sleep(1)
-
-    await _cancel_after(steps, request)
-    async with paced.slot():
-        assert anyio.current_time() == WINDOW_SECONDS * (paced.requests_sent - 1)
-
-
-@virtual_time
-async def test_a_pause_holds_back_who_waits_already() -> None:
-    paced = pacer(9)
-    paced.pause(30)
-    left: list[float] = []
-
-    async def request() -> None:
-        async with paced.slot():
-            left.append(anyio.current_time())
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(request)
-        tasks.start_soon(request)
-        await anyio.sleep(10)
-        paced.pause(60)
-        paced.pause(1)
-        await anyio.sleep(59.5)
-        assert left == []
-    assert left == [70.0, 70.0]
-
-
-@virtual_time
-async def test_who_waits_for_an_answer_is_woken_by_it() -> None:
-    paced = pacer(1)
-    async with anyio.create_task_group() as tasks, paced.slot():
-        tasks.start_soon(_expect_slot_at, paced, 100.0)
-        await anyio.sleep(40)
-
-
-async def _expect_slot_at(paced: Pacer, seconds: float) -> None:
-    async with paced.slot():
-        assert anyio.current_time() == seconds
-
-
-@virtual_time
-async def test_a_lowered_limit_holds_for_who_waits_already() -> None:
-    paced = pacer(2)
-    async with anyio.create_task_group() as tasks:
-        async with paced.slot():
-            await anyio.sleep(1)
-        async with paced.slot():
-            tasks.start_soon(_expect_slot_at, paced, 63.0)
-            await anyio.sleep(2)
-            paced.lower(1)
-
-
-@virtual_time
-async def test_a_long_wait_is_told_once_and_again_where_it_grows(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.INFO, "collector")
-    paced = pacer(9)
-    paced.pause(30)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_expect_slot_at, paced, 100.0)
-        await anyio.sleep(10)
-        paced.pause(90)
-        await anyio.sleep(10)
-        paced.pause(1)
-    assert caplog.messages == [
-        f"[draenei] api: waiting {seconds} s for the rate limit" for seconds in (30, 90)
-    ]
-
-
-@virtual_time
-async def test_a_short_wait_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "collector")
-    paced = pacer(1)
-    paced.pause(SILENT_WAIT_SECONDS)
-    await _expect_slot_at(paced, SILENT_WAIT_SECONDS)
-    assert caplog.messages == []
 
 
 # --- ByteBudget ---------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Postgres: the catalog behind the stages, one module for each port."""
 
+from collector.adapters.postgres.budget import Allowance, PostgresBudget
 from collector.adapters.postgres.crawls import CrawlRange, KnownCrawl, PostgresCrawls
 from collector.adapters.postgres.database import Database, open_database
 from collector.adapters.postgres.enrichments import PostgresEnrichments
@@ -9,10 +10,12 @@ from collector.adapters.postgres.runs import PostgresRuns
 from collector.adapters.postgres.transfers import ClaimPolicy, PostgresTransfers
 
 __all__ = [
+    "Allowance",
     "ClaimPolicy",
     "CrawlRange",
     "Database",
     "KnownCrawl",
+    "PostgresBudget",
     "PostgresCrawls",
     "PostgresEnrichments",
     "PostgresLoads",

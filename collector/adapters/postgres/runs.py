@@ -42,7 +42,6 @@ class PostgresRuns:
             call.stage,
             call.worker,
             end.status,
-            end.api_requests,
             json.dumps(dict(end.report)),
             end.problem,
         )

@@ -48,6 +48,7 @@ def test_a_clean_run_succeeded() -> None:
     assert verdict.status is RunStatus.SUCCEEDED
     assert verdict.notes is None
     assert verdict.report == {
+        "outage_minutes": 0.0,
         "items_seen": 24,
         "duplicates": 0,
         "pages": 1,
@@ -80,6 +81,26 @@ def test_an_enrichment_that_could_not_use_all_it_got_is_partial(name: str) -> No
 )
 def test_a_run_that_gave_something_up_is_partial(column: str) -> None:
     assert status(replace(CLEAN, **{column: 1})) is RunStatus.PARTIAL
+
+
+OUT = {"status": "failed", "outage_seconds": 900.0}
+OUTAGES: list[tuple[Any, float]] = [
+    ({"extract": OUT}, 15.0),
+    ({"extract": {"outage_seconds": 30.0}, "load": {"pages": 1}, "transfer": OUT}, 15.5),
+    ({"extract": {"workers": [OUT, {"pages": 2}, {"outage_seconds": 60.0}]}}, 15.0),
+    ({"extract": {"outage_seconds": "long"}, "load": None}, 0.0),
+    ({"extract": {"workers": []}}, 0.0),
+]
+
+
+@pytest.mark.parametrize(("reports", "minutes"), OUTAGES)
+def test_the_minutes_of_an_outage_are_told(reports: Any, minutes: float) -> None:
+    problems = "extract: api: no usable answer for 900 s"
+    outlasted = judge_run(replace(CLEAN, stage_reports=reports), 5.0)
+    assert (outlasted.report["outage_minutes"], outlasted.notes) == (minutes, None)
+    red = replace(CLEAN, stage_reports=reports, any_failed=True, problems=problems)
+    told = f"{problems}; the API was out for {minutes:g} minutes" if minutes else problems
+    assert (judge_run(red, 5.0).status, judge_run(red, 5.0).notes) == (RunStatus.FAILED, told)
 
 
 def test_a_run_with_nothing_to_do_succeeded() -> None:

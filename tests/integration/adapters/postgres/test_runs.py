@@ -10,8 +10,9 @@ import anyio
 import asyncpg
 import pytest
 
-from collector.adapters.postgres import Database, PostgresRuns
+from collector.adapters.postgres import Allowance, Database, PostgresBudget, PostgresRuns
 from collector.core.audit import AuditRow, judge_run
+from collector.core.pacing import Slot, Wait
 from collector.core.runs import Run, RunStatus, StageCall, StageEnd, StageName, StageStatus
 from collector.stages.audit import close_crashed
 
@@ -44,8 +45,11 @@ async def begin_and_end(
     runs: PostgresRuns, call: StageCall, problem: str | None = None, api_requests: int = 0
 ) -> None:
     await runs.begin_stage(call)
+    budget = PostgresBudget(runs._database, Allowance("api.test", 100), call=call)
+    for _ in range(api_requests):
+        assert isinstance(await budget.take(), Slot)
     status = StageStatus.FAILED if problem else StageStatus.SUCCEEDED
-    await runs.end_stage(call, StageEnd(status, api_requests, {"worker": call.worker}, problem))
+    await runs.end_stage(call, StageEnd(status, {"worker": call.worker}, problem))
 
 
 async def test_no_worker_overwrites_what_another_one_said(runs: PostgresRuns) -> None:
@@ -73,6 +77,19 @@ async def test_no_worker_overwrites_what_another_one_said(runs: PostgresRuns) ->
         }
     }
     assert set(str(recount.problems).split("; ")) == {"transfer: late", "transfer: did not end"}
+
+
+async def test_requests_are_counted_when_they_leave_and_again_where_a_stage_is_repeated(
+    runs: PostgresRuns, database: Database
+) -> None:
+    run_key = await runs.open_run(Run("tests", "run"))
+    call = StageCall(run_key, StageName.EXTRACT)
+    await begin_and_end(runs, call, "api: out", api_requests=3)
+    await runs.begin_stage(call)
+    budget = PostgresBudget(database, Allowance("api.test", 4), call=call)
+    assert isinstance(await budget.take(), Slot)
+    assert isinstance(await budget.take(), Wait), "a request that may not leave is not counted"
+    assert (await runs.recount(run_key)).api_requests == 4
 
 
 async def test_a_worker_that_did_it_alone_is_not_listed(runs: PostgresRuns) -> None:

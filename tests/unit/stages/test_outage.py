@@ -1,0 +1,284 @@
+"""Outages of the API: told from failures of a page, outlasted by one prober, bounded."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from itertools import pairwise
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from memory_budget import MemoryBudget
+from virtual_time import virtual_time
+
+from collector.core.errors import Edge, Outage, PayloadError
+from collector.core.patience import LEAST_TRIES, MOST_BLOCKED, Patience
+from collector.flow import task_group
+from collector.ports import Body, Reply
+from collector.sources import ApiRequest
+from collector.stages.api import ApiClient
+from collector.stages.pacer import Pacer
+
+PATIENCE = Patience.of(5.0)
+REQUEST = ApiRequest("https://wallhaven.cc/api/v1/search?page=7", {"X-API-Key": "SECRETkey"})
+SILENT = Outage(Edge.API, "cannot connect to wallhaven.cc:443 (ConnectionRefusedError)")
+
+
+def reply(status: int = 200, media_type: str = "application/json", **headers: str) -> Reply:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Reply(status, {"Content-Type": media_type} | named, b"{}")
+
+
+GOOD = reply()
+FAULT = reply(521, "text/html")
+PAGE = reply(200, "text/html; charset=UTF-8")
+BLOCKED = reply(403, "text/html")
+CHALLENGE = reply(503, "text/html", cf_mitigated="challenge")
+
+
+class Site:
+    """The Http port: answers with `trouble` from second `since` to second `until`."""
+
+    def __init__(
+        self,
+        trouble: Reply | Exception,
+        until: float,
+        since: float = 0.0,
+        latency_seconds: float = 0.0,
+    ) -> None:
+        self._trouble = trouble
+        self._span = (since, until)
+        self._latency_seconds = latency_seconds
+        self.seconds: list[float] = []
+        self.out = self.most_out = 0
+
+    async def get(self, url: str, headers: Mapping[str, str]) -> Reply:
+        now = anyio.current_time()
+        self.seconds.append(now)
+        self.out += 1
+        self.most_out = max(self.most_out, self.out)
+        try:
+            await anyio.sleep(self._latency_seconds)
+        finally:
+            self.out -= 1
+        if not self._span[0] <= now < self._span[1]:
+            return GOOD
+        if isinstance(self._trouble, Exception):
+            raise self._trouble
+        return self._trouble
+
+    def open(self, url: str) -> AbstractAsyncContextManager[Body]:
+        raise AssertionError(f"{url} is no API call")
+
+
+def client(site: Site, base_seconds: float = 5.0, jitter: float = 0.5) -> ApiClient:
+    return ApiClient(
+        site,
+        Pacer(MemoryBudget(10_000, anyio.current_time).caller(), anyio.current_time),
+        epoch_clock=anyio.current_time,
+        retry_base_seconds=base_seconds,
+        jitter=lambda: jitter,
+    )
+
+
+async def given_up(api: ApiClient) -> str:
+    with pytest.raises(Outage) as caught:
+        await api.get(REQUEST, json.loads)
+    assert caught.value.edge is Edge.API
+    assert caught.value.problem.endswith(f"; stopped at {REQUEST.url}")
+    assert "SECRETkey" not in str(caught.value)
+    return caught.value.problem
+
+
+TROUBLES = [
+    *(reply(status, "text/html") for status in (500, 502, 503, 520, 521, 522, 524, 526)),
+    *(reply(204), reply(206), PAGE, SILENT),
+]
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda it: str(getattr(it, "status", it)))
+@virtual_time
+async def test_what_is_no_answer_is_outlasted(trouble: Reply | Exception) -> None:
+    api = client(Site(trouble, until=600.0, since=1.0))
+    assert await api.get(REQUEST, json.loads) == {}
+    await anyio.sleep(1)
+    assert await api.get(REQUEST, json.loads) == {}
+    assert 599.0 <= api.outage_seconds <= 599.0 + PATIENCE.longest_pause_seconds
+
+
+@settings(deadline=None)  # 900 virtual seconds, of a machine that may be busy
+@given(st.sampled_from([FAULT, SILENT, PAGE]), st.floats(0, 0.99), st.floats(0.0, 30.0))
+@virtual_time
+async def test_pauses_are_bounded_and_the_end_comes_in_time(
+    trouble: Reply | Exception, jitter: float, latency_seconds: float
+) -> None:
+    site = Site(trouble, until=1e9, since=1.0, latency_seconds=latency_seconds)
+    api = client(site, jitter=max(jitter, 0.05))
+    assert await api.get(REQUEST, json.loads) == {}
+    await anyio.sleep(1)
+    problem = await given_up(api)
+    assert problem.startswith("no usable answer for ")
+    pauses = [after - before - latency_seconds for before, after in pairwise(site.seconds[1:])]
+    assert all(-1e-6 <= pause <= PATIENCE.longest_pause_seconds + 1e-6 for pause in pauses)
+    lasted = anyio.current_time() - site.seconds[1] - latency_seconds
+    assert 0 <= lasted - PATIENCE.outage_seconds <= latency_seconds + 1e-6
+    assert api.outage_seconds == pytest.approx(lasted)
+
+
+@pytest.mark.parametrize("trouble", [SILENT, PAGE])
+@virtual_time
+async def test_an_api_that_was_never_reached_is_soon_given_up(trouble: Reply | Exception) -> None:
+    site = Site(trouble, until=1e9)
+    api = client(site)
+    assert (await given_up(api)).startswith("no usable answer for 15 s (")
+    assert anyio.current_time() == api.outage_seconds == PATIENCE.unreached_seconds
+    assert len(site.seconds) >= LEAST_TRIES
+
+
+@virtual_time
+async def test_a_site_that_fails_from_the_beginning_is_given_its_time() -> None:
+    api = client(Site(FAULT, until=300.0))
+    assert await api.get(REQUEST, json.loads) == {}
+
+
+@virtual_time
+async def test_without_pauses_there_are_still_a_few_tries() -> None:
+    site = Site(FAULT, until=1e9)
+    await given_up(client(site, base_seconds=0.0))
+    assert len(site.seconds) == LEAST_TRIES
+
+
+@pytest.mark.parametrize("trouble", [BLOCKED, CHALLENGE])
+@virtual_time
+async def test_a_block_is_not_insisted_on_and_named(trouble: Reply) -> None:
+    site = Site(trouble, until=1e9)
+    api = client(site)
+    problem = await given_up(api)
+    assert problem.startswith(f"the API blocks us (HTTP {trouble.status}, a challenge or a block)")
+    assert len(site.seconds) == MOST_BLOCKED
+    assert 0 < api.outage_seconds < 2 * MOST_BLOCKED * 5.0
+
+
+@virtual_time
+async def test_a_block_that_several_meet_at_once_is_one() -> None:
+    site = Site(BLOCKED, until=1e9, latency_seconds=1.0)
+    api = client(site)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(8):
+            tasks.start_soon(given_up, api)
+    assert len(site.seconds) == 8 + MOST_BLOCKED - 1
+
+
+@virtual_time
+async def test_who_comes_later_waits_for_the_prober() -> None:
+    site = Site(FAULT, until=1.0, latency_seconds=1.0)
+    api = client(site, jitter=0.99)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(api.get, REQUEST, json.loads)
+        await anyio.sleep(1.5)
+        assert api.outage_seconds == 0.5
+        tasks.start_soon(api.get, REQUEST, json.loads)
+        await anyio.sleep(3)
+        assert len(site.seconds) == 1
+    assert len(site.seconds) == 3
+
+
+@virtual_time
+async def test_a_block_that_is_lifted_is_outlasted() -> None:
+    assert await client(Site(BLOCKED, until=2.0)).get(REQUEST, json.loads) == {}
+
+
+@virtual_time
+async def test_one_probes_and_the_others_wait_for_it() -> None:
+    site = Site(FAULT, until=400.0, since=10.0, latency_seconds=1.0)
+    api = client(site)
+    answers = 0
+
+    async def read(pages: int) -> None:
+        nonlocal answers
+        for _ in range(pages):
+            answer = await api.get(REQUEST, json.loads)
+            answers += answer == {}
+
+    async with task_group() as tasks:
+        for _ in range(8):
+            tasks.start_soon(read, 20)
+    assert answers == 160
+    probes = [at for at in site.seconds if 11.0 < at <= 400.0]
+    assert len(probes) < 25
+    assert all(after - before >= 1.0 for before, after in pairwise(probes)), "one at a time"
+    assert api.outage_seconds == pytest.approx(probes[-1] - 11.0, abs=62.0)
+
+
+@virtual_time
+async def test_all_give_up_together() -> None:
+    site = Site(FAULT, until=1e9, latency_seconds=1.0)
+    api = client(site)
+    problems = []
+
+    async def read() -> None:
+        problems.append(await given_up(api))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(8):
+            tasks.start_soon(read)
+    asked = len(site.seconds)
+    assert len(problems) == 8
+    assert anyio.current_time() < PATIENCE.outage_seconds + 5.0
+    await given_up(api)
+    assert len(site.seconds) == asked, "who has given up asks no more"
+
+
+@virtual_time
+async def test_where_the_prober_is_cancelled_another_one_goes_on() -> None:
+    site = Site(FAULT, until=100.0, latency_seconds=1.0)
+    api = client(site)
+    async with anyio.create_task_group() as tasks:
+        with anyio.move_on_after(20):
+            await api.get(REQUEST, json.loads)
+        assert api.outage_seconds == pytest.approx(19.0)
+        tasks.start_soon(api.get, REQUEST, json.loads)
+        tasks.start_soon(api.get, REQUEST, json.loads)
+    assert site.most_out <= 2
+    assert 99.0 <= api.outage_seconds <= 99.0 + PATIENCE.longest_pause_seconds + 2.0
+
+
+@virtual_time
+async def test_outages_add_up() -> None:
+    site = Site(FAULT, until=5.0)
+    api = client(site, jitter=0.9)
+    await api.get(REQUEST, json.loads)
+    first = api.outage_seconds
+    assert first == pytest.approx(anyio.current_time())
+    await anyio.sleep(100)
+    site._span = (anyio.current_time(), anyio.current_time() + 1)
+    await api.get(REQUEST, json.loads)
+    assert api.outage_seconds == pytest.approx(anyio.current_time() - 100)
+
+
+@virtual_time
+async def test_an_outage_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "collector")
+    await client(Site(FAULT, until=30.0)).get(REQUEST, json.loads)
+    assert caplog.messages == [
+        "[draenei] api: outage since 0 s (HTTP 521); asking again in 2 s",
+        "[draenei] api: outage since 2 s (HTTP 521); asking again in 5 s",
+        "[draenei] api: outage since 8 s (HTTP 521); asking again in 10 s",
+        "[draenei] api: outage since 18 s (HTTP 521); asking again in 20 s",
+        "[draenei] api: answers again, after 38 s",
+    ]
+
+
+@virtual_time
+async def test_an_answer_of_the_wrong_shape_is_no_outage() -> None:
+    def refuse(_: bytes) -> None:
+        raise PayloadError("no list")
+
+    api = client(Site(FAULT, until=0.0))
+    with pytest.raises(Outage, match=r"no usable answer in 5 tries: no list; stopped at .*page=7"):
+        await api.get(REQUEST, refuse)
+    assert api.outage_seconds == 0.0

@@ -241,6 +241,20 @@ def test_the_figures_of_decision_0004_are_the_stored_ones() -> None:
     ]
 
 
+def test_the_figures_of_decision_0008_are_the_stored_ones() -> None:
+    decision = (ROOT / "docs/decisions/0008-one-budget-for-all-processes.md").read_text()
+    assert table(decision, "processes") == [
+        [
+            str(run["processes"]),
+            str(run["slots"]),
+            f"{100 * run['share_used']:.1f} %",
+            str(run["refused"]),
+            f"{run['seconds_per_window']:.3f}",
+        ]
+        for run in stored("rate_limit.json")["runs"]
+    ]
+
+
 def test_the_seconds_of_the_readme_are_the_stored_ones() -> None:
     setup, first, _ = stored("demo.json")["runs"]
     work_seconds = first["run_audit"]["duration_seconds"]

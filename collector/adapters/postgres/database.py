@@ -186,7 +186,7 @@ async def open_database(dsn: str) -> AsyncIterator[Database]:
         await _close(pool)
 
 
-async def _as_it_was(_: PoolConnectionProxy[asyncpg.Record]) -> None:
+async def _as_it_was(_: asyncpg.Connection[asyncpg.Record]) -> None:
     """Leave a returned connection alone, and save a round trip for each time it is lent.
 
     Nothing of ours outlives its transaction: no SET, LISTEN, cursor or lock of a session. What a

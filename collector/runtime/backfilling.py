@@ -11,6 +11,7 @@ from collector.adapters.postgres import CrawlRange, KnownCrawl, PostgresLoads, P
 from collector.core.audit import AuditRow
 from collector.core.certificate import CrawlVerdict
 from collector.core.errors import CollectorError, SettingsError
+from collector.core.pacing import Priority
 from collector.core.runs import Run, StageCall, StageName, StageReport
 from collector.flow import Supply, task_group
 from collector.runtime.endpoints import source_of
@@ -138,7 +139,7 @@ class _Backfill:
         on_end: Callable[[], object],
     ) -> None:
         call = StageCall(self.run_key, stage)
-        api = self.runtime.api()
+        api = self.runtime.api(Priority.BACKFILL, call)
         try:
             self.reports[stage] = await recorded(self.runtime, call, api, lambda: work(api))
         except CollectorError as problem:

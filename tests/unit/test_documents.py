@@ -255,6 +255,22 @@ def test_the_figures_of_decision_0008_are_the_stored_ones() -> None:
     ]
 
 
+def test_the_figures_of_the_whole_load_are_the_stored_ones() -> None:
+    decision = (ROOT / "docs/decisions/0004-staging-ledger-and-merge.md").read_text()
+    measured = stored("load.json")
+    units = ("rows_per_second", "rows_per_cpu_second")
+    assert [[int(rate) for rate in rates] for _, *rates in table(decision, "contender")] == [
+        [found[name][unit] for unit in units for name in ("new", "unchanged")]
+        for found in measured["results"].values()
+    ]
+    assert f"{measured['wallpapers']:,} wallpapers" in decision
+    assert f"(alone {measured['parse_only_rows_per_cpu_second']} rows per CPU" in decision
+    for own in ("ours_daily", "ours_backfill"):
+        written = measured["results"][own]["unchanged"]["tuples_written"]
+        tables = ("wallpapers", "wallpaper_counters", "transfers")
+        assert [written[name] for name in tables] == [[0]] * 3
+
+
 def test_the_seconds_of_the_readme_are_the_stored_ones() -> None:
     setup, first, _ = stored("demo.json")["runs"]
     work_seconds = first["run_audit"]["duration_seconds"]

@@ -18,6 +18,7 @@ from collector.cli.app import (
 from collector.cli.execution import Answer, execute
 from collector.cli.output import show_audit, show_mapping
 from collector.core.audit import AuditRow
+from collector.core.certificate import CERTIFICATE_FIELDS
 from collector.core.errors import SettingsError
 from collector.core.runs import DEFAULT_DAG_ID, Run
 from collector.runtime import (
@@ -89,7 +90,9 @@ def _show(row: AuditRow, console: Console) -> None:
     show_audit(row, console)
     certificate = row.report.get("certificate")
     if isinstance(certificate, dict):
-        show_mapping("certificate", certificate, console)
+        # The database keeps them in another order.
+        shown = {name: certificate.get(name) for name in CERTIFICATE_FIELDS}
+        show_mapping("certificate", shown, console)
 
 
 def _nothing_to_do(row: AuditRow) -> Answer:

@@ -7,6 +7,20 @@ from enum import StrEnum
 
 from collector.core.runs import Json
 
+# Of a certificate as JSON, as a reader wants to meet them.
+CERTIFICATE_FIELDS = (
+    "verdict",
+    "explanation",
+    "seen",
+    "total_at_start",
+    "total_at_end",
+    "difference",
+    "duplicates",
+    "pages",
+    "missing_pages",
+    "pages_read_again",
+    "short_pages",
+)
 # A report is for people: the first of many short pages tell where to look.
 _MOST_SHORT_PAGES = 50
 
@@ -74,7 +88,7 @@ class Certificate:
             "seen": facts.seen,
             "total_at_start": facts.total_at_start,
             "total_at_end": facts.total_at_end,
-            "difference": None if facts.is_part else difference,
+            "difference": difference if self.verdict and not facts.is_part else None,
             "duplicates": facts.listed - facts.seen,
             "pages": facts.pages,
             "missing_pages": facts.missing_pages,

@@ -23,6 +23,7 @@ from collector.sources.wallhaven import QueryError
 from collector.stages.api import ApiClient
 from collector.stages.backfill import CrawlOptions, crawl, load_as_staged
 
+_ALL_SEEN = (CrawlVerdict.COMPLETE, CrawlVerdict.EXPLAINED)
 BACKFILL_NEEDS = STAGE_NEEDS[StageName.EXTRACT] | STAGE_NEEDS[StageName.TRANSFER]
 
 
@@ -55,8 +56,7 @@ async def find_crawl(runtime: Runtime, options: BackfillOptions) -> KnownCrawl |
 
 def is_over(known: KnownCrawl | None, options: BackfillOptions) -> bool:
     """Say whether there is nothing to do: all was seen and stored, as far as it can be."""
-    seen = (CrawlVerdict.COMPLETE, CrawlVerdict.EXPLAINED)
-    return known is not None and known.verdict in seen and not options.again
+    return known is not None and known.verdict in _ALL_SEEN and not options.again
 
 
 def run_for(known: KnownCrawl | None, new: Run) -> Run:
@@ -84,8 +84,15 @@ async def run_backfill(
     row = await run_audited(runtime, run_key, work.run, on_audit)
     verdict = _verdict(row)
     if work.is_done and verdict is not None:
-        await runtime.crawls.end(run_key, verdict)
+        await runtime.crawls.end(run_key, verdict, _joined_to(source, options, verdict))
     return row
+
+
+def _joined_to(source: Source, options: BackfillOptions, verdict: CrawlVerdict) -> str | None:
+    """Return the daily search that has nothing older to read now, None where there may be some."""
+    daily = source.newest_first()
+    is_whole = options.from_page == 1 and options.to_page is None and verdict in _ALL_SEEN
+    return daily.search_key if daily is not None and is_whole else None
 
 
 def _verdict(row: AuditRow) -> CrawlVerdict | None:

@@ -38,6 +38,12 @@ class Source(Protocol):
         Raises SettingsError where another order would be another list.
         """
 
+    def newest_first(self) -> Source | None:
+        """Return the same items with new ones on page 1, None where the site knows no such order.
+
+        Raises SettingsError where another order would be another list.
+        """
+
     @property
     def unfiltered(self) -> Source | None:
         """The question without its filters, None where it has none whose loss needs its total."""

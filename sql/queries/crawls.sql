@@ -19,6 +19,30 @@ UPDATE draenei_content.crawls
 SET verdict = $2, ended_at = clock_timestamp()
 WHERE audit_id = $1;
 
+-- name: join_watermark
+-- The crawl of run $1 has read all of a list, which is search $2 when its newest items come first:
+-- what is behind the items that the crawl saw last on its last pages is known.
+INSERT INTO draenei_content.searches (
+    search_key, newest_ids, newest_audit_id, read_ids, read_audit_id
+)
+SELECT $2, ids, $1, ids, $1
+FROM (
+    SELECT array_agg(DISTINCT item) AS ids
+    FROM (
+        SELECT ids FROM draenei_content.staged_pages
+        WHERE audit_id = $1 AND cardinality(ids) > 0
+        ORDER BY page DESC, reading DESC
+        LIMIT 2
+    ) AS newest, unnest(newest.ids) AS listed (item)
+) AS last_pages
+WHERE ids IS NOT NULL
+ON CONFLICT (search_key) DO UPDATE SET
+    newest_ids = EXCLUDED.newest_ids,
+    newest_audit_id = EXCLUDED.newest_audit_id,
+    read_ids = EXCLUDED.read_ids,
+    read_audit_id = EXCLUDED.read_audit_id,
+    updated_at = now();
+
 -- name: crawled_pages
 -- The pages that run $1 has read, in their order. Ids only where they may still join two slices: of
 -- pages that were read again, or before the page above them.

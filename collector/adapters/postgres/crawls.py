@@ -55,6 +55,13 @@ class PostgresCrawls:
             is_oldest_first,
         )
 
-    async def end(self, run_key: int, verdict: CrawlVerdict) -> None:
-        """Note the verdict: the crawl is over."""
-        await self._database.execute("end_crawl", run_key, verdict)
+    async def end(self, run_key: int, verdict: CrawlVerdict, joined_to: str | None = None) -> None:
+        """Note the verdict: the crawl is over.
+
+        `joined_to` is the search key of the same list, newest first, where all of it was seen: runs
+        of that search need not read behind it.
+        """
+        async with self._database.transaction() as session:
+            await session.execute("end_crawl", run_key, verdict)
+            if joined_to is not None:
+                await session.execute("join_watermark", run_key, joined_to)

@@ -39,10 +39,17 @@ class WallhavenSearch:
         return (self.query.sorting, self.query.order) == ("date_added", "asc")
 
     def oldest_first(self) -> WallhavenSearch:
-        """Return the search sorted by date; raises QueryError for a toplist, which is that one."""
+        """Return the search by date; raises QueryError for a toplist, which has no other order."""
+        return self._by_date("asc")
+
+    def newest_first(self) -> WallhavenSearch:
+        """Return the search by date; raises QueryError for a toplist, which has no other order."""
+        return self._by_date("desc")
+
+    def _by_date(self, order: str) -> WallhavenSearch:
         if self.query.sorting == "toplist":
-            raise QueryError("sorting", "a toplist cannot be read oldest first; use another one")
-        return replace(self, query=replace(self.query, sorting="date_added", order="asc", seed=""))
+            raise QueryError("sorting", "a toplist cannot be sorted by date; use another sorting")
+        return replace(self, query=replace(self.query, sorting="date_added", order=order, seed=""))
 
     @property
     def unfiltered(self) -> WallhavenSearch | None:
@@ -100,6 +107,10 @@ class WallhavenCollection:
     def oldest_first(self) -> WallhavenCollection:
         """Return the collection: the API knows one order of it."""
         return self
+
+    def newest_first(self) -> None:
+        """None: the API knows one order of a collection, and does not say which."""
+        return
 
     @property
     def unfiltered(self) -> None:

@@ -92,6 +92,27 @@ async def test_once_complete_there_is_nothing_to_do_but_again(
         assert again.images_uploaded == again.images_adopted == 0
 
 
+async def test_after_a_whole_backfill_a_run_reads_one_page(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(profiled(small_images, 3)) as world:
+        await backfill(world)
+        asked = len(pages_asked(world))
+        row = await world.run("daily")
+        assert pages_asked(world)[asked:] == [1]
+        assert (row.metadata_unchanged, row.images_uploaded) == (24, 0)
+
+
+async def test_after_a_part_of_it_a_run_reads_all(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(profiled(small_images, 3)) as world:
+        await backfill(world, BackfillOptions(from_page=2))
+        asked = len(pages_asked(world))
+        await world.run("daily")
+        assert pages_asked(world)[asked:] == [1, 2, 3]
+
+
 async def test_a_slice_at_a_time_comes_to_the_end_and_repeats_no_page(
     open_world: OpenWorld, small_images: Path
 ) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from collector.core.certificate import CrawlFacts, CrawlVerdict, certify
+from collector.core.certificate import CERTIFICATE_FIELDS, CrawlFacts, CrawlVerdict, certify
 
 QUIET = CrawlFacts(
     from_page=1,
@@ -29,6 +29,7 @@ QUIET = CrawlFacts(
 def test_a_quiet_list_of_which_all_was_seen_is_complete() -> None:
     certificate = certify(QUIET)
     assert certificate.verdict is CrawlVerdict.COMPLETE
+    assert tuple(certificate.as_json()) == CERTIFICATE_FIELDS
     assert certificate.as_json() == {
         "verdict": "complete",
         "explanation": "every item that the site counts was seen",

@@ -265,7 +265,13 @@ def test_the_figures_of_the_whole_load_are_the_stored_ones() -> None:
     ]
     assert f"{measured['wallpapers']:,} wallpapers" in decision
     assert f"(alone {measured['parse_only_rows_per_cpu_second']} rows per CPU" in decision
-    for own in ("ours_daily", "ours_backfill"):
+    ratios = measured["ratios_of_rows_per_second"]
+    ours = ("ours_daily", "ours_backfill")
+    assert [[float(it) for it in cells] for _, *cells in table(decision, "beside")] == [
+        [ratios[own][peer][name] for own in ours for name in ("new", "unchanged")]
+        for peer in ratios["ours_daily"]
+    ]
+    for own in ours:
         written = measured["results"][own]["unchanged"]["tuples_written"]
         tables = ("wallpapers", "wallpaper_counters", "transfers")
         assert [written[name] for name in tables] == [[0]] * 3

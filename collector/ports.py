@@ -196,6 +196,9 @@ class PageCatalog(Protocol):
     async def watermark(self, search_key: str) -> list[str]:
         """Return the first page's ids of the last whole reading that was merged, or []."""
 
+    async def has_read(self, run_key: int, search_key: str) -> bool:
+        """Say whether the run has read the search without a hole, and no later run has since."""
+
     async def note_reading(self, run_key: int, search_key: str, newest_ids: list[str]) -> None:
         """Note that the run read the search without a hole, its first page having had these ids.
 

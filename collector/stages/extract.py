@@ -45,10 +45,12 @@ async def extract(
     Each page and its ledger row are committed together, so that a run that is stopped goes on
     where it was. The watermark moves only when a reading has left no hole and its pages are
     merged: one that was cut short leaves a gap below its pages, which the next one closes without
-    reading those pages again. Raises Outage, OtherSearch, QuestionIgnored; pages staged until then
-    stay.
+    reading those pages again. A run that has left no hole has nothing more to read. Raises Outage,
+    OtherSearch, QuestionIgnored; pages staged until then stay.
     """
     reader = PageReader(run_key, source, api, catalog)
+    if await catalog.has_read(run_key, source.search_key):
+        return StageReport(StageName.EXTRACT, {**reader.counts, "api_requests": 0})
     covered = await catalog.covered_pages(run_key)
     require_same_search(covered, source)
     pages = await _way(run_key, source, catalog, options, covered)

@@ -185,6 +185,8 @@ class _Transfer:
             return True
         if self._is_limit_reached:
             return False
+        if self._supply.version != seen:
+            return True
         due_seconds = await self._catalog.next_due_seconds(self._run_key, self._options.limit)
         if self._supply.is_over:
             if due_seconds is None or due_seconds > LONGEST_WAIT_SECONDS:

@@ -20,6 +20,10 @@ INNER JOIN draenei_content.searches AS s USING (search_key)
 WHERE p.search_key = $1 AND p.audit_id > s.newest_audit_id AND p.audit_id < $2
 ORDER BY p.audit_id DESC, p.fetched_at, p.page;
 
+-- name: has_read
+-- Is run $1 the last that has read search $2 without a hole?
+SELECT TRUE FROM draenei_content.searches WHERE read_audit_id = $1 AND search_key = $2;
+
 -- name: note_reading
 -- Run $1 has read search $2 without a hole; its first page had the ids $3. Once its pages are
 -- merged, that is the watermark.
@@ -36,17 +40,20 @@ ON CONFLICT (search_key) DO UPDATE SET
 -- `known` counts the items that are rows already. No row: that reading is in the ledger.
 INSERT INTO draenei_content.staged_pages (
     audit_id, page, items, last_page, total, ids, invalid, search_key, reading, per_page,
-    rejected_items, known
+    rejected_items, fetched_at, known
 )
 SELECT
-    $1, $2, $3, $4, $5, $6::text[], $3 - cardinality($6::text[]), $7, $8, $9, $10::text[], count(*)
+    $1, $2, $3, $4, $5, $6::text[], $3 - cardinality($6::text[]), $7, $8, $9, $10::text[],
+    clock_timestamp(), count(*)
 FROM unnest($6::text[]) AS listed (wallhaven_id)
 -- LIMIT keeps this a look-up by key: a plan made while the table was small would read all of it.
 CROSS JOIN LATERAL (
     SELECT FROM draenei_content.wallpapers AS w WHERE w.wallhaven_id = listed.wallhaven_id LIMIT 1
 ) AS row_of_item
 ON CONFLICT (audit_id, page, reading) DO NOTHING
-RETURNING page AS number, reading, search_key, items, invalid, known, ids, last_page, total, per_page;
+RETURNING
+    audit_id, page AS number, reading, search_key, items, invalid, known, ids, last_page, total,
+    per_page;
 
 -- name: covered_page
 -- Reading $3 of page $2 of run $1.

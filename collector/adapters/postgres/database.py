@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -109,6 +109,12 @@ class Session:
     async def value(self, name: str, *arguments: Any) -> Any:
         """Return the first column of the first row of query `name`, None without rows."""
         return await self.connection.fetchval(load_queries()[name], *arguments)
+
+    async def fetch_each(
+        self, name: str, arguments: Sequence[tuple[Any, ...]]
+    ) -> list[asyncpg.Record]:
+        """Run query `name` for each of the arguments, in one round trip; return all rows."""
+        return await self.connection.fetchmany(load_queries()[name], arguments)
 
     async def execute(self, name: str, *arguments: Any) -> None:
         """Run query `name` for its effect."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+import anyio
 import asyncpg
 
 from collector.adapters.postgres.database import Database, Session
@@ -53,6 +54,8 @@ class PostgresPages:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._turn = anyio.Lock()
+        self._waiting: list[_Entry] = []
 
     async def covered_pages(self, run_key: int) -> list[CoveredPage]:
         """Return the pages that this run has in its ledger, in the order in which it read them."""
@@ -86,6 +89,10 @@ class PostgresPages:
         """Note how many wallpapers a search has now."""
         await self._database.execute("note_search_total", search_key, total)
 
+    async def has_read(self, run_key: int, search_key: str) -> bool:
+        """Say whether the run has read the search without a hole, and no later run has since."""
+        return await self._database.value("has_read", run_key, search_key) is not None
+
     async def note_reading(self, run_key: int, search_key: str, newest_ids: list[str]) -> None:
         """Note that the run read the search without a hole, its first page having had these ids.
 
@@ -98,26 +105,73 @@ class PostgresPages:
     ) -> CoveredPage:
         """Enter the page into the ledger and COPY its items, in one transaction.
 
-        A reading that the ledger has already is left as it is, and what it says is returned.
+        Pages that wait while another one commits share the next transaction: a burst of answers
+        costs few commits. A reading that the ledger has already is left as it is, and what it says
+        is returned. Cancelled, the page may be staged or not.
         """
+        entry = _Entry(run_key, search_key, page, reading)
+        self._waiting.append(entry)
+        try:
+            async with self._turn:
+                if entry.covered is None:
+                    await self._commit([each for each in self._waiting if each.covered is None])
+        finally:
+            self._waiting.remove(entry)
+        return entry.entered
+
+    async def _commit(self, entries: list[_Entry]) -> None:
         async with self._database.transaction() as session:
-            entry = await session.first(
-                "note_page",
-                run_key,
-                page.number,
-                len(page.items),
-                page.last_page,
-                page.total,
-                page.ids,
-                search_key,
-                reading,
-                page.per_page,
-                [rejected.item for rejected in page.rejected],
-            )
-            if entry is None:
-                return _covered(await session.one("covered_page", run_key, page.number, reading))
-            await _copy(session, staging_records(run_key, page, reading))
-        return _covered(entry)
+            rows = await session.fetch_each("note_page", [each.arguments for each in entries])
+            covered = {(row["audit_id"], row["number"], row["reading"]): row for row in rows}
+            # The first of a key is the one that was entered.
+            new = {each.key: each for each in reversed(entries) if each.key in covered}
+            await _copy(session, [record for each in new.values() for record in each.records])
+            for each in entries:
+                if each.key not in covered:
+                    covered[each.key] = await session.one("covered_page", *each.key)
+        for each in entries:
+            each.covered = _covered(covered[each.key])
+
+
+@dataclass(eq=False, slots=True)
+class _Entry:
+    """A page on its way into the ledger; `covered` once it is committed."""
+
+    run_key: int
+    search_key: str
+    page: Page
+    reading: int
+    covered: CoveredPage | None = None
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        return self.run_key, self.page.number, self.reading
+
+    @property
+    def entered(self) -> CoveredPage:
+        if self.covered is None:
+            raise LookupError("the page was not committed")
+        return self.covered
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        page = self.page
+        return (
+            self.run_key,
+            page.number,
+            len(page.items),
+            page.last_page,
+            page.total,
+            page.ids,
+            self.search_key,
+            self.reading,
+            page.per_page,
+            [rejected.item for rejected in page.rejected],
+        )
+
+    @property
+    def records(self) -> list[tuple[Any, ...]]:
+        return staging_records(self.run_key, self.page, self.reading)
 
 
 def staging_records(run_key: int, page: Page, reading: int = 1) -> list[tuple[Any, ...]]:

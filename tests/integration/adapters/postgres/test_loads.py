@@ -280,3 +280,68 @@ async def kill_the_one_that_waits(database: Database) -> None:
         )
     ):
         await anyio.sleep(0.01)
+
+
+async def test_pages_that_come_at_once_share_commits(database: Database) -> None:
+    run_key, catalog = await open_run(database), PostgresPages(database)
+    async with anyio.create_task_group() as tasks:
+        for number in range(1, 41):
+            items = [wallpaper(f"p{number}i{item}") for item in range(3)]
+            tasks.start_soon(catalog.stage_page, run_key, "q", page(number, *items))
+    assert await staged(database) == (40, 120)
+    assert await commits(database) < 10
+
+
+async def commits(database: Database) -> int:
+    """Return in how many transactions the pages of the ledger were written."""
+    (found,) = await rows(
+        database, "SELECT count(DISTINCT xmin::text) FROM draenei_content.staged_pages"
+    )
+    return int(found[0])
+
+
+async def test_each_page_of_a_shared_commit_is_answered_for_itself(database: Database) -> None:
+    run_key, catalog = await open_run(database), PostgresPages(database)
+    first = page(1, wallpaper("a"), wallpaper("b"))
+    await catalog.stage_page(run_key, "q", first)
+    answers = {}
+
+    async def stage(number: int, reading: int) -> None:
+        items = [wallpaper(f"{number}x{reading}")]
+        answers[number, reading] = await catalog.stage_page(
+            run_key, "q", page(number, *items), reading
+        )
+
+    async with anyio.create_task_group() as tasks:
+        for key in ((1, 1), (1, 2), (2, 1), (3, 1), (3, 1)):
+            tasks.start_soon(stage, *key)
+
+    assert answers[1, 1].ids == ["a", "b"], "what the ledger has stays"
+    assert {key: found.ids for key, found in answers.items() if key != (1, 1)} == {
+        (1, 2): ["1x2"],
+        (2, 1): ["2x1"],
+        (3, 1): ["3x1"],
+    }
+    assert await staged(database) == (4, 5)
+
+
+async def test_who_is_cancelled_in_a_shared_commit_takes_nobody_along(database: Database) -> None:
+    run_key, catalog = await open_run(database), PostgresPages(database)
+    scopes = [anyio.CancelScope() for _ in range(6)]
+
+    async def stage(number: int, scope: anyio.CancelScope) -> None:
+        with scope:
+            await catalog.stage_page(run_key, "q", page(number, wallpaper(f"p{number}")))
+
+    async with anyio.create_task_group() as tasks:
+        for number, scope in enumerate(scopes, 1):
+            tasks.start_soon(stage, number, scope)
+        await anyio.lowlevel.checkpoint()
+        scopes[0].cancel()
+        scopes[3].cancel()
+    (found,) = await rows(
+        database, "SELECT array_agg(page ORDER BY page) AS pages FROM draenei_content.staged_pages"
+    )
+    assert set(found["pages"]) >= {2, 3, 5, 6}
+    pages_kept, items_kept = await staged(database)
+    assert pages_kept == items_kept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -141,6 +141,13 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> Plans:
     found = Plans()
     for method in ("fetch", "first", "value", "execute"):
         monkeypatch.setattr(Session, method, explained(getattr(Session, method), found))
+
+    async def fetch_each(
+        session: Session, name: str, arguments: Sequence[tuple[Any, ...]]
+    ) -> list[asyncpg.Record]:
+        return [row for each in arguments for row in await session.fetch(name, *each)]
+
+    monkeypatch.setattr(Session, "fetch_each", fetch_each)
     return found
 
 

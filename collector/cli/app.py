@@ -54,7 +54,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-# Runs that `status` shows, and the time over which it takes the rate.
+# Runs, and backfills, that `status` shows, and the time over which it takes the rate.
 STATUS_RUNS = 5
 STATUS_RATE_SECONDS = 3600.0
 
@@ -196,6 +196,7 @@ def status(context: typer.Context) -> None:
 async def _status(runtime: Runtime) -> Answer:
     backlog = await runtime.transfers.backlog()
     runs = await runtime.runs.last_runs(STATUS_RUNS)
+    backfills = await runtime.crawls.last(STATUS_RUNS)
     images, size_bytes = await runtime.runs.stored_recently(STATUS_RATE_SECONDS)
     share = await runtime.enrichments.share()
     enrichment: dict[str, Json] = {
@@ -216,8 +217,11 @@ async def _status(runtime: Runtime) -> Answer:
         show_mapping("backlog", counts, console)
         show_mapping("enrichment", enrichment, console)
         show_rows("last runs", [_short(run) for run in runs], console)
+        if backfills:
+            show_rows("last backfills", backfills, console)
 
-    return Answer({**counts, **enrichment, "runs": list(runs)}, show)
+    rows: dict[str, Json] = {"runs": list(runs), "backfills": list(backfills)}
+    return Answer({**counts, **enrichment, **rows}, show)
 
 
 def _short(run: Mapping[str, Json]) -> dict[str, Json]:

@@ -7,6 +7,23 @@ WHERE c.search_key = $1 AND c.from_page = $2 AND c.to_page IS NOT DISTINCT FROM 
 ORDER BY c.ended_at IS NULL DESC, c.begun_at DESC
 LIMIT 1;
 
+-- name: last_crawls
+-- The newest $1 backfills, with the pages that they have read.
+SELECT
+    a.run_id,
+    c.search_key AS search,
+    c.from_page,
+    c.to_page,
+    count(DISTINCT p.page)::int AS pages,
+    max(p.last_page) AS last_page,
+    COALESCE(c.verdict, 'open') AS verdict
+FROM draenei_content.crawls AS c
+INNER JOIN draenei_content.run_audit AS a ON a.id = c.audit_id
+LEFT JOIN draenei_content.staged_pages AS p ON p.audit_id = c.audit_id
+GROUP BY a.run_id, c.audit_id
+ORDER BY c.begun_at DESC
+LIMIT $1;
+
 -- name: begin_crawl
 -- Run $1 begins to read pages $3 to $4 of search $2, or goes on; $5: the list is oldest first.
 INSERT INTO draenei_content.crawls (audit_id, search_key, from_page, to_page, is_oldest_first)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from collector.adapters.postgres.database import Database
 from collector.core.certificate import CrawlVerdict
+from collector.core.runs import Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,10 @@ class PostgresCrawls:
             return None
         verdict = CrawlVerdict(row["verdict"]) if row["verdict"] else None
         return KnownCrawl(row["run_key"], row["dag_id"], row["run_id"], verdict)
+
+    async def last(self, limit: int) -> list[dict[str, Json]]:
+        """Return the newest backfills, newest first, ready for people or JSON."""
+        return [dict(row) for row in await self._database.fetch("last_crawls", limit)]
 
     async def begin(self, run_key: int, wanted: CrawlRange, *, is_oldest_first: bool) -> None:
         """Note that the run reads these pages; it may have begun before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -22,6 +23,8 @@ from collector.sources import Source
 from collector.sources.wallhaven import QueryError
 from collector.stages.api import ApiClient
 from collector.stages.backfill import CrawlOptions, crawl, load_as_staged
+
+logger = logging.getLogger("collector")
 
 _ALL_SEEN = (CrawlVerdict.COMPLETE, CrawlVerdict.EXPLAINED)
 BACKFILL_NEEDS = STAGE_NEEDS[StageName.EXTRACT] | STAGE_NEEDS[StageName.TRANSFER]
@@ -73,18 +76,21 @@ async def run_backfill(
 
     A stage that fails lets the others finish what they have: no page and no image that is there is
     left. The audit is written all the same, on cancellation too, and carries the certificate. Once
-    all is read and carried, the crawl has its verdict; until then the same call goes on with it.
+    all is read and carried, the crawl has its verdict; until then the same call goes on with it,
+    and tries anew what was not stored.
     """
     source = whole_list(runtime.settings)
-    run_key = await runtime.runs.open_run(run)
-    await runtime.crawls.begin(
-        run_key, _range(source, options), is_oldest_first=source.is_oldest_first
+    run_key = await runtime.crawls.begin(
+        run, _range(source, options), is_oldest_first=source.is_oldest_first
     )
     work = _Backfill(runtime, run_key, source, options)
     row = await run_audited(runtime, run_key, work.run, on_audit)
     verdict = _verdict(row)
-    if work.is_done and verdict is not None:
-        await runtime.crawls.end(run_key, verdict, _joined_to(source, options, verdict))
+    if verdict is None or not work.is_done:
+        return row
+    joined_to = _joined_to(source, options, verdict)
+    if not await runtime.crawls.end(run_key, verdict, joined_to):
+        logger.warning("[draenei] some images are to be tried again; the same command does")
     return row
 
 
@@ -157,18 +163,19 @@ class _Backfill:
 
     async def _extract(self, api: ApiClient) -> StageReport:
         await close_crashed_runs(self.runtime, self.run_key)
-        return await crawl(
-            self.run_key,
-            source=self.source,
-            api=api,
-            catalog=PostgresPages(self.runtime.database),
-            options=CrawlOptions(
-                self.options.from_page, self.options.to_page, self.options.most_pages
-            ),
-            progress=self.runtime.progress,
-            staged=self.staged,
-            stop=self.stop,
-        )
+        async with self.runtime.crawls.reading(self.run_key, self.stop):
+            return await crawl(
+                self.run_key,
+                source=self.source,
+                api=api,
+                catalog=PostgresPages(self.runtime.database),
+                options=CrawlOptions(
+                    self.options.from_page, self.options.to_page, self.options.most_pages
+                ),
+                progress=self.runtime.progress,
+                staged=self.staged,
+                stop=self.stop,
+            )
 
     async def _load(self, _: ApiClient) -> StageReport:
         return await load_as_staged(

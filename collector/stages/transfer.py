@@ -25,7 +25,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Work that falls due later than this is the next run's: waiting costs more than it brings.
+# Work that falls due later than this is the next run's: waiting costs more than it brings. Where
+# there is no next run, with a supply, the claims of a process that died are waited for, too.
 LONGEST_WAIT_SECONDS = 30.0
 # A commit takes milliseconds; a database that needs this long is not there.
 COMMIT_TIMEOUT_SECONDS = 10.0
@@ -74,7 +75,7 @@ async def transfer(
     """Store images until nothing is due, or `limit` of this run are stored.
 
     With a `supply`, images may become due while others are carried: until it is over, the transfer
-    waits for them.
+    waits for them, and then for those that others hold or have held when they died.
 
     At most `in_flight` images are on their way at once, within the byte budget. Several workers
     of a run may do this at once: the limit is of what they store together, and a worker that
@@ -83,8 +84,14 @@ async def transfer(
     given back. On any failure or cancellation the claims in hand are released with their attempts
     refunded, as far as the database answers.
     """
-    supply = supply or Supply(is_over=True)
-    work = _Transfer(run_key, catalog, http, store, options, chance, progress, supply)
+    longest_wait_seconds = LONGEST_WAIT_SECONDS
+    if supply is None:
+        supply = Supply(is_over=True)
+    else:
+        longest_wait_seconds = max(longest_wait_seconds, options.lease_seconds)
+    work = _Transfer(
+        run_key, catalog, http, store, options, chance, progress, supply, longest_wait_seconds
+    )
     return await work.run()
 
 
@@ -99,6 +106,7 @@ class _Transfer:
         chance: Chance,
         progress: Progress,
         supply: Supply,
+        longest_wait_seconds: float,
     ) -> None:
         self._run_key = run_key
         self._catalog = catalog
@@ -107,6 +115,7 @@ class _Transfer:
         self._progress = progress
         # Announces what has become due, and each image that is done.
         self._supply = supply
+        self._longest_wait_seconds = longest_wait_seconds
         self._leases = Leases(catalog, options.lease_seconds, chance.clock)
         self._ports = MirrorPorts(
             http=http,
@@ -189,9 +198,10 @@ class _Transfer:
             return True
         due_seconds = await self._catalog.next_due_seconds(self._run_key, self._options.limit)
         if self._supply.is_over:
-            if due_seconds is None or due_seconds > LONGEST_WAIT_SECONDS:
+            if due_seconds is None or due_seconds > self._longest_wait_seconds:
                 return False
-            await anyio.sleep(due_seconds)
+            # Whoever holds them may be done sooner.
+            await anyio.sleep(min(due_seconds, LONGEST_WAIT_SECONDS))
             return True
         with anyio.move_on_after(due_seconds):
             await self._supply.after(seen)

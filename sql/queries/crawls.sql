@@ -30,11 +30,30 @@ INSERT INTO draenei_content.crawls (audit_id, search_key, from_page, to_page, is
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (audit_id) DO NOTHING;
 
+-- name: renew_tries
+-- Run $1 is gone on with: what its earlier calls tried may be tried again, as often as by a new run.
+UPDATE draenei_content.transfers
+SET run_attempts = 0
+WHERE last_audit_id = $1 AND run_attempts > 0;
+
 -- name: end_crawl
--- The crawl of run $1 has its verdict, $2.
+-- The crawl of run $1 has its verdict, $2. No row where an image that the run tried is neither
+-- stored nor given up: the crawl stays open.
 UPDATE draenei_content.crawls
 SET verdict = $2, ended_at = clock_timestamp()
-WHERE audit_id = $1;
+WHERE audit_id = $1
+    AND NOT EXISTS (
+        SELECT FROM draenei_content.transfers WHERE last_audit_id = $1 AND state <> 'dead'
+    )
+RETURNING audit_id;
+
+-- name: take_reading
+-- Only one session reads the crawl of run $1; it ends with the session at the latest.
+SELECT pg_try_advisory_lock(hashtextextended('draenei_content.crawls', $1));
+
+-- name: end_reading
+-- Another session may read the crawl of run $1.
+SELECT pg_advisory_unlock(hashtextextended('draenei_content.crawls', $1));
 
 -- name: join_watermark
 -- The crawl of run $1 has read all of a list, which is search $2 when its newest items come first:

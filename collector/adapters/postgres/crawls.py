@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+
+import anyio
+import asyncpg
 
 from collector.adapters.postgres.database import Database
 from collector.core.certificate import CrawlVerdict
-from collector.core.runs import Json
+from collector.core.runs import Json, Run
+
+logger = logging.getLogger(__name__)
+
+# Who reads takes hours, or has died: another second does not count.
+LOOK_AGAIN_SECONDS = 1.0
+# A clean exit after SIGTERM has 4 s in all; the lock ends with the process in any case.
+RELEASE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +62,64 @@ class PostgresCrawls:
         """Return the newest backfills, newest first, ready for people or JSON."""
         return [dict(row) for row in await self._database.fetch("last_crawls", limit)]
 
-    async def begin(self, run_key: int, wanted: CrawlRange, *, is_oldest_first: bool) -> None:
-        """Note that the run reads these pages; it may have begun before."""
-        await self._database.execute(
-            "begin_crawl",
-            run_key,
-            wanted.search_key,
-            wanted.from_page,
-            wanted.to_page,
-            is_oldest_first,
-        )
+    async def begin(self, run: Run, wanted: CrawlRange, *, is_oldest_first: bool) -> int:
+        """Begin `run` as the one that reads these pages, or go on with it; return its key.
 
-    async def end(self, run_key: int, verdict: CrawlVerdict, joined_to: str | None = None) -> None:
+        Where another process has begun to read them at the same moment, its run is gone on with.
+        Images that earlier calls tried may be tried again, as often as by a new run.
+        """
+        try:
+            async with self._database.transaction() as session:
+                run_key: int = await session.value(
+                    "open_run", run.dag_id, run.run_id, run.logical_date
+                )
+                await session.execute(
+                    "begin_crawl",
+                    run_key,
+                    wanted.search_key,
+                    wanted.from_page,
+                    wanted.to_page,
+                    is_oldest_first,
+                )
+                await session.execute("renew_tries", run_key)
+        except asyncpg.UniqueViolationError:
+            known = await self.find(wanted)
+            if known is None:
+                raise
+            return known.run_key
+        return run_key
+
+    async def end(self, run_key: int, verdict: CrawlVerdict, joined_to: str | None = None) -> bool:
         """Note the verdict: the crawl is over.
 
+        False where an image that the run tried is neither stored nor given up: it stays open.
         `joined_to` is the search key of the same list, newest first, where all of it was seen: runs
         of that search need not read behind it.
         """
         async with self._database.transaction() as session:
-            await session.execute("end_crawl", run_key, verdict)
             if joined_to is not None:
                 await session.execute("join_watermark", run_key, joined_to)
+            return await session.value("end_crawl", run_key, verdict) is not None
+
+    @asynccontextmanager
+    async def reading(self, run_key: int, stop: anyio.Event) -> AsyncIterator[None]:
+        """Be the only process that reads the crawl; wait while another one is, or until `stop`.
+
+        Two at once would stage pages in an order that is not that of their answers, and the ledger
+        would prove what nobody has seen. The right ends with its process at the latest.
+        """
+        async with self._database.session() as session:
+            is_told = False
+            while not await session.value("take_reading", run_key):
+                if stop.is_set():
+                    break
+                if not is_told:
+                    logger.info("[draenei] another process reads this list; waiting for its end")
+                    is_told = True
+                with anyio.move_on_after(LOOK_AGAIN_SECONDS):
+                    await stop.wait()
+            try:
+                yield
+            finally:
+                with anyio.move_on_after(RELEASE_SECONDS, shield=True):
+                    await session.execute("end_reading", run_key)

@@ -26,8 +26,8 @@ from collector.simulator import Simulator, SimulatorOptions, open_simulator
 from collector.stages.extract import PAGES_IN_FLIGHT
 
 # More than one slice, so that readings are joined.
-PAGES = 30
-IMAGES = 24 * PAGES
+PAGES = 26
+ITEMS_PER_PAGE = 24
 # A clean exit after SIGTERM takes less (docs/architecture.md).
 EXIT_SECONDS = 4
 # Bounds a hang; what is waited for comes within seconds.
@@ -39,13 +39,14 @@ LEDGER = "SELECT page FROM draenei_content.staged_pages"
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Simulator]:
+def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Simulator]:
     """A Wallhaven slow enough for a process to be met in the middle of its work."""
+    pages = getattr(request, "param", PAGES)
     folder = tmp_path / "pictures"
     folder.mkdir()
     Image.new("RGB", (64, 36), (0, 90, 160)).save(folder / "a.jpg")
     options = SimulatorOptions(
-        wallpapers=IMAGES,
+        wallpapers=pages * ITEMS_PER_PAGE,
         images=folder,
         requests_per_minute=0,
         latency_seconds=0.05,
@@ -161,7 +162,8 @@ def test_killed_at_any_moment_the_same_command_goes_on_and_repeats_no_page(
     assert collector("migrate").status == 0
     requests = site.journal.requests
     calls = backfill_api_calls(PAGES)
-    moments = [("search", 1), ("search", calls // 3), ("image", 100), ("image", IMAGES // 2)]
+    images = len(site.catalogue)
+    moments = [("search", 1), ("search", calls // 3), ("image", 100), ("image", images // 2)]
     for kind, count in moments:
         begun = begin()
         begun.reach(lambda kind=kind, count=count: requests[kind] >= count)
@@ -184,20 +186,23 @@ def test_killed_at_any_moment_the_same_command_goes_on_and_repeats_no_page(
     assert pages_asked(site) == asked
 
 
+@pytest.mark.parametrize("site", [3], indirect=True)
 def test_killed_with_the_last_images_in_hand_none_is_forgotten(
     collector, begin, site: Simulator, settings, environment, servers
 ) -> None:
     assert collector("migrate").status == 0
-    for _ in range(2):
+    # Twice the same images: more often, and one run would not try them any more.
+    for more in (len(site.catalogue) - 4, 1):
+        count = site.journal.requests["image"] + more
         begun = begin()
-        begun.reach(lambda: site.journal.requests["image"] >= IMAGES - 4)
+        begun.reach(lambda count=count: site.journal.requests["image"] >= count)
         begun.kill()
-        site.journal.requests["image"] = IMAGES - 5
     ended = collector("backfill", "--json", env=settings)
     assert ended.status == 0, ended.stderr
     assert anyio.run(objects, servers, environment["BUCKET_NAME"]) == truth(site)
 
 
+@pytest.mark.parametrize("site", [8], indirect=True)
 def test_sigterm_lets_go_at_once_of_own_servers_too_and_the_same_command_goes_on(
     collector, begin, site: Simulator, settings, home: Path
 ) -> None:
@@ -220,7 +225,7 @@ def test_sigterm_lets_go_at_once_of_own_servers_too_and_the_same_command_goes_on
     row = ended.answer
     assert row["run_id"] == interrupted["run_id"]
     assert (row["status"], row["missing_s3_after_run"]) == ("succeeded", 0)
-    assert row["images_uploaded"] + row["images_adopted"] == IMAGES
+    assert row["images_uploaded"] + row["images_adopted"] == len(site.catalogue)
     assert row["report"]["certificate"]["verdict"] == "complete"
 
 
@@ -228,9 +233,7 @@ def test_sigterm_lets_go_at_once_of_own_servers_too_and_the_same_command_goes_on
     ("words", "env", "named"),
     [
         (("--from-page", "5", "--to-page", "4"), {}, "--to-page: must not be below --from-page, 5"),
-        (("--from-page", "0"), {}, "--from-page"),
         ((), {"WALLHAVEN_SORTING": "toplist"}, "WALLHAVEN_SORTING"),
-        ((), {"WALLHAVEN_SORTING": "hot"}, "WALLHAVEN_SORTING"),
     ],
 )
 def test_wrong_options_are_exit_2_with_one_clear_line(collector, words, env, named) -> None:

@@ -5,15 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from aiohttp import web
-from world import OpenWorld, World
+from world import EVERYTHING, OpenWorld, World
 
+from collector.cli.progress import SilentProgress
 from collector.core.audit import AuditRow
+from collector.core.planning import backfill_api_calls
 from collector.core.runs import Json, Run, RunStatus
-from collector.runtime import BackfillOptions, find_crawl, is_over, run_backfill, run_for
+from collector.runtime import (
+    BackfillOptions,
+    RunOptions,
+    Runtime,
+    find_crawl,
+    is_over,
+    open_runtime,
+    run_all_stages,
+    run_backfill,
+    run_for,
+)
 from collector.simulator import Hooks, Profile, SimulatorOptions
 from collector.simulator.profile import Drift, Listing
+from collector.simulator.wallpaper import Wallpaper
 
 WHOLE = BackfillOptions()
 
@@ -245,3 +259,77 @@ async def test_a_collection_can_be_mirrored(open_world: OpenWorld, small_images:
         row = await backfill(world)
         assert certificate(row)["verdict"] == "complete"
         assert row.images_uploaded == certificate(row)["seen"]
+
+
+async def test_two_at_once_read_the_list_once_and_go_on_with_one_crawl(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    rows: list[AuditRow] = []
+    async with (
+        open_world(profiled(small_images, 27)) as world,
+        open_runtime(world.settings, EVERYTHING, SilentProgress()) as other,
+    ):
+
+        async def fill(runtime: Runtime, name: str) -> None:
+            rows.append(await run_backfill(runtime, Run("tests", name), WHOLE, lambda _: None))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(fill, world.runtime, "one")
+            tasks.start_soon(fill, other, "other")
+
+        assert rows[0].run_id == rows[1].run_id
+        assert [certificate(row)["verdict"] for row in rows] == ["complete"] * 2
+        assert len(pages_asked(world)) == backfill_api_calls(27)
+        assert world.simulator.journal.requests["image"] == 24 * 27
+        assert await world.objects() == world.truth()
+        assert await world.value("SELECT count(*) FROM draenei_content.run_audit") == 1
+        assert is_over(await find_crawl(world.runtime, WHOLE), WHOLE)
+
+
+async def test_a_run_at_the_same_time_shares_the_work(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    rows: list[AuditRow] = []
+    async with (
+        open_world(profiled(small_images, 27)) as world,
+        open_runtime(world.settings, EVERYTHING, SilentProgress()) as other,
+    ):
+
+        async def fill() -> None:
+            rows.append(await backfill(world))
+
+        async def run() -> None:
+            daily = Run("tests", "daily")
+            rows.append(await run_all_stages(other, daily, RunOptions(), lambda _: None))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(fill)
+            tasks.start_soon(run)
+
+        assert sum(row.metadata_inserted for row in rows) == 24 * 27
+        assert sum(row.images_uploaded for row in rows) == 24 * 27
+        assert world.simulator.journal.requests["image"] == 24 * 27
+        assert await world.objects() == world.truth()
+        assert is_over(await find_crawl(world.runtime, WHOLE), WHOLE)
+
+
+async def test_an_image_that_failed_twice_is_tried_again_by_the_same_command(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    failing = {"tries": 3}
+
+    async def image(request: web.Request, wallpaper: Wallpaper) -> web.StreamResponse | None:
+        if wallpaper.index or not failing["tries"]:
+            return None
+        failing["tries"] -= 1
+        return web.Response(status=500)
+
+    async with open_world(profiled(small_images, 2), Hooks(image=image)) as world:
+        first = await backfill(world)
+        assert (certificate(first)["verdict"], first.images_uploaded) == ("complete", 47)
+        assert not is_over(await find_crawl(world.runtime, WHOLE), WHOLE)
+
+        last = await backfill(world)
+        assert (last.run_id, last.images_uploaded) == (first.run_id, 48)
+        assert is_over(await find_crawl(world.runtime, WHOLE), WHOLE)
+        assert len(pages_asked(world)) == backfill_api_calls(2)

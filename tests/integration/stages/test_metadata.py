@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from math import ceil
 from pathlib import Path
 from typing import Any
 
+import pytest
 from world import OpenWorld, World
 
 from collector.core.runs import RunStatus
@@ -53,6 +55,29 @@ async def test_a_gap_that_a_short_run_leaves_is_closed_by_the_next_ones(
 
         await world.run("next")
         assert pages_asked(world, asked + 9) == [1]
+
+
+# So few that the requests of a test bring none by themselves.
+REQUESTS_PER_UPLOAD = 10_000
+RARE_UPLOADS = Drift(uploads_per_100_requests=100 / REQUESTS_PER_UPLOAD, most_uploads=500)
+
+
+@pytest.mark.parametrize("new_items", [0, 1, 23, 24, 25, 48, 49, 100])
+async def test_new_items_cost_a_call_for_each_page_and_one_more_at_most(
+    open_world: OpenWorld, small_images: Path, new_items: int
+) -> None:
+    async with open_world(profiled(small_images, 24 * 5, drift=RARE_UPLOADS)) as world:
+        await world.run("first")
+        for day in (1, 2):
+            asked = len(pages_asked(world))
+            world.simulator.inventory.advance(day * new_items * REQUESTS_PER_UPLOAD)
+
+            audit = await world.run(f"day {day}", RunOptions(max_pages=20))
+
+            calls = len(pages_asked(world)) - asked
+            assert calls == audit.api_requests <= ceil(new_items / 24) + 1
+            assert audit.metadata_inserted == new_items
+            assert world.simulator.journal.statuses["search", 200] == asked + calls
 
 
 async def test_an_ignored_filter_fails_the_run_and_is_named(

@@ -167,6 +167,15 @@ class TooManyDead(CollectorError):
         super().__init__(f"{dead} of {handled} {kind} given up ({self.percent:.1f} %)")
 
 
+class RunFailed(CollectorError):
+    """The audit has judged the run `run_id` as failed; `notes` are the audit's."""
+
+    def __init__(self, run_id: str, notes: str | None) -> None:
+        super().__init__(f"run {run_id} has failed: {notes}")
+        self.run_id = run_id
+        self.notes = notes
+
+
 class ItemError(CollectorError):
     """One item failed; the others go on.
 

@@ -26,6 +26,7 @@ from collector.runtime.running import (
     run_one_stage,
 )
 from collector.runtime.scheduled import run_of, run_stage, settings_for
+from collector.runtime.slices import SlicePlan, audit_backfill, plan_slices, run_slice
 
 __all__ = [
     "BACKFILL_NEEDS",
@@ -37,16 +38,20 @@ __all__ = [
     "Need",
     "RunOptions",
     "Runtime",
+    "SlicePlan",
     "StoredRow",
+    "audit_backfill",
     "find_crawl",
     "is_over",
     "open_runtime",
+    "plan_slices",
     "run_all_stages",
     "run_backfill",
     "run_for",
     "run_of",
     "run_one_stage",
     "run_plan",
+    "run_slice",
     "run_stage",
     "s3_options",
     "settings_for",

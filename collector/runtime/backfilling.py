@@ -69,22 +69,34 @@ def run_for(known: KnownCrawl | None, new: Run) -> Run:
     return Run(known.dag_id, known.run_id, new.logical_date)
 
 
+async def begin_crawl(runtime: Runtime, run: Run, options: BackfillOptions) -> int:
+    """Open the run, note that it reads these pages, and return its key; safe to repeat."""
+    source = whole_list(runtime.settings)
+    return await runtime.crawls.begin(
+        run, _range(source, options), is_oldest_first=source.is_oldest_first
+    )
+
+
 async def run_backfill(
-    runtime: Runtime, run: Run, options: BackfillOptions, on_audit: Callable[[AuditRow], None]
+    runtime: Runtime,
+    run: Run,
+    options: BackfillOptions,
+    on_audit: Callable[[AuditRow], None],
+    on_problem: Callable[[CollectorError], None] = lambda _: None,
 ) -> AuditRow:
     """Read the list, merge and mirror it at once; return the audit row, tell `on_audit` too.
 
     A stage that fails lets the others finish what they have: no page and no image that is there is
-    left. The audit is written all the same, on cancellation too, and carries the certificate. Once
-    all is read and carried, the crawl has its verdict; until then the same call goes on with it,
-    and tries anew what was not stored.
+    left. The audit is written all the same, on cancellation too, and carries the certificate; then
+    `on_problem` is told what each stage failed with. Once all is read and carried, the crawl has
+    its verdict; until then the same call goes on with it, and tries anew what was not stored.
     """
     source = whole_list(runtime.settings)
-    run_key = await runtime.crawls.begin(
-        run, _range(source, options), is_oldest_first=source.is_oldest_first
-    )
+    run_key = await begin_crawl(runtime, run, options)
     work = _Backfill(runtime, run_key, source, options)
     row = await run_audited(runtime, run_key, work.run, on_audit)
+    for problem in work.problems:
+        on_problem(problem)
     verdict = _verdict(row)
     if verdict is None or not work.is_done:
         return row

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import anyio
 
@@ -15,12 +15,14 @@ from collector.core.audit import AuditRow
 from collector.core.errors import CollectorError, SettingsError
 from collector.core.runs import Run, StageName, StageReport
 from collector.interrupts import run_interruptible
-from collector.runtime.opening import RunOptions, Runtime, open_runtime
+from collector.runtime.opening import Need, RunOptions, Runtime, open_runtime
 from collector.runtime.progress import LoggedProgress
 from collector.runtime.running import STAGE_NEEDS, run_one_stage
 from collector.settings import Settings, load_settings
 
 logger = logging.getLogger("collector")
+
+T = TypeVar("T")
 
 # Airflow tells a task at its next heartbeat, by default within 5 s, and kills it 5 s later. What
 # has not ended by then was killed.
@@ -65,25 +67,37 @@ def run_stage(
     stage of the same run again counts nothing twice.
     """
     stage = StageName(name)
+
+    async def work(runtime: Runtime) -> StageReport | AuditRow:
+        if stage is StageName.AUDIT:
+            await settled(runtime, run)
+        return await run_one_stage(runtime, stage, run, RunOptions(limit=limit))
+
+    return counts_of(run_task(settings, STAGE_NEEDS[stage], work))
+
+
+def run_task(settings: Settings, need: Need, work: Callable[[Runtime], Awaitable[T]]) -> T:
+    """Do the work of one task on a runtime with what it needs.
+
+    Call it from the main thread of a process. Raises CollectorError, after it was logged; and
+    Interrupted, after SIGTERM or SIGINT and once everything was released.
+    """
     # Where lines go is the scheduler's matter; which ones there are is ours.
     logger.setLevel(settings.collector_log_level)
 
-    async def main() -> StageReport | AuditRow:
-        progress = LoggedProgress(time.monotonic)
-        async with open_runtime(settings, STAGE_NEEDS[stage], progress) as runtime:
-            if stage is StageName.AUDIT:
-                await _settled(runtime, run)
-            return await run_one_stage(runtime, stage, run, RunOptions(limit=limit))
+    async def main() -> T:
+        async with open_runtime(settings, need, LoggedProgress(time.monotonic)) as runtime:
+            return await work(runtime)
 
     try:
-        return _counts(run_interruptible(main))
+        return run_interruptible(main)
     except CollectorError as error:
         logger.error("[draenei] %s", error)
         # Where a foreseeable error came from tells its reader nothing that the line does not.
         raise error.with_traceback(None) from None
 
 
-async def _settled(runtime: Runtime, run: Run) -> None:
+async def settled(runtime: Runtime, run: Run) -> None:
     """Wait for stages that are on their way out.
 
     Airflow starts the teardown of a run that was marked failed at once, and ends its other tasks
@@ -95,7 +109,8 @@ async def _settled(runtime: Runtime, run: Run) -> None:
             await anyio.sleep(SETTLE_POLL_SECONDS)
 
 
-def _counts(result: StageReport | AuditRow) -> dict[str, int]:
+def counts_of(result: StageReport | AuditRow) -> dict[str, int]:
+    """Return its whole numbers, which is what a scheduler may keep of it."""
     values = result.counts if isinstance(result, StageReport) else result.as_json()
     return {name: value for name, value in values.items() if isinstance(value, int)}
 

@@ -144,15 +144,17 @@ def draenei_backfill() -> None:
         max_active_tis_per_dag=1,
         priority_weight=1,
         weight_rule="absolute",
+        # Airflow shows no docstring of a task that is mapped.
+        doc_md="""Read so many more pages of the list, merge them, and stream their images.
+
+        Goes on where the last one stopped, whichever that was. Marked failed, or cleared, it hands
+        its claims back and aborts its multipart uploads. Counts are those of the crawl until then.
+        """,
     )
     def mirror_slices(
         pages: int, stored_before: int, params: dict[str, Any], dag_run: DagRunProtocol
     ) -> dict[str, int]:
-        """Read so many more pages of the list, merge them, and stream their images.
-
-        Goes on where the last one stopped, whichever that was. Marked failed, or cleared, it hands
-        its claims back and aborts its multipart uploads. Counts are those of the crawl until then.
-        """
+        """Mirror one slice, as the documentation of the task says."""
         from collector.runtime import run_of, run_slice
 
         return run_slice(params, run_of(dag_run), pages, stored_before)

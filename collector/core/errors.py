@@ -171,7 +171,7 @@ class RunFailed(CollectorError):
     """The audit has judged the run `run_id` as failed; `notes` are the audit's."""
 
     def __init__(self, run_id: str, notes: str | None) -> None:
-        super().__init__(f"run {run_id} has failed: {notes}")
+        super().__init__(f"run {run_id} failed" + (f": {notes}" if notes else ""))
         self.run_id = run_id
         self.notes = notes
 

@@ -9,6 +9,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 DAG_ID = "draenei_content_loader_v4_clean"
+BACKFILL = "draenei_backfill"
 POLL_SECONDS = 0.2
 # Four tasks take 5 s; a killed one is tried again after a delay.
 RUN_SECONDS = 90.0
@@ -16,16 +17,17 @@ ENDED = {"success", "failed"}
 
 
 class AirflowApi:
-    """A session of one user."""
+    """A session of one user, about one DAG."""
 
-    def __init__(self, url: str, user: str, password: str) -> None:
+    def __init__(self, url: str, user: str, password: str, dag_id: str = DAG_ID) -> None:
         self.url = url
+        self.dag_id = dag_id
         answer = self._call("POST", "/auth/token", {"username": user, "password": password})
         self._token = answer["access_token"]
 
     def dag(self) -> dict[str, Any]:
         """Return what Airflow knows of the DAG."""
-        return self._call("GET", f"/api/v2/dags/{DAG_ID}")
+        return self._call("GET", self._dag_path)
 
     def import_errors(self) -> list[Any]:
         """Return the errors of all DAG files."""
@@ -101,7 +103,7 @@ class AirflowApi:
 
     @property
     def _dag_path(self) -> str:
-        return f"/api/v2/dags/{DAG_ID}"
+        return f"/api/v2/dags/{self.dag_id}"
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         request = Request(self.url + path, method=method)

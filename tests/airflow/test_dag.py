@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg2
 import pytest
-from airflow_api import DAG_ID
+from airflow_api import BACKFILL, DAG_ID
 from compose import ROOT
 from image_gate import WALLPAPERS
 from psycopg2.extras import RealDictCursor
@@ -26,6 +26,8 @@ PROGRAMS = Path(__file__).with_name("programs")
 IMPORT_SECONDS = 3.0
 TASKS = ["extract_metadata", "load_metadata_to_db", "download_and_upload_to_s3", "audit_run"]
 DATABASE = "dag_test"
+# One where nothing is stored yet.
+BACKFILL_DATABASE = "backfill_test"
 ENRICHMENT = "draenei_enrichment"
 
 
@@ -101,6 +103,27 @@ def test_the_enrichment_is_one_task_and_the_audit(tmp_path: Path) -> None:
     }
 
 
+def test_the_backfill_is_a_plan_slices_one_after_the_other_and_the_audit(tmp_path: Path) -> None:
+    assert _describe(tmp_path, BACKFILL) == {
+        "schedule": None,
+        "catchup": False,
+        "max_active_runs": 1,
+        "dagrun_timeout": None,
+        "upstream": {
+            "plan_backfill": [],
+            "mirror_slices": ["plan_backfill"],
+            "audit_run": ["mirror_slices"],
+        },
+        "teardowns": ["audit_run"],
+        "hides_failures": [],
+        "without_limit": [],
+        "without_retries": [],
+        "one_at_a_time": ["mirror_slices"],
+        "without_words": [],
+        "mapped": ["mirror_slices"],
+    }
+
+
 def _describe(home: Path, dag_id: str = DAG_ID, **environment: str) -> dict[str, Any]:
     finished = subprocess.run(
         [sys.executable, PROGRAMS / "describe_dag.py", DAG_FOLDER, dag_id],
@@ -123,8 +146,9 @@ def _describe(home: Path, dag_id: str = DAG_ID, **environment: str) -> dict[str,
 
 @dataclass(frozen=True)
 class DagRun:
-    """How a `dag.test()` ended, and the audit row that it left."""
+    """How a `dag.test()` ended, and the audit row that it left under its own id."""
 
+    run_id: str
     state: str
     tasks: dict[str, str | None]
     audit: dict[str, Any]
@@ -137,7 +161,7 @@ def dag_test(composed: Stack) -> Callable[..., DagRun]:
     composed.up("postgres-init")
     composed.up("minio-init")
     port = composed.addresses.of["postgres", 5432]
-    address = f"postgresql://collector:collector@127.0.0.1:{port}/{DATABASE}"
+    server = f"postgresql://collector:collector@127.0.0.1:{port}"
     environment = {
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{composed.folder}/dag_test.db",
         "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
@@ -145,24 +169,24 @@ def dag_test(composed: Stack) -> Callable[..., DagRun]:
         "AIRFLOW__CORE__FERNET_KEY": "",
         "AIRFLOW__API__SECRET_KEY": "none",
         "AIRFLOW__API_AUTH__JWT_SECRET": "none",
-        "DATABASE_URL": address,
     }
-    composed.run("postgres-init", ["psql", "-qc", f"CREATE DATABASE {DATABASE} OWNER collector"])
-    composed.run("airflow-init", ["collector", "migrate"], **environment)
+    for name in (DATABASE, BACKFILL_DATABASE):
+        composed.run("postgres-init", ["psql", "-qc", f"CREATE DATABASE {name} OWNER collector"])
+        composed.run("airflow-init", ["collector", "migrate"], DATABASE_URL=f"{server}/{name}")
     composed.run("airflow-init", ["airflow", "db", "migrate"], **environment)
 
     def run(conf: dict[str, Any], dag_id: str = DAG_ID, **settings: str) -> DagRun:
+        address = f"{server}/{BACKFILL_DATABASE if dag_id == BACKFILL else DATABASE}"
+        settings = {**environment, "DATABASE_URL": address, **settings}
         program = [sys.executable, str(PROGRAMS / "run_dag.py"), str(DAG_FOLDER), dag_id]
-        output = composed.run(
-            "airflow-scheduler", [*program, json.dumps(conf)], **{**environment, **settings}
-        )
+        output = composed.run("airflow-scheduler", [*program, json.dumps(conf)], **settings)
         run_id, state, tasks = json.loads(output.splitlines()[-1])
         with (
             psycopg2.connect(address) as connection,
             connection.cursor(cursor_factory=RealDictCursor) as cursor,
         ):
             cursor.execute("SELECT * FROM draenei_content.run_audit WHERE run_id = %s", [run_id])
-            return DagRun(state, tasks, dict(cursor.fetchone() or {}), output)
+            return DagRun(run_id, state, tasks, dict(cursor.fetchone() or {}), output)
 
     return run
 
@@ -203,6 +227,32 @@ def test_a_failed_download_is_audited_and_fails_the_run(dag_test: Callable[..., 
     assert run.tasks["audit_run"] == "success"
     assert run.audit["status"] == "failed"
     assert run.audit["download_failures"] == WALLPAPERS - 30
+
+
+def test_a_backfill_that_failed_is_gone_on_with_as_the_same_run(
+    dag_test: Callable[..., DagRun],
+) -> None:
+    failed = dag_test({"pages_per_slice": 4}, BACKFILL, AWS_SECRET_ACCESS_KEY="another")
+    assert failed.state == "failed", failed.output
+    slices = {task: "failed" for task in failed.tasks if task.startswith("mirror_slices")}
+    assert len(slices) == 2
+    assert failed.tasks == {"plan_backfill": "success", "audit_run": "success", **slices}
+    assert failed.audit["status"] == "failed"
+    assert "check AWS_SECRET_ACCESS_KEY" in failed.audit["notes"]
+
+    run = dag_test({"pages_per_slice": 1}, BACKFILL)
+    assert run.state == "success", run.output
+    assert set(run.tasks.values()) == {"success"}
+    assert run.tasks.keys() >= {"plan_backfill", "mirror_slices[1]", "audit_run"}
+    assert run.audit == {}, "a crawl is one run"
+    said = f"audit: run_id={failed.run_id} status=succeeded inserted={WALLPAPERS}"
+    assert said in run.output
+
+    nothing = dag_test({}, BACKFILL)
+    assert nothing.state == "success", nothing.output
+    assert nothing.tasks["mirror_slices"] == "skipped"
+    assert nothing.audit == {}
+    assert f"nothing to do: this list was read to its end by {failed.run_id}" in nothing.output
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import psycopg2
 import pytest
-from airflow_api import DAG_ID, AirflowApi
+from airflow_api import BACKFILL, DAG_ID, AirflowApi
 from bucket import Bucket
 from documents import container_commands, follow
 from image_gate import WALLPAPERS, ImageGate
@@ -188,6 +188,11 @@ def test_the_commands_of_the_documents_work(
     for run in backfills:
         run_id = run["dag_run_id"]
         assert airflow.wait_run(run_id) == "success", airflow.story(run_id)
+    slices = AirflowApi(airflow.url, "admin", "admin", BACKFILL)
+    (run,) = slices.runs()
+    assert slices.wait_run(run["dag_run_id"]) == "success", slices.story(run["dag_run_id"])
+    assert _audit(query, run["dag_run_id"])["status"] == "succeeded"
+    assert slices.xcom(run["dag_run_id"], "plan_backfill")
     dates = {_audit(query, run["dag_run_id"])["logical_date"].date() for run in backfills}
     assert dates == {date(2026, 11, day) for day in (1, 2, 3)}
 

@@ -188,13 +188,25 @@ def test_the_commands_of_the_documents_work(
     for run in backfills:
         run_id = run["dag_run_id"]
         assert airflow.wait_run(run_id) == "success", airflow.story(run_id)
-    slices = AirflowApi(airflow.url, "admin", "admin", BACKFILL)
-    (run,) = slices.runs()
-    assert slices.wait_run(run["dag_run_id"]) == "success", slices.story(run["dag_run_id"])
-    assert _audit(query, run["dag_run_id"])["status"] == "succeeded"
-    assert slices.xcom(run["dag_run_id"], "plan_backfill")
     dates = {_audit(query, run["dag_run_id"])["logical_date"].date() for run in backfills}
     assert dates == {date(2026, 11, day) for day in (1, 2, 3)}
+
+
+def test_a_whole_list_is_mirrored_once(airflow: AirflowApi, query: Query) -> None:
+    backfill = AirflowApi(airflow.url, "admin", "admin", BACKFILL)
+    (run,) = backfill.runs()  # triggered by a command of the documents
+    first = run["dag_run_id"]
+    assert backfill.wait_run(first) == "success", backfill.story(first)
+    assert backfill.task_states(first)["mirror_slices"] == "success"
+    row = _audit(query, first)
+    assert (row["dag_id"], row["status"]) == (BACKFILL, "succeeded")
+    assert row["report"]["certificate"]["verdict"] == "complete"
+
+    backfill.trigger("again", run["conf"])
+    assert backfill.wait_run("again") == "success", backfill.story("again")
+    assert backfill.task_states("again")["mirror_slices"] == "skipped"
+    assert backfill.xcom("again", "audit_run")["images_uploaded"] == row["images_uploaded"]
+    assert query("SELECT id FROM draenei_content.run_audit WHERE run_id = 'again'") == []
 
 
 def test_stopping_the_scheduler_hands_claims_back_and_aborts_uploads(

@@ -124,7 +124,7 @@ def audit_backfill(form: Mapping[str, Any], run: Run) -> dict[str, int]:
         if known is not None and known.verdict is not None:
             return await runtime.runs.audit_row(known.run_key)
         if known is not None:
-            logger.warning("[draenei] the list is not read to its end yet: another run goes on")
+            logger.warning("[draenei] not at the end of the list yet: another run goes on")
         going_on = run_for(known, run)
         await settled(runtime, going_on)
         return await run_one_stage(runtime, StageName.AUDIT, going_on, RunOptions())

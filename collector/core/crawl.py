@@ -43,7 +43,9 @@ class Crawl:
         self._in_flight: set[int] = set()
         self._readings: dict[int, int] = {}
         self._short: set[int] = set()
-        # Ids on the pages whose upper neighbour had not been read before them.
+        # Pages behind the end, as it was when they were read.
+        self._empty: set[int] = set()
+        # Ids on the pages whose upper neighbour had not been read before them, or was empty.
         self._tops: dict[int, frozenset[str]] = {}
         # Pages that were read before their upper neighbour, and which page may join the two.
         self._borders: dict[int, int] = {}
@@ -64,8 +66,7 @@ class Crawl:
         """
         number = self._next()
         if number is None and (number := self._last_look()) is not None:
-            # Down to an item of the first look: what has come since is all met.
-            self._borders[max(self._tops, default=number)] = number
+            self._join_down_from(number)
         if number is None:
             return None
         self._in_flight.add(number)
@@ -80,11 +81,15 @@ class Crawl:
             self._changed_at = self._noted
         self._last_page, self._total = page.last_page, page.total
         self._read_at[number] = self._noted
+        (self._empty.discard if page.items else self._empty.add)(number)
         if number in self._readings:
+            if number >= page.last_page and number not in self._borders.values():
+                self._join_down_from(number)  # The ledger does not say that it was a last look.
             self._join(number, page.ids)
         elif number - 1 in self._readings:
             self._borders[number - 1] = number - 1
-        if number + 1 not in self._readings:
+        is_top = number + 1 not in self._readings or number + 1 in self._empty
+        if is_top and number not in self._empty:
             self._tops[number] = frozenset(page.ids)
         self._readings[number] = page.reading
         is_short = number < page.last_page and page.items < (page.per_page or 0)
@@ -99,6 +104,10 @@ class Crawl:
     def is_done(self) -> bool:
         """True where every page is read, all are joined, and nothing is in flight."""
         return not self._in_flight and self._next() is None and self._last_look() is None
+
+    def _join_down_from(self, number: int) -> None:
+        """After a last look, go down to an item of the first: what has come since is all met."""
+        self._borders[max(self._tops, default=number)] = number
 
     def _join(self, number: int, ids: Iterable[str]) -> None:
         """A page was read again: slices that it joins are joined, else the page below may."""

@@ -81,12 +81,15 @@ ON CONFLICT (search_key) DO UPDATE SET
 
 -- name: crawled_pages
 -- The pages that run $1 has read, in their order. Ids only where they may still join two slices: of
--- pages that were read again, or before the page above them.
+-- pages that were read again, or before the page above them, or below one that was empty.
 SELECT
     p.page AS number, p.reading, p.search_key, p.items, p.invalid, p.known, p.last_page, p.total,
     p.per_page,
     CASE
-        WHEN p.reading > 1 OR above.page IS NULL OR above.fetched_at > p.fetched_at THEN p.ids
+        WHEN
+            p.reading > 1 OR above.page IS NULL OR above.items = 0
+            OR above.fetched_at > p.fetched_at
+            THEN p.ids
         ELSE '{}'
     END AS ids
 FROM draenei_content.staged_pages AS p

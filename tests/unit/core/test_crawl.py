@@ -158,6 +158,37 @@ def test_a_list_that_never_stops_growing_lets_us_go() -> None:
     assert crawl.is_done
 
 
+def test_what_moved_from_a_page_that_had_been_empty_is_met_also_after_a_crash() -> None:
+    listing, crawl = Listing(12 * PER_PAGE), crawl_of([])
+    ledger: list[CoveredPage] = []
+
+    def read(*numbers: int) -> None:
+        for number in numbers:
+            wanted = crawl.take()
+            assert wanted is not None
+            assert wanted.number == number
+            ledger.append(listing.page(wanted))
+            crawl.note(ledger[-1])
+
+    read(1, 5, 4, 3, 2, 1, 10, 9, 8, 7, 6)
+    listing.insert()
+    read(5)
+    listing.delete(0.999)
+    read(13, 12, 11)
+    for _ in range(4):
+        listing.insert()
+    read(10)
+    # Two of the new ones move from page 13 to 12, which nobody has read since.
+    listing.delete(0.1)
+    listing.delete(0.1)
+    read(13)
+    for going_on in (crawl_of(ledger), crawl):
+        read_again = PageRead(12, 2)
+        assert going_on.take() == read_again
+        going_on.note(listing.page(read_again))
+        assert going_on.is_done
+
+
 class Reading:
     """A crawl by a few readers, whose questions and answers may overtake each other."""
 

@@ -104,4 +104,4 @@ def _nothing_to_do(row: AuditRow) -> Answer:
             soft_wrap=True,
         )
 
-    return Answer(row.as_json(), show)
+    return Answer(row.as_json(), show, audit_answer(row).status)

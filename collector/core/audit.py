@@ -50,6 +50,11 @@ class Recount:
         return rows + self.metadata_invalid + self.duplicates
 
     @property
+    def is_read(self) -> bool:
+        """True where a crawl says that it has read its list to the end."""
+        return bool(_extracted(self).get("is_read"))
+
+    @property
     def images_tried(self) -> int:
         """Distinct images that this run had in its hands."""
         failures = self.download_failures + self.upload_failures
@@ -109,13 +114,14 @@ def judge_run(recount: Recount, max_dead_percent: float) -> Verdict:
     too_many = too_many_dead(recount, max_dead_percent)
     nothing = None if recount.stage_reports else "no stage of this run has run"
     elsewhere = _in_other_hands(recount)
-    certificate = certify(recount.crawl) if recount.crawl else None
+    certificate = certify(recount.crawl, is_read=recount.is_read) if recount.crawl else None
+    short = _short_pages(recount)
     unseen = _unseen(certificate)
-    unfinished = bool(elsewhere or (unseen and certificate and certificate.verdict))
+    unfinished = bool(elsewhere or short or (unseen and certificate and certificate.verdict))
     status = _status(recount, failed=bool(too_many or nothing), unfinished=unfinished)
     minutes = _outage_minutes(recount)
     outage = _outage_note(minutes) if status is RunStatus.FAILED else None
-    found = (recount.problems, too_many, nothing, elsewhere, unseen, outage)
+    found = (recount.problems, too_many, nothing, elsewhere, short, unseen, outage)
     return Verdict(
         status=status,
         notes="; ".join(str(note) for note in found if note) or None,
@@ -157,6 +163,16 @@ def too_many_dead(recount: Recount, max_dead_percent: float) -> TooManyDead | No
         if kind.dead >= LEAST_DEAD_FOR_FAILURE and kind.percent > max_dead_percent:
             return kind
     return None
+
+
+def _extracted(recount: Recount) -> Mapping[str, Json]:
+    report = recount.stage_reports.get(StageName.EXTRACT)
+    return report if isinstance(report, dict) else {}
+
+
+def _short_pages(recount: Recount) -> str | None:
+    pages = _extracted(recount).get("short_pages")
+    return f"pages that came short: {pages}" if pages and recount.crawl is None else None
 
 
 def _unseen(certificate: Certificate | None) -> str | None:

@@ -97,14 +97,15 @@ class Certificate:
         }
 
 
-def certify(facts: CrawlFacts) -> Certificate:
-    """Judge a crawl by its ledger alone.
+def certify(facts: CrawlFacts, *, is_read: bool) -> Certificate:
+    """Judge a crawl by its ledger, once all of it is read.
 
     Where new items join the end of the list and each border is proven, all that was listed all the
     time was seen: what was seen and is not counted at the end has been deleted. A list whose order
     is not known proves that only by standing still.
     """
-    if facts.total_at_end is None or facts.missing_pages or facts.unproven_borders:
+    is_proven = not facts.missing_pages and not facts.unproven_borders
+    if not is_read or not is_proven or facts.total_at_end is None:
         return Certificate(None, "the list has not been read to its end yet", facts)
     if facts.is_part:
         return _of_part(facts)
@@ -115,14 +116,19 @@ def certify(facts: CrawlFacts) -> Certificate:
         return Certificate(CrawlVerdict.INCOMPLETE, explanation, facts)
     gone = max(0, facts.seen - facts.total_at_end)
     if facts.is_quiet and not gone:
-        return Certificate(CrawlVerdict.COMPLETE, "every item that the site counts was seen", facts)
-    if not facts.is_oldest_first:
-        explanation = "the list changed while it was read, and its order is not known"
+        explanation = "every item that the site counts was seen, and the total stood still"
+        return Certificate(CrawlVerdict.COMPLETE, explanation, facts)
+    if facts.short_pages or not facts.is_oldest_first:
+        why = "some pages came short" if facts.short_pages else "its order is not known"
+        explanation = f"the list changed while it was read, and {why}"
         return Certificate(CrawlVerdict.INCOMPLETE, explanation, facts)
     return _of_changing(facts, gone)
 
 
 def _of_part(facts: CrawlFacts) -> Certificate:
+    if facts.from_page > facts.last_page:
+        explanation = f"the list ends with page {facts.last_page}"
+        return Certificate(CrawlVerdict.INCOMPLETE, explanation, facts)
     if facts.short_pages:
         explanation = f"{len(facts.short_pages)} pages came short each time"
         return Certificate(CrawlVerdict.INCOMPLETE, explanation, facts)
@@ -131,7 +137,9 @@ def _of_part(facts: CrawlFacts) -> Certificate:
 
 def _of_changing(facts: CrawlFacts, gone: int) -> Certificate:
     if not gone:
-        explanation = "the list changed while it was read; all that the site counts was seen"
+        explanation = (
+            "the list changed while it was read; all that it held at the last look was seen"
+        )
         return Certificate(CrawlVerdict.COMPLETE, explanation, facts)
     explanation = f"all that is listed was seen, and {gone} items that are not listed any more"
     return Certificate(CrawlVerdict.EXPLAINED, explanation, facts)

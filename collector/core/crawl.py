@@ -41,8 +41,10 @@ class Crawl:
         self._to_page = to_page
         self._pages_per_slice = pages_per_slice
         self._in_flight: set[int] = set()
+        # How often each page was asked for, was read in full, and came short in a row.
+        self._counts: dict[int, int] = {}
         self._readings: dict[int, int] = {}
-        self._short: set[int] = set()
+        self._short: dict[int, int] = {}
         # Pages behind the end, as it was when they were read.
         self._empty: set[int] = set()
         # Ids on the pages whose upper neighbour had not been read before them, or was empty.
@@ -70,16 +72,26 @@ class Crawl:
         if number is None:
             return None
         self._in_flight.add(number)
-        return PageRead(number, self._readings.get(number, 0) + 1)
+        return PageRead(number, self._counts.get(number, 0) + 1)
 
     def note(self, page: CoveredPage) -> None:
-        """A page is staged; what it says of the end is the newest word."""
+        """A page is staged; what it says of the end is the newest word.
+
+        A page that comes short is as good as unread: what is missing may be what has moved there.
+        It is read again before anything below it, until it is full or MOST_READINGS came short.
+        """
         number = page.number
         self._in_flight.discard(number)
         self._noted += 1
         if self._total not in (None, page.total):
             self._changed_at = self._noted
         self._last_page, self._total = page.last_page, page.total
+        self._counts[number] = page.reading
+        self._short[number] = self._short.get(number, 0) + 1 if page.is_short else 0
+        if not page.is_short or self._short[number] >= MOST_READINGS:
+            self._read(number, page)
+
+    def _read(self, number: int, page: CoveredPage) -> None:
         self._read_at[number] = self._noted
         (self._empty.discard if page.items else self._empty.add)(number)
         if number in self._readings:
@@ -91,9 +103,7 @@ class Crawl:
         is_top = number + 1 not in self._readings or number + 1 in self._empty
         if is_top and number not in self._empty:
             self._tops[number] = frozenset(page.ids)
-        self._readings[number] = page.reading
-        is_short = number < page.last_page and page.items < (page.per_page or 0)
-        (self._short.add if is_short else self._short.discard)(number)
+        self._readings[number] = self._readings.get(number, 0) + 1
 
     @property
     def end(self) -> int:
@@ -123,7 +133,7 @@ class Crawl:
     def _next(self) -> int | None:
         if not self._readings:
             return None if self._in_flight else self._from_page
-        steps = (self._borders.values(), self._tops_of_slices(), self._short_pages())
+        steps = (self._borders.values(), self._tops_of_slices())
         free = (number for step in steps for number in step if self._is_free(number))
         return next(free, None)
 
@@ -139,9 +149,6 @@ class Crawl:
                 yield unread[-1]
             elif not unread and index == self._first_open_slice and self._is_full(index):
                 self._first_open_slice += 1
-
-    def _short_pages(self) -> Iterator[int]:
-        return (n for n in sorted(self._short) if self._readings[n] < MOST_READINGS)
 
     def _last_look(self) -> int | None:
         """Return the last page, where the list may have grown or shrunk since it was read.

@@ -24,15 +24,17 @@ Stretch = Sequence[str]
 def stretches(pages: Iterable[CoveredPage]) -> Iterator[Stretch]:
     """Yield the parts of a list that the pages of a run, in their order, cover without a hole.
 
-    Only pages that were read downwards, while the total did not shrink, are sure to have none:
+    Only full pages that were read downwards, while the total did not shrink, are sure to have none:
     read upwards, a new item may have pushed another one down unseen.
     """
     part: list[CoveredPage] = []
     for page in pages:
-        if part and not (page.number == part[-1].number + 1 and page.total >= part[-1].total):
+        follows = part and page.number == part[-1].number + 1 and page.total >= part[-1].total
+        if part and (page.is_short or not follows):
             yield from _ids_of(part)
             part = []
-        part.append(page)
+        if not page.is_short:
+            part.append(page)
     yield from _ids_of(part)
 
 
@@ -125,6 +127,7 @@ class Descent:
         if self._last is None:
             self._newest_ids = page.ids
         self._pages_read += 1
+        self._may_have_hole |= page.is_short
         self._readings[page.number] = page.reading
         self._next = self._after(page)
         self._last = page

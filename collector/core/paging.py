@@ -7,6 +7,14 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 
+def lacks_items(number: int, items: int, last_page: int, total: int, per_page: int) -> bool:
+    """Say whether a page shows less than its own answer says that there is.
+
+    Totals are not exact: of the last page only nothing is certainly too little.
+    """
+    return items < per_page if number < last_page else not items and (number - 1) * per_page < total
+
+
 @dataclass(frozen=True, slots=True)
 class CoveredPage:
     """A page that is staged: what it held, and what it said of the search's end.
@@ -26,6 +34,11 @@ class CoveredPage:
     total: int
     per_page: int | None = None
     reading: int = 1
+
+    @property
+    def is_short(self) -> bool:
+        """True where items are missing: the page is empty or not the last one, and not full."""
+        return lacks_items(self.number, self.items, self.last_page, self.total, self.per_page or 0)
 
 
 class PageRead(NamedTuple):
@@ -65,8 +78,7 @@ class Sweep:
         self._covered: dict[int, CoveredPage] = {}
         self._next = 1
         self._last_page = 1
-        self._total: int | None = None
-        self._has_shrunk = False
+        self._totals: set[int] = set()
         self._met_watermark = False
         for page in covered:
             self.note(page)
@@ -75,8 +87,7 @@ class Sweep:
         """A page is staged; what it says of the end is the newest word."""
         self._covered[page.number] = page
         self._last_page = page.last_page
-        self._has_shrunk |= self._total is not None and page.total < self._total
-        self._total = page.total
+        self._totals.add(page.total)
         self._met_watermark |= not self._watermark.isdisjoint(page.ids)
 
     def take(self) -> PageRead | None:
@@ -98,10 +109,13 @@ class Sweep:
         """Return the first page's ids where, the reading done, no hole is left; else None.
 
         None is left where the reading met the watermark or the end of the search, or was the
-        first one. It may be where `total` shrank meanwhile: what was deleted moved others up,
-        across a border that had been read.
+        first one. There may be one where `total` changed meanwhile: several pages were under way at
+        once, so nobody knows what had moved across a border when; and where a page came short.
         """
         reached_end = self._max_pages >= self._last_page
         whole = self._met_watermark or reached_end or not self._watermark
+        stood_still = len(self._totals) == 1
         first = self._covered.get(1)
-        return first.ids if first and first.ids and whole and not self._has_shrunk else None
+        if first is None or not first.ids or not whole or not stood_still:
+            return None
+        return None if any(page.is_short for page in self._covered.values()) else first.ids

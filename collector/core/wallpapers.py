@@ -10,6 +10,7 @@ from datetime import datetime
 from hashlib import sha256
 
 from collector.core.errors import Code
+from collector.core.paging import lacks_items
 
 # Names of unknown fields go to logs and reports: enough to recognise them, and to see the drift.
 _MOST_NAMES = 20
@@ -99,8 +100,9 @@ class Page:
 
     @property
     def is_short(self) -> bool:
-        """True where items are missing: the page is not the last one, and it is not full."""
-        return self.number < self.last_page and len(self.items) < self.per_page
+        """True where items are missing: the page is empty or not the last one, and not full."""
+        found = len(self.items)
+        return lacks_items(self.number, found, self.last_page, self.total, self.per_page)
 
     @property
     def unknown_fields(self) -> Mapping[str, int]:

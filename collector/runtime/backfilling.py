@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 
@@ -137,11 +138,15 @@ class _Backfill:
 
     async def run(self) -> None:
         async with task_group() as tasks:
-            tasks.start_soon(self._stage, StageName.EXTRACT, self._extract, self.staged.close)
+            api = self.runtime.api(Priority.BACKFILL, StageCall(self.run_key, StageName.EXTRACT))
+            read = partial(self._extract, api)
+            tasks.start_soon(self._stage, StageName.EXTRACT, read, self.staged.close, api)
             tasks.start_soon(self._stage, StageName.LOAD, self._load, self.loaded.close)
             tasks.start_soon(self._stage, StageName.TRANSFER, self._transfer, self.stop.set)
-        for problem in self.problems:
-            raise problem
+        for problem in self.problems[1:]:
+            logger.error("[draenei] %s", problem)
+        if self.problems:
+            raise self.problems[0]
 
     @property
     def is_done(self) -> bool:
@@ -160,13 +165,13 @@ class _Backfill:
     async def _stage(
         self,
         stage: StageName,
-        work: Callable[[ApiClient], Awaitable[StageReport]],
+        work: Callable[[], Awaitable[StageReport]],
         on_end: Callable[[], object],
+        api: ApiClient | None = None,
     ) -> None:
         call = StageCall(self.run_key, stage)
-        api = self.runtime.api(Priority.BACKFILL, call)
         try:
-            self.reports[stage] = await recorded(self.runtime, call, api, lambda: work(api))
+            self.reports[stage] = await recorded(self.runtime, call, api, work)
         except CollectorError as problem:
             self.problems.append(problem)
             self.stop.set()
@@ -189,7 +194,7 @@ class _Backfill:
                 stop=self.stop,
             )
 
-    async def _load(self, _: ApiClient) -> StageReport:
+    async def _load(self) -> StageReport:
         return await load_as_staged(
             self.run_key,
             catalog=PostgresLoads(self.runtime.database),
@@ -197,7 +202,7 @@ class _Backfill:
             loaded=self.loaded,
         )
 
-    async def _transfer(self, _: ApiClient) -> StageReport:
+    async def _transfer(self) -> StageReport:
         before = await self.runtime.runs.stored_by(self.run_key) if self.options.limit else 0
         limit = before + self.options.limit if self.options.limit else 0
         return await self.runtime.transfer(

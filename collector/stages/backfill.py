@@ -52,7 +52,9 @@ async def crawl(
     covered = await catalog.crawled_pages(run_key)
     require_same_search(covered, source)
     pages = Crawl(covered, from_page=options.from_page, to_page=options.to_page)
-    reader = PageReader(run_key, source, api, catalog)
+    # Half of what it was leaves room for whatever was deleted since the last call.
+    known_total = covered[-1].total // 2 if covered else None
+    reader = PageReader(run_key, source, api, catalog, known_total)
     work = _Crawling(pages, reader, options.most_pages, staged)
     async with shown(progress, lambda: pages.end, reader) as advance, task_group() as tasks:
         tasks.start_soon(_cancel_at, stop, tasks.cancel_scope)

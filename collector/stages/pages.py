@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 # What the API has without filters grows by about one part in 10,000 a day: a total of yesterday
 # tells as much as one of now, and asking costs a call.
 TOTAL_FRESH_SECONDS = 86_400.0
+# Ours: in the seconds between two answers no honest list loses a twentieth of its items, or a page.
+MOST_LOST_PARTS = 20
 # Reports are for people: the most frequent unknown fields tell what has changed.
 _MOST_UNKNOWN_FIELDS = 20
 
@@ -25,13 +27,21 @@ _MOST_UNKNOWN_FIELDS = 20
 class PageReader:
     """Read and stage pages, and count what they held."""
 
-    def __init__(self, run_key: int, source: Source, api: ApiClient, catalog: PageCatalog) -> None:
+    def __init__(
+        self,
+        run_key: int,
+        source: Source,
+        api: ApiClient,
+        catalog: PageCatalog,
+        known_total: int | None = None,
+    ) -> None:
         self._run_key = run_key
         self._search_key = source.search_key
         self._source = source
         self._api = api
         self._catalog = catalog
         self._unfiltered_total: int | None = None
+        self._total = known_total
         self._short_pages: list[Json] = []
         self._unknown_fields: Counter[str] = Counter()
         self.counts: Counter[str] = Counter(pages=0, items=0, invalid=0, known=0)
@@ -61,12 +71,27 @@ class PageReader:
 
     async def _answer(self, number: int) -> Page:
         page = await self._ask(self._source, number)
-        if not page.is_short and not await self._contradictions(page):
+        problems = await self._problems(page)
+        if not problems and not page.is_short:
             return page
         again = await self._ask(self._source, number)
-        if problems := await self._contradictions(again):
-            raise QuestionIgnored([(problem.parameter, str(problem)) for problem in problems])
-        return again if len(again.items) >= len(page.items) else page
+        if not (still := await self._problems(again)):
+            return again if problems or len(again.items) >= len(page.items) else page
+        if problems:
+            raise QuestionIgnored([(problem.parameter, str(problem)) for problem in still])
+        return page
+
+    async def _problems(self, page: Page) -> tuple[Contradiction, ...]:
+        return (*await self._contradictions(page), *self._collapse(page))
+
+    def _collapse(self, page: Page) -> tuple[Contradiction, ...]:
+        """A total that falls so far at once is an answer about another list, or about none."""
+        before = self._total
+        self._total = page.total
+        if before is None or page.total >= before - max(page.per_page, before // MOST_LOST_PARTS):
+            return ()
+        self._total = before
+        return (Contradiction("total", f"fell from {before} to {page.total} between two pages"),)
 
     async def _ask(self, source: Source, number: int) -> Page:
         request = source.page_request(number)

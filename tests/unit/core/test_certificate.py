@@ -6,7 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from collector.core.certificate import CERTIFICATE_FIELDS, CrawlFacts, CrawlVerdict, certify
+from collector.core.certificate import (
+    CERTIFICATE_FIELDS,
+    Certificate,
+    CrawlFacts,
+    CrawlVerdict,
+    certify,
+)
+
+
+def judged(facts: CrawlFacts, *, is_read: bool = True) -> Certificate:
+    return certify(facts, is_read=is_read)
+
 
 QUIET = CrawlFacts(
     from_page=1,
@@ -27,12 +38,12 @@ QUIET = CrawlFacts(
 
 
 def test_a_quiet_list_of_which_all_was_seen_is_complete() -> None:
-    certificate = certify(QUIET)
+    certificate = judged(QUIET)
     assert certificate.verdict is CrawlVerdict.COMPLETE
     assert tuple(certificate.as_json()) == CERTIFICATE_FIELDS
     assert certificate.as_json() == {
         "verdict": "complete",
-        "explanation": "every item that the site counts was seen",
+        "explanation": "every item that the site counts was seen, and the total stood still",
         "seen": 90,
         "total_at_start": 90,
         "total_at_end": 90,
@@ -55,41 +66,56 @@ def test_a_quiet_list_of_which_all_was_seen_is_complete() -> None:
     ids=["not begun", "a page is missing", "a border is unproven"],
 )
 def test_there_is_no_verdict_before_the_end(facts: CrawlFacts) -> None:
-    assert certify(facts).verdict is None
+    assert judged(facts).verdict is None
+
+
+def test_there_is_no_verdict_while_the_crawl_says_that_it_has_more_to_read() -> None:
+    assert judged(QUIET, is_read=False).verdict is None
+
+
+def test_a_changing_list_with_short_pages_is_incomplete() -> None:
+    facts = replace(QUIET, is_quiet=False, seen=95, short_pages=[2])
+    assert judged(facts).verdict is CrawlVerdict.INCOMPLETE
+
+
+def test_a_part_behind_the_end_is_incomplete() -> None:
+    certificate = judged(replace(QUIET, from_page=100, pages=1, seen=0))
+    assert certificate.verdict is CrawlVerdict.INCOMPLETE
+    assert certificate.explanation == "the list ends with page 4"
 
 
 def test_what_is_not_listed_any_more_explains_the_difference() -> None:
-    certificate = certify(replace(QUIET, is_quiet=False, seen=95, total_at_start=93))
+    certificate = judged(replace(QUIET, is_quiet=False, seen=95, total_at_start=93))
     assert certificate.verdict is CrawlVerdict.EXPLAINED
     assert "5 items that are not listed any more" in certificate.explanation
 
 
 def test_a_list_that_only_grew_is_complete() -> None:
     facts = replace(QUIET, is_quiet=False, total_at_start=80)
-    assert certify(facts).verdict is CrawlVerdict.COMPLETE
+    assert judged(facts).verdict is CrawlVerdict.COMPLETE
 
 
 def test_what_joined_after_the_last_look_is_not_missing() -> None:
     facts = replace(QUIET, is_quiet=False, total_at_end=92)
-    assert certify(facts).verdict is CrawlVerdict.COMPLETE
+    assert judged(facts).verdict is CrawlVerdict.COMPLETE
 
 
 @pytest.mark.parametrize("is_quiet", [True, False])
 def test_items_that_no_page_showed_make_it_incomplete(is_quiet: bool) -> None:
-    certificate = certify(replace(QUIET, is_quiet=is_quiet, seen=88, short_pages=[2]))
+    certificate = judged(replace(QUIET, is_quiet=is_quiet, seen=88, short_pages=[2]))
     assert certificate.verdict is CrawlVerdict.INCOMPLETE
     assert "2 items" in certificate.explanation
 
 
 def test_a_list_of_unknown_order_proves_it_only_by_standing_still() -> None:
     collection = replace(QUIET, is_oldest_first=False)
-    assert certify(collection).verdict is CrawlVerdict.COMPLETE
+    assert judged(collection).verdict is CrawlVerdict.COMPLETE
     changed = replace(collection, is_quiet=False)
-    assert certify(changed).verdict is CrawlVerdict.INCOMPLETE
+    assert judged(changed).verdict is CrawlVerdict.INCOMPLETE
 
 
 def test_a_part_is_judged_by_its_pages_and_not_by_the_total() -> None:
     part = replace(QUIET, from_page=2, to_page=3, pages=2, seen=48)
-    assert certify(part).verdict is CrawlVerdict.COMPLETE
-    assert certify(part).as_json()["difference"] is None
-    assert certify(replace(part, short_pages=[3])).verdict is CrawlVerdict.INCOMPLETE
+    assert judged(part).verdict is CrawlVerdict.COMPLETE
+    assert judged(part).as_json()["difference"] is None
+    assert judged(replace(part, short_pages=[3])).verdict is CrawlVerdict.INCOMPLETE

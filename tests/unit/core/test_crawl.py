@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import takewhile
 from math import ceil
 from random import Random
 
@@ -127,22 +129,20 @@ def test_what_the_ledger_has_is_not_read_again() -> None:
     assert {page.number for page in ledger}.isdisjoint(set(again) - {5, 10, 1})
 
 
-def test_a_short_page_is_read_again_and_given_up_in_the_end() -> None:
+def short(page: CoveredPage, items: int = 1) -> CoveredPage:
+    return replace(page, items=items, ids=page.ids[:items])
+
+
+def test_a_short_page_is_read_again_before_those_below_it_and_given_up_in_the_end() -> None:
     listing, crawl = Listing(9 * PER_PAGE), crawl_of([])
     order = []
     while (read := crawl.take()) is not None:
-        order.append(read.number)
+        order.append(tuple(read))
         page = listing.page(read)
-        if read.number == 3:
-            page.ids.pop()
-            page = CoveredPage(
-                **{
-                    **{name: getattr(page, name) for name in CoveredPage.__slots__},
-                    "items": PER_PAGE - 1,
-                }
-            )
-        crawl.note(page)
-    assert order.count(3) == MOST_READINGS
+        crawl.note(short(page) if read.number == 3 else page)
+    assert [number for number, _ in order[:8]] == [1, 5, 4, 3, 3, 3, 2, 1]
+    assert [reading for number, reading in order if number == 3] == [1, 2, 3]
+    assert order.count((3, MOST_READINGS)) == 1
     assert crawl.is_done
 
 
@@ -213,7 +213,14 @@ class Reading:
     def serve(self, where: float) -> None:
         if self.asked:
             read = self.asked.pop(int(where * len(self.asked)))
-            self.served.append(self.listing.page(read))
+            page = self.listing.page(read)
+            self.served.append(short(page, 0) if self._comes_short(read.number, where) else page)
+
+    def _comes_short(self, number: int, where: float) -> bool:
+        """Say whether a page comes empty now, never as often in a row as a crawl gives it up."""
+        before = [page.is_short for page in self.ledger if page.number == number]
+        in_a_row = len(list(takewhile(bool, reversed(before))))
+        return where > 0.9 and in_a_row + 1 < MOST_READINGS
 
     def arrive(self, where: float) -> None:
         if self.served:

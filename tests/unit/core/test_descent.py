@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 from random import Random
 
@@ -169,6 +170,17 @@ def test_stretches_end_where_the_list_shrank_or_a_page_was_left_out() -> None:
     site.delete(0)
     pages.append(site.page(PageRead(6)))
     assert [len(part) // PER_PAGE for part in stretches(pages)] == [2, 2, 1]
+
+
+def test_a_page_that_came_short_ends_a_stretch_and_moves_no_watermark() -> None:
+    site = Site(40)
+    site.upload(12)
+    pages = [site.page(PageRead(number)) for number in (1, 2, 3, 4)]
+    pages[1] = replace(pages[1], items=0, ids=[])
+    assert [len(part) // PER_PAGE for part in stretches(pages)] == [1, 2]
+    descent = site.begin(covered=pages)
+    assert descent.take() is None
+    assert descent.new_watermark is None
 
 
 _DAYS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 12)), min_size=1, max_size=8)

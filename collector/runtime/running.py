@@ -73,15 +73,19 @@ async def run_all_stages(
 ) -> AuditRow:
     """Run the stages and the audit in line; return the audit row, tell `on_audit` too.
 
-    A stage that fails ends the line, but the audit is written all the same, and carries the
-    problem in its notes. On cancellation, or a defect, it is written, too, before that goes on.
+    A stage that fails keeps none of the others from being done: pages that were staged are loaded,
+    and the backlog of images is carried. The audit then says `failed`, with the problems in its
+    notes. Cancellation, or a defect, ends the line, and the audit is written before that goes on.
     Raises what went wrong where even the audit cannot be written.
     """
     run_key = await runtime.runs.open_run(run)
 
     async def work() -> None:
         for stage in stages:
-            await _recorded(runtime, StageCall(run_key, stage, run.worker), options)
+            try:
+                await _recorded(runtime, StageCall(run_key, stage, run.worker), options)
+            except CollectorError as error:
+                logger.error("[draenei] %s", error)
 
     return await run_audited(runtime, run_key, work, on_audit)
 
@@ -92,7 +96,11 @@ async def run_audited(
     work: Callable[[], Awaitable[None]],
     on_audit: Callable[[AuditRow], None],
 ) -> AuditRow:
-    """Do the work of a run that is open, and write its audit, as `run_all_stages` promises it."""
+    """Do the work of a run that is open, and write its audit, whatever happens.
+
+    A CollectorError of the work is logged; cancellation, or a defect, goes on after the audit.
+    Raises what went wrong where even the audit cannot be written.
+    """
     try:
         async with _heartbeat(runtime, run_key):
             await work()

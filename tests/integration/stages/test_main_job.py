@@ -13,7 +13,7 @@ from collector.cli.progress import SilentProgress
 from collector.core.errors import Edge, OtherSearch, Outage, StagingMismatch
 from collector.core.runs import Run, RunStatus, StageName, StageReport
 from collector.local import LocalPostgres
-from collector.runtime import RunOptions, open_runtime, run_all_stages, run_one_stage
+from collector.runtime import RunOptions, Runtime, open_runtime, run_all_stages, run_one_stage
 from collector.simulator import Hooks
 
 
@@ -106,6 +106,50 @@ async def test_a_reading_that_was_cut_short_leaves_no_hole(
 
         assert second.status is RunStatus.SUCCEEDED
         assert await world.objects() == world.truth()
+
+
+async def test_a_page_that_always_fails_keeps_nothing_from_being_stored(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    def page(number: int, answer: dict[str, object]) -> dict[str, object]:
+        return {"error": "broken"} if number == 2 else answer
+
+    async with open_world(small(small_images, 48), Hooks(page=page)) as world:
+        audit = await world.run()
+
+        assert (audit.status, audit.metadata_inserted) == (RunStatus.FAILED, 24)
+        assert (audit.images_uploaded, audit.missing_s3_after_run) == (24, 0)
+        assert audit.notes is not None
+        assert audit.notes.startswith("extract: ")
+
+
+async def test_a_load_that_fails_keeps_no_image_from_being_stored(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(small(small_images, 10)) as world:
+        await world.run("first", RunOptions(limit=4))
+        await world.stage(StageName.EXTRACT, "second", RunOptions(refresh=True))
+        await world.rows("DELETE FROM draenei_content.staged_wallpapers WHERE position = 0")
+
+        audit = await world.run("second")
+
+        assert (audit.status, audit.images_uploaded) == (RunStatus.FAILED, 6)
+        assert audit.notes is not None
+        assert audit.notes.startswith("load: ")
+
+
+async def test_a_defect_ends_the_line(
+    open_world: OpenWorld, small_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> StageReport:
+        raise ValueError("defect")
+
+    monkeypatch.setattr(Runtime, "load", broken)
+    async with open_world(small(small_images, 5)) as world:
+        with pytest.raises(ValueError, match="defect"):
+            await world.run()
+        stages = await world.rows("SELECT stage FROM draenei_content.run_stages")
+        assert "transfer" not in {row["stage"] for row in stages}
 
 
 async def test_staged_rows_of_a_run_that_died_are_merged_by_the_next_load(

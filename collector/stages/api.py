@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import anyio
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
@@ -30,6 +31,10 @@ API_RETRY_MAX_WAIT_SECONDS = 20.0
 # 429s do not count as tries, but a server that says nothing else any more must end the run some
 # time: this many in a row.
 MOST_RATE_LIMITED = 10
+
+# What the API says, in any case of letters, of an id that is unknown, deleted or hidden; of a route
+# that it does not have, it says "Not Found".
+NOTHING_HERE = "nothing here"
 
 T = TypeVar("T")
 
@@ -80,16 +85,20 @@ class ApiClient:
         in API_TRIES tries, or does not answer for as long as `Patience` allows. A 429 pauses
         everybody and is no try.
         """
-        return await self._asked(request, partial(_parsed, parse=parse))
+        return await self._asked(request, partial(_parsed, request, parse=parse))
 
     async def find(self, request: ApiRequest, parse: Callable[[bytes], T]) -> T | None:
-        """Return the parsed answer, None where the API says (404, in JSON) that there is none.
+        """Return the parsed answer, None where the API says (404, NOTHING_HERE) that there is none.
 
-        A 404 that is a page says nothing about the item. Else all is as with `get`.
+        Any other 404 says nothing about the item: it is refused. Else all is as with `get`.
         """
 
         def found(reply: Reply) -> T | None:
-            return None if _is_json_404(reply) else _parsed(reply, parse=parse)
+            if reply.status != _NOT_FOUND:
+                return _parsed(request, reply, parse=parse)
+            if _is_nothing_here(reply):
+                return None
+            raise Outage(Edge.API, "the API knows no such address (HTTP 404)")
 
         return await self._asked(request, found)
 
@@ -154,25 +163,27 @@ def _require_answer(reply: Reply) -> None:
         raise Unanswered(Trouble.FAULT, f"HTTP {reply.status}")
 
 
-def _parsed(reply: Reply, *, parse: Callable[[bytes], T]) -> T:
+def _parsed(request: ApiRequest, reply: Reply, *, parse: Callable[[bytes], T]) -> T:
     if reply.status == _UNKNOWN_KEY:
         raise Refusal(Edge.API, "the API key was refused (HTTP 401); check WALLHAVEN_API_KEY")
     if reply.status == _NOT_FOUND:
-        problem = "the API has nothing there (HTTP 404); is the collection named rightly?"
-        raise Outage(Edge.API, problem)
+        is_collection = "/collections/" in urlsplit(request.url).path
+        advice = "; is the collection named rightly?" if is_collection else ""
+        raise Outage(Edge.API, f"the API has nothing there (HTTP 404){advice}")
     if reply.status != _OK:
         raise Outage(Edge.API, f"the API refused the request (HTTP {reply.status})")
     return parse(reply.body)
 
 
-def _is_json_404(reply: Reply) -> bool:
-    if reply.status != _NOT_FOUND or "json" not in reply.headers.get("Content-Type", "").lower():
+def _is_nothing_here(reply: Reply) -> bool:
+    if "json" not in reply.headers.get("Content-Type", "").lower():
         return False
     try:
-        json.loads(reply.body)
+        answer = json.loads(reply.body)
     except ValueError:
         return False
-    return True
+    error = answer.get("error") if isinstance(answer, dict) else None
+    return isinstance(error, str) and error.casefold() == NOTHING_HERE
 
 
 def _say_what_comes(state: RetryCallState) -> None:

@@ -150,7 +150,8 @@ async def test_a_refusal_ends_it_with_one_request(status: int, media_type: str) 
     assert f"HTTP {status}" in error.problem
     assert f"stopped at {REQUEST.url}" in error.problem
     assert ("WALLHAVEN_API_KEY" in error.problem) == (status == 401)
-    assert ("collection" in error.problem) == (status == 404)
+    assert ("nothing there" in error.problem) == (status == 404)
+    assert "collection" not in error.problem
     assert isinstance(error, Refusal) == (status == 401)
     assert api.outage_seconds == 0.0
     assert len(http.requests) == api.requests_sent == 1
@@ -184,8 +185,16 @@ NOTHING_HERE = reply(404, b'{"error": "Nothing here"}')
 
 
 @virtual_time
-async def test_what_is_not_there_is_found_to_be_none() -> None:
-    http = ScriptedHttp(NOTHING_HERE)
+async def test_a_404_of_a_collection_asks_for_its_name() -> None:
+    request = ApiRequest("https://wallhaven.cc/api/v1/collections/me/7?page=1", {})
+    with pytest.raises(Outage, match="nothing there .HTTP 404.; is the collection named rightly"):
+        await client(ScriptedHttp(NOTHING_HERE)).get(request, json.loads)
+
+
+@pytest.mark.parametrize("answer", [NOTHING_HERE, reply(404, b'{"error": "nothing HERE"}')])
+@virtual_time
+async def test_what_is_not_there_is_found_to_be_none(answer: Reply) -> None:
+    http = ScriptedHttp(answer)
     assert await client(http).find(REQUEST, json.loads) is None
     assert len(http.requests) == 1
 
@@ -201,6 +210,7 @@ async def test_what_is_there_is_found() -> None:
         reply(404, b"<html>", Content_Type="text/html"),
         reply(404, b"<html>"),
         reply(404, b""),
+        *(reply(404, body) for body in (b"[]", b"{}", b'{"error": ["Nothing here"]}')),
         reply(410, b'{"error": "Gone"}'),
         reply(401, b'{"error": "Unauthorized"}'),
     ],
@@ -211,6 +221,13 @@ async def test_nothing_else_means_that_something_is_not_there(answer: Reply) -> 
     with pytest.raises(Outage, match=f"HTTP {answer.status}"):
         await client(http).find(REQUEST, json.loads)
     assert len(http.requests) == 1
+
+
+@virtual_time
+async def test_a_route_that_has_moved_is_no_answer_about_an_item() -> None:
+    http = ScriptedHttp(reply(404, b'{"error": "Not Found"}'))
+    with pytest.raises(Outage, match="knows no such address .HTTP 404.; stopped at"):
+        await client(http).find(REQUEST, json.loads)
 
 
 # --- 429 ----------------------------------------------------------------------------------------

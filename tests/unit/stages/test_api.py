@@ -187,7 +187,7 @@ NOTHING_HERE = reply(404, b'{"error": "Nothing here"}')
 @virtual_time
 async def test_a_404_of_a_collection_asks_for_its_name() -> None:
     request = ApiRequest("https://wallhaven.cc/api/v1/collections/me/7?page=1", {})
-    with pytest.raises(Outage, match="nothing there .HTTP 404.; is the collection named rightly"):
+    with pytest.raises(Outage, match=r"nothing there .HTTP 404.; is the collection named rightly"):
         await client(ScriptedHttp(NOTHING_HERE)).get(request, json.loads)
 
 
@@ -226,7 +226,7 @@ async def test_nothing_else_means_that_something_is_not_there(answer: Reply) -> 
 @virtual_time
 async def test_a_route_that_has_moved_is_no_answer_about_an_item() -> None:
     http = ScriptedHttp(reply(404, b'{"error": "Not Found"}'))
-    with pytest.raises(Outage, match="knows no such address .HTTP 404.; stopped at"):
+    with pytest.raises(Outage, match=r"knows no such address .HTTP 404.; stopped at"):
         await client(http).find(REQUEST, json.loads)
 
 

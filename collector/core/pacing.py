@@ -79,36 +79,46 @@ def pause_seconds(headers: Mapping[str, str], now_epoch_seconds: float) -> float
     """Return how long everybody waits after a 429, LEAST_PAUSE_SECONDS to MAX_PAUSE_SECONDS.
 
     Retry-After (seconds or an HTTP date) and X-RateLimit-Reset (epoch seconds) are read, the
-    later one wins; nonsense is ignored, and with nothing usable it is DEFAULT_PAUSE_SECONDS.
+    later one wins; nonsense and times that are past are ignored, and with nothing usable it is
+    DEFAULT_PAUSE_SECONDS. Times are of the server's clock: what its Date says is now, and
+    `now_epoch_seconds` only where it says nothing.
     """
+    date = _date(headers.get("Date", ""))
+    now = now_epoch_seconds if date is None else date
+    retry_after = headers.get("Retry-After", "")
     asked = [
-        wait
-        for wait in (
-            _retry_after(headers.get("Retry-After", ""), now_epoch_seconds),
-            _until(headers.get("X-RateLimit-Reset", ""), now_epoch_seconds),
-        )
-        if wait is not None
+        _seconds(retry_after),
+        _until(_date(retry_after), now),
+        _until(_whole_number(headers.get("X-RateLimit-Reset", "")), now),
     ]
-    wait_seconds = max(asked) if asked else DEFAULT_PAUSE_SECONDS
+    wait_seconds = max((it for it in asked if it is not None), default=DEFAULT_PAUSE_SECONDS)
     return min(MAX_PAUSE_SECONDS, max(LEAST_PAUSE_SECONDS, wait_seconds))
 
 
-def _retry_after(text: str, now_epoch_seconds: float) -> float | None:
-    seconds = _whole_number(text)
-    if seconds is not None:
-        return float(seconds)
+def _seconds(text: str) -> int | None:
+    # RFC 9110 has whole seconds alone; a decimal is meant well, and rounded up.
+    whole, point, fraction = text.strip().partition(".")
+    seconds = _whole_number(whole)
+    if not point or seconds is None:
+        return seconds
+    part = _whole_number(fraction)
+    return None if part is None else seconds + (part > 0)
+
+
+def _date(text: str) -> float | None:
+    """Return the epoch seconds of an HTTP date."""
     try:
         date = parsedate_to_datetime(text)
         # The oldest of the three date forms names no zone; all of them mean UTC (RFC 9110, 5.6.7).
-        date = date if date.tzinfo else date.replace(tzinfo=UTC)
-        return max(0.0, date.timestamp() - now_epoch_seconds)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None
 
 
-def _until(text: str, now_epoch_seconds: float) -> float | None:
-    epoch_seconds = _whole_number(text)
-    return None if epoch_seconds is None else max(0.0, epoch_seconds - now_epoch_seconds)
+def _until(epoch_seconds: float | None, now_epoch_seconds: float) -> float | None:
+    if epoch_seconds is None or epoch_seconds < now_epoch_seconds:
+        return None
+    return epoch_seconds - now_epoch_seconds
 
 
 def _whole_number(text: str) -> int | None:

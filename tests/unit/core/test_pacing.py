@@ -74,7 +74,10 @@ def http_date(epoch_seconds: float) -> str:
         ("86400", MAX_PAUSE_SECONDS),
         ("999999999999", MAX_PAUSE_SECONDS),
         (http_date(NOW + 90), 90.0),
-        (http_date(NOW - 90), LEAST_PAUSE_SECONDS),
+        (http_date(NOW), LEAST_PAUSE_SECONDS),
+        (http_date(NOW - 90), DEFAULT_PAUSE_SECONDS),
+        ("1.5", 2.0),
+        ("7.0", 7.0),
         (http_date(NOW + 86_400), MAX_PAUSE_SECONDS),
         (datetime.fromtimestamp(NOW + 45, UTC).strftime("%A, %d-%b-%y %H:%M:%S GMT"), 45.0),
         (datetime.fromtimestamp(NOW + 45, UTC).strftime("%a %b %d %H:%M:%S %Y"), 45.0),
@@ -97,7 +100,10 @@ def test_retry_after(retry_after: str, seconds: float) -> None:
             "+5",
             "soon",
             "7, 9",
-            "7.5",
+            "7.",
+            ".5",
+            "1.2.3",
+            "7.-5",
             "0x10",
             "\u0667",
             "\u00b2",
@@ -124,7 +130,7 @@ def test_a_429_without_headers_means_one_window() -> None:
         ("50", NOW + 40, 50.0),
         ("7", NOW - 1000, 7.0),
         ("soon", NOW + 40, 40.0),
-        ("soon", NOW - 40, LEAST_PAUSE_SECONDS),
+        ("soon", NOW - 40, DEFAULT_PAUSE_SECONDS),
         ("soon", NOW + 100_000, MAX_PAUSE_SECONDS),
     ],
 )
@@ -135,13 +141,34 @@ def test_the_later_of_retry_after_and_reset_wins(
     assert pause_seconds(headers, NOW) == seconds
 
 
+@pytest.mark.parametrize("ahead_seconds", [-3600.0, 0.0, 3600.0])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Retry-After": http_date(NOW + 40)},
+        {"X-RateLimit-Reset": str(int(NOW) + 40)},
+    ],
+    ids=str,
+)
+def test_times_are_of_the_clock_of_the_server(
+    headers: dict[str, str], ahead_seconds: float
+) -> None:
+    headers = {**headers, "Date": http_date(NOW)}
+    assert pause_seconds(headers, NOW + ahead_seconds) == 40.0
+
+
+def test_a_date_that_cannot_be_read_leaves_our_clock() -> None:
+    headers = {"Date": "today", "Retry-After": http_date(NOW + 40)}
+    assert pause_seconds(headers, NOW) == 40.0
+
+
 dates = st.builds("{}, {} {} {} {}:{}:{} {}".format, *[st.text(max_size=5)] * 8)
 values = st.text(st.characters()) | dates | st.integers().map(str) | st.floats().map(str)
 
 
-@given(values, values)
-def test_no_header_makes_a_pause_of_another_size(retry_after: str, reset: str) -> None:
-    headers = {"Retry-After": retry_after, "X-RateLimit-Reset": reset}
+@given(values, values, values)
+def test_no_header_makes_a_pause_of_another_size(retry_after: str, reset: str, date: str) -> None:
+    headers = {"Retry-After": retry_after, "X-RateLimit-Reset": reset, "Date": date}
     assert LEAST_PAUSE_SECONDS <= pause_seconds(headers, NOW) <= MAX_PAUSE_SECONDS
     heard = announced({"X-RateLimit-Limit": reset, "X-RateLimit-Remaining": retry_after})
     assert heard.limit is None or 1 <= heard.limit < 2**31

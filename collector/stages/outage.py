@@ -88,7 +88,7 @@ class OutageWatch:
         # The last question is asked when the time is up.
         seconds = min(self._patience.pause_seconds(tries, self._jitter()), self._left_seconds)
         logger.info(
-            "[draenei] api: outage since %.0f s (%s); asking again in %.0f s",
+            "[draenei] api: outage since %.0f s (%s); asking again in %.1f s",
             self._lasted_seconds,
             unanswered.problem,
             seconds,

@@ -223,7 +223,7 @@ class CrawlCatalog(PageCatalog, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoadCounts:
-    """What one merge did; seen = inserted + updated + unchanged + invalid + duplicates."""
+    """What the loads of a run did; seen = inserted + updated + unchanged + invalid + duplicates."""
 
     pages: int
     inserted: int
@@ -236,11 +236,14 @@ class LoadCounts:
 class LoadCatalog(Protocol):
     """Where load merges what was staged."""
 
-    async def merge(self, run_key: int) -> LoadCounts:
+    async def merge(self, run_key: int) -> None:
         """Merge this run's staged pages, and those an ended run left, in one transaction.
 
         Raises StagingMismatch when staging and ledger disagree; then nothing changed.
         """
+
+    async def loaded(self, run_key: int) -> LoadCounts:
+        """Return what all loads of the run have done together, each item counted once."""
 
 
 class TransferCatalog(Protocol):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from operator import add
 
 import anyio
 
 from collector.core.crawl import Crawl
 from collector.core.runs import StageName, StageReport
 from collector.flow import Supply, task_group
-from collector.ports import CrawlCatalog, LoadCatalog, LoadCounts, Progress
+from collector.ports import CrawlCatalog, LoadCatalog, Progress
 from collector.sources import Source
 from collector.stages.api import ApiClient
 from collector.stages.extract import PAGES_IN_FLIGHT, require_same_search, shown
@@ -108,18 +107,14 @@ async def load_as_staged(
     """Merge pages as they are staged, until no more will be; announce each merge on `loaded`.
 
     Each merge is one transaction. Raises StagingMismatch, Outage; what was merged until then stays.
+    The report says what the loads of the run have done so far.
     """
-    total = LoadCounts(0, 0, 0, 0, 0, 0)
     while True:
         seen, is_last = staged.version, staged.is_over
-        total = _sum(total, await catalog.merge(run_key))
+        await catalog.merge(run_key)
         loaded.announce()
         if is_last:
-            return StageReport(StageName.LOAD, asdict(total))
+            return StageReport(StageName.LOAD, asdict(await catalog.loaded(run_key)))
         await staged.after(seen)
         with anyio.move_on_after(MERGE_EVERY_SECONDS if seen else 0):
             await staged.over()
-
-
-def _sum(one: LoadCounts, other: LoadCounts) -> LoadCounts:
-    return LoadCounts(*map(add, asdict(one).values(), asdict(other).values()))

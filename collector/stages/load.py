@@ -12,7 +12,8 @@ async def load(run_key: int, *, catalog: LoadCatalog) -> StageReport:
     """Merge this run's staged pages, and those that an ended run left behind.
 
     One transaction: on failure or cancellation nothing has changed and the staged rows wait for
-    the next load. Raises StagingMismatch where staging and ledger disagree.
+    the next load. Raises StagingMismatch where staging and ledger disagree. The report says what
+    the loads of the run have done so far.
     """
-    counts = await catalog.merge(run_key)
-    return StageReport(StageName.LOAD, asdict(counts))
+    await catalog.merge(run_key)
+    return StageReport(StageName.LOAD, asdict(await catalog.loaded(run_key)))

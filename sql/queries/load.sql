@@ -27,38 +27,9 @@ WITH taken AS (
 )
 SELECT count(*)::int AS pages, COALESCE(sum(items), 0)::int AS items FROM taken;
 
--- name: met_items
--- What an earlier load of run $2 has met of the items of load $1, as a row or as a rejected one.
-SELECT mine.item, ways.as_row
-FROM (
-    SELECT unnest(ids || rejected_items) AS item
-    FROM draenei_content.staged_pages
-    WHERE load_id = $1
-) AS mine, (VALUES (TRUE), (FALSE)) AS ways (as_row)
--- Not a join: where a run has read much, a bad guess of its size would cost minutes.
-INTERSECT
-(
-    SELECT unnest(p.ids), TRUE
-    FROM draenei_content.run_loads AS l
-    INNER JOIN draenei_content.staged_pages AS p ON p.load_id = l.id
-    WHERE l.audit_id = $2 AND l.id <> $1
-    UNION ALL
-    SELECT unnest(p.rejected_items), FALSE
-    FROM draenei_content.run_loads AS l
-    INNER JOIN draenei_content.staged_pages AS p ON p.load_id = l.id
-    WHERE l.audit_id = $2 AND l.id <> $1
-);
-
 -- name: count_staged
--- Rows in staging that belong to load $1, and the rejected among them that are not of the items $2.
-SELECT
-    count(*)::int AS items,
-    (count(*) FILTER (
-        WHERE s.code IS NOT NULL
-            AND COALESCE(
-                s.wallhaven_id, 'sha256:' || encode(sha256(convert_to(s.rejected, 'UTF8')), 'hex')
-            ) <> ALL($2::text[])
-    ))::int AS invalid
+-- How many rows in staging belong to load $1?
+SELECT count(*)::int
 FROM draenei_content.staged_pages AS p
 INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page, reading)
 WHERE p.load_id = $1;
@@ -67,7 +38,8 @@ WHERE p.load_id = $1;
 -- Merge the rows of load $1. The newest reading of an id wins; an unchanged row is not written;
 -- ids are sorted, since concurrent merges in different order deadlock. What was true of an image
 -- when it was stored stays: an address that came later is noted in `pending_url`. A new row joins
--- the backlog. The items $2, rows that an earlier load of the run has met, are merged and not counted.
+-- the backlog. Answers how many rows are new, and which of the others changed that run $2 has not
+-- made itself.
 WITH staged AS MATERIALIZED (
     SELECT DISTINCT ON (s.wallhaven_id COLLATE "C") s.*
     FROM draenei_content.staged_pages AS p
@@ -109,12 +81,12 @@ merged AS (
     INSERT INTO draenei_content.wallpapers AS w (
         wallhaven_id, url, pending_url, file_size, file_type, page_url, short_url, source,
         category, purity, dimension_x, dimension_y, resolution, ratio, source_created_at,
-        colors, thumb_large, thumb_original, thumb_small, raw
+        colors, thumb_large, thumb_original, thumb_small, raw, first_audit_id
     )
     SELECT
         wallhaven_id, url, pending_url, file_size, file_type, page_url, short_url, source,
         category, purity, dimension_x, dimension_y, resolution, ratio, source_created_at,
-        colors, thumb_large, thumb_original, thumb_small, raw
+        colors, thumb_large, thumb_original, thumb_small, raw, $2
     FROM wanted
     ORDER BY wallhaven_id COLLATE "C"
     ON CONFLICT (wallhaven_id) DO UPDATE SET
@@ -150,22 +122,22 @@ merged AS (
         OR (w.s3_key IS NULL AND (w.url, w.file_size, w.file_type)
             IS DISTINCT FROM (EXCLUDED.url, EXCLUDED.file_size, EXCLUDED.file_type))
     -- A tuple that this statement made has no xmax; one that it updated has.
-    RETURNING w.id, w.wallhaven_id, (w.xmax = 0) AS is_new
+    RETURNING w.id, w.wallhaven_id, w.first_audit_id, (w.xmax = 0) AS is_new
 ),
 backlog AS (
     INSERT INTO draenei_content.transfers (wallpaper_id)
     SELECT id FROM merged WHERE is_new
     ON CONFLICT DO NOTHING
 )
--- No join of what the statement itself has made: the planner knows no size of it.
 SELECT
-    (
-        SELECT count(*)::int FROM staged WHERE wallhaven_id <> ALL($2::text[])
-    ) AS distinct_items,
     count(*) FILTER (WHERE is_new)::int AS inserted,
-    count(*) FILTER (WHERE NOT is_new)::int AS updated
-FROM merged
-WHERE wallhaven_id <> ALL($2::text[]);
+    COALESCE(
+        array_agg(wallhaven_id) FILTER (
+            WHERE NOT is_new AND first_audit_id IS DISTINCT FROM $2
+        ),
+        '{}'
+    ) AS updated_items
+FROM merged;
 
 -- name: merge_counters
 -- Views and favourites of load $1, where they changed.
@@ -257,13 +229,43 @@ AND NOT EXISTS (
 );
 
 -- name: end_load
--- Note what load $1 did: $2 pages, $3 inserted, $4 updated, $5 unchanged, $6 invalid,
--- $7 duplicates.
-UPDATE draenei_content.run_loads SET
-    pages = $2,
-    inserted = $3,
-    updated = $4,
-    unchanged = $5,
-    invalid = $6,
-    duplicates = $7
-WHERE id = $1;
+-- Note what load $1 did: $2 pages taken, $3 rows made, $4 ids of rows changed.
+UPDATE draenei_content.run_loads SET pages = $2, inserted = $3, updated_items = $4 WHERE id = $1;
+
+-- name: loaded
+-- What the loads of run $1 have done together, from the ledger of their pages: each item counts
+-- once, by the best that became of it; what else was listed is a duplicate.
+WITH loads AS (
+    SELECT * FROM draenei_content.run_loads WHERE audit_id = $1
+),
+pages AS (
+    SELECT p.ids, p.rejected_items, p.items
+    FROM draenei_content.staged_pages AS p
+    WHERE p.load_id IN (SELECT id FROM loads)
+),
+listed AS (
+    SELECT DISTINCT item FROM pages, unnest(ids) AS listed (item)
+),
+rejected AS (
+    SELECT item FROM pages, unnest(rejected_items) AS rejected (item)
+    EXCEPT
+    SELECT item FROM listed
+),
+counts AS (
+    SELECT
+        (SELECT count(*)::int FROM pages) AS pages,
+        (SELECT COALESCE(sum(items), 0)::int FROM pages) AS items,
+        (SELECT count(*)::int FROM listed) AS listed,
+        (SELECT count(*)::int FROM rejected) AS invalid,
+        (SELECT COALESCE(sum(inserted), 0)::int FROM loads) AS inserted,
+        (SELECT count(DISTINCT item)::int FROM loads, unnest(updated_items) AS updated (item))
+            AS updated
+)
+SELECT
+    pages,
+    inserted,
+    updated,
+    listed - inserted - updated AS unchanged,
+    invalid,
+    items - listed - invalid AS duplicates
+FROM counts;

@@ -51,10 +51,9 @@ FROM draenei_content.run_stages
 WHERE audit_id = $1 AND status = 'running';
 
 -- name: recount
--- Count anew, from what lies in the tables, what run $1 did. A stage that several workers did
+-- Count anew, from what lies in the tables, what run $1 did; `loaded` counts its metadata. A stage that several workers did
 -- lists them; a problem that several of them had stands once.
 SELECT
-    loads.*,
     items.*,
     dead.*,
     stages.*,
@@ -66,17 +65,6 @@ SELECT
     (SELECT count(*)::int FROM draenei_content.transfers WHERE state = 'claimed')
         AS in_other_hands
 FROM (
-    SELECT
-        COALESCE(sum(inserted), 0)::int   AS metadata_inserted,
-        COALESCE(sum(updated), 0)::int    AS metadata_updated,
-        COALESCE(sum(unchanged), 0)::int  AS metadata_unchanged,
-        COALESCE(sum(invalid), 0)::int    AS metadata_invalid,
-        COALESCE(sum(duplicates), 0)::int AS duplicates,
-        COALESCE(sum(pages), 0)::int      AS pages
-    FROM draenei_content.run_loads
-    WHERE audit_id = $1
-) AS loads,
-(
     SELECT
         count(*) FILTER (WHERE outcome = 'uploaded')::int AS images_uploaded,
         count(*) FILTER (WHERE outcome = 'adopted')::int  AS images_adopted,

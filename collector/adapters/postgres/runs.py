@@ -15,6 +15,11 @@ from collector.core.certificate import CrawlFacts
 from collector.core.planning import Holdings
 from collector.core.runs import Json, Run, RunStatus, StageCall, StageEnd
 
+# Of what was loaded, the counters that are columns of `run_audit`.
+_AUDIT_COLUMNS = {
+    name: f"metadata_{name}" for name in ("inserted", "updated", "unchanged", "invalid")
+}
+
 
 class PostgresRuns:
     """RunCatalog on Postgres."""
@@ -117,6 +122,8 @@ async def _close(session: Session, run_key: int, judge: Callable[[Recount], Verd
 
 async def _recount(session: Session, run_key: int) -> Recount:
     values: dict[str, Any] = dict(await session.one("recount", run_key))
+    for name, count in (await session.one("loaded", run_key)).items():
+        values[_AUDIT_COLUMNS.get(name, name)] = count
     for name in ("stage_reports", "enrichment"):
         values[name] = json.loads(values[name])
     crawl = await session.first("crawl_facts", run_key)

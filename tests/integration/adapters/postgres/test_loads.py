@@ -76,7 +76,8 @@ async def test_merges_of_the_same_rows_at_once_wait_for_each_other_and_count_exa
     counted: dict[int, LoadCounts] = {}
 
     async def merge(run_key: int) -> None:
-        counted[run_key] = await PostgresLoads(database).merge(run_key)
+        await PostgresLoads(database).merge(run_key)
+        counted[run_key] = await PostgresLoads(database).loaded(run_key)
 
     async with anyio.create_task_group() as tasks:
         for run_key in wanted:
@@ -99,16 +100,19 @@ async def test_merges_of_the_same_rows_at_once_wait_for_each_other_and_count_exa
     assert (await staged(database))[1] == 0
 
 
-async def stage(database: Database, run_key: int, ids: list[str], **values: Any) -> None:
+async def stage(
+    database: Database, run_key: int, ids: list[str], reading: int = 1, **values: Any
+) -> None:
     catalog = PostgresPages(database)
     for start in range(0, len(ids), 24):
         items = [wallpaper(found, **values) for found in ids[start : start + 24]]
-        await catalog.stage_page(run_key, "q", page(start // 24 + 1, *items))
+        await catalog.stage_page(run_key, "q", page(start // 24 + 1, *items), reading)
 
 
 async def merged(database: Database, run_key: int, ids: list[str], **values: Any) -> LoadCounts:
     await stage(database, run_key, ids, **values)
-    return await PostgresLoads(database).merge(run_key)
+    await PostgresLoads(database).merge(run_key)
+    return await PostgresLoads(database).loaded(run_key)
 
 
 # --- What is written, and what is not -----------------------------------------------------------
@@ -147,35 +151,58 @@ async def test_changed_views_touch_no_wide_row(database: Database) -> None:
 
 
 async def test_an_item_counts_once_over_the_loads_of_a_run(database: Database) -> None:
+    await merged(database, await open_run(database, "before"), ["c", "d"])
     run_key, loads = await open_run(database), PostgresLoads(database)
     catalog = PostgresPages(database)
     rejected = Rejected(None, Code.BAD_ID, "id: is not 1 to 16 letters and digits", '{"id": "/"}')
     await catalog.stage_page(run_key, "q", page(1, wallpaper("a"), rejected, wallpaper("a")))
-    first = await loads.merge(run_key)
-    changed = wallpaper("a", category="anime")
-    await catalog.stage_page(run_key, "q", page(2, changed, rejected, wallpaper("b")))
-    second = await loads.merge(run_key)
-    assert (first.inserted, first.invalid, first.duplicates) == (1, 1, 1)
-    assert (second.inserted, second.updated, second.invalid, second.duplicates) == (1, 0, 0, 2)
-    (row,) = await rows(
-        database, "SELECT category FROM draenei_content.wallpapers WHERE wallhaven_id = 'a'"
+    await loads.merge(run_key)
+    assert await loads.loaded(run_key) == LoadCounts(
+        pages=1, inserted=1, updated=0, unchanged=0, invalid=1, duplicates=1
     )
-    assert row["category"] == "anime"
+    changed = [wallpaper(each, category="anime") for each in "ac"]
+    await catalog.stage_page(run_key, "q", page(2, *changed, rejected, wallpaper("b")))
+    await loads.merge(run_key)
+    again = [wallpaper("c", category="people"), wallpaper("d"), wallpaper("b")]
+    await catalog.stage_page(run_key, "q", page(3, *again))
+    await loads.merge(run_key)
+    assert await loads.loaded(run_key) == LoadCounts(
+        pages=3, inserted=2, updated=1, unchanged=1, invalid=1, duplicates=5
+    )
+    found = await rows(
+        database,
+        "SELECT wallhaven_id, category FROM draenei_content.wallpapers ORDER BY wallhaven_id",
+    )
+    assert dict(map(tuple, found)) == {"a": "anime", "b": None, "c": "people", "d": None}
 
 
-async def test_an_item_that_was_rejected_first_counts_as_the_row_that_it_becomes(
+async def test_an_item_that_is_rejected_once_counts_as_the_row_that_it_is(
     database: Database,
 ) -> None:
     run_key, loads = await open_run(database), PostgresLoads(database)
     catalog = PostgresPages(database)
     rejected = Rejected("a", Code.INVALID_METADATA, "path: Field required", '{"id": "a"}')
-    await catalog.stage_page(run_key, "q", page(1, rejected))
-    assert (await loads.merge(run_key)).invalid == 1
-    await catalog.stage_page(run_key, "q", page(2, wallpaper("a"), wallpaper("b")))
-    assert (await loads.merge(run_key)).inserted == 2
-    await catalog.stage_page(run_key, "q", page(3, rejected))
-    counts = await loads.merge(run_key)
-    assert (counts.invalid, counts.duplicates) == (0, 1)
+    counted = []
+    for number, items in enumerate([[rejected], [wallpaper("a"), wallpaper("b")], [rejected]], 1):
+        await catalog.stage_page(run_key, "q", page(number, *items))
+        await loads.merge(run_key)
+        counts = await loads.loaded(run_key)
+        counted.append((counts.inserted, counts.invalid, counts.duplicates))
+    assert counted == [(0, 1, 0), (2, 0, 1), (2, 0, 2)]
+
+
+async def test_two_processes_that_load_one_run_count_each_item_once(database: Database) -> None:
+    run_key, ids = await open_run(database), [f"w{n}" for n in range(240)]
+    await merged(database, await open_run(database, "before"), ids[::3], file_type="image/png")
+    await stage(database, run_key, ids, file_type="image/jpeg")
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(PostgresLoads(database).merge, run_key)
+            await stage(database, run_key, ids, reading=2, file_type="image/jpeg")
+    await PostgresLoads(database).merge(run_key)
+    counts = await PostgresLoads(database).loaded(run_key)
+    assert (counts.inserted, counts.updated, counts.unchanged) == (160, 80, 0)
+    assert (counts.invalid, counts.duplicates) == (0, 240)
 
 
 # --- COPY that breaks off -----------------------------------------------------------------------

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from typing import NamedTuple
 
 from collector.core.errors import Code
 from collector.core.paging import lacks_items
@@ -17,8 +18,7 @@ _MOST_NAMES = 20
 _NAME_CHARACTERS = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Wallpaper:
+class Wallpaper(NamedTuple):
     """One listed wallpaper; field names are the column names of `wallpapers`.
 
     `url` is the image, `page_url` the page about it. `extra` is JSON text with the API fields

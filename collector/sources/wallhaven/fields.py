@@ -10,11 +10,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from collector.core.keys import is_wallhaven_id
 
 # Longer than any text the API is known to send; keeps one hostile row from filling a disk.
-_TEXT_CHARACTERS = 10_000
-_ADDRESS_CHARACTERS = 2_000
+TEXT_CHARACTERS = 10_000
+ADDRESS_CHARACTERS = 2_000
 MAX_INT4 = 2**31 - 1
 # 1 TiB: no image is larger, and it stays far from the limits of BIGINT.
-_MAX_FILE_BYTES = 2**40
+MAX_FILE_BYTES = 2**40
+# The site gives five.
+MOST_COLORS = 100
 
 
 class Answer(BaseModel):
@@ -49,13 +51,13 @@ def _texts(value: object) -> object:
 
 WallhavenId = Annotated[str, AfterValidator(_valid_id)]
 # Checks that stand in `Field` run compiled: an item has a dozen texts. Postgres stores no NUL.
-Text = Annotated[str, Field(max_length=_TEXT_CHARACTERS, pattern=r"^[^\x00]*$")]
+Text = Annotated[str, Field(max_length=TEXT_CHARACTERS, pattern=r"^[^\x00]*$")]
 Name = Annotated[Text, Field(min_length=1)]
-Address = Annotated[str, Field(pattern=r"^https?://[^\s\x00]+$", max_length=_ADDRESS_CHARACTERS)]
+Address = Annotated[str, Field(pattern=r"^https?://[^\s\x00]+$", max_length=ADDRESS_CHARACTERS)]
 Pixels = Annotated[int, Field(ge=1, le=MAX_INT4)]
 Count = Annotated[int, Field(ge=0, le=MAX_INT4)]
 Serial = Annotated[int, Field(ge=1, le=MAX_INT4)]
-FileBytes = Annotated[int, Field(ge=1, le=_MAX_FILE_BYTES)]
+FileBytes = Annotated[int, Field(ge=1, le=MAX_FILE_BYTES)]
 # A number, or its digits as a string.
 Number = Annotated[int, BeforeValidator(_digits), Field(ge=0, le=MAX_INT4)]
 PerPage = Annotated[Number, Field(ge=1)]
@@ -63,5 +65,5 @@ PerPage = Annotated[Number, Field(ge=1)]
 Time = Annotated[
     str, Field(pattern=r"^[0-9]{4}(-[0-9]{2}){2} [0-9]{2}(:[0-9]{2}){2}$"), AfterValidator(_utc)
 ]
-Colors = Annotated[list[Text], Field(max_length=100)]
+Colors = Annotated[list[Text], Field(max_length=MOST_COLORS)]
 Texts = Annotated[list[Text], BeforeValidator(_texts), Field(max_length=10_000)]

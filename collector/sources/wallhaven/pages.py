@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from collector.core.errors import PayloadError
-from collector.core.wallpapers import Page, field_names
+from collector.core.wallpapers import Page, Rejected, Wallpaper, field_names
 from collector.sources.wallhaven.fields import Answer, Number, PerPage
 from collector.sources.wallhaven.items import parse_item
 from collector.sources.wallhaven.payload import (
@@ -16,8 +16,10 @@ from collector.sources.wallhaven.payload import (
     extra_json,
     first_problem,
     listing,
+    strict_json,
 )
 from collector.sources.wallhaven.query import SEED
+from collector.sources.wallhaven.usual import read_usual_listing
 
 # Ours: no question that a site repeats is longer.
 _ECHO_CHARACTERS = 1_000
@@ -40,10 +42,22 @@ def parse_page(body: bytes, number: int) -> Page:
 
     Raises PayloadError for an answer that is not of this shape.
     """
-    found, given_meta = listing(body)
+    usual = read_usual_listing(body)
+    if usual is None:
+        return parse_any_page(body, number)
+    return _page(number, usual.wallpapers, strict_json(usual.meta))
+
+
+def parse_any_page(body: bytes, number: int) -> Page:
+    """Do what `parse_page` does, field by field."""
+    found, meta = listing(body)
+    with bounded_nesting():
+        return _page(number, tuple(parse_item(item) for item in found), meta)
+
+
+def _page(number: int, items: tuple[Wallpaper | Rejected, ...], given_meta: object) -> Page:
     with bounded_nesting():
         meta = _meta(given_meta)
-        items = tuple(parse_item(item) for item in found)
         return Page(
             number,
             items,

@@ -30,7 +30,7 @@ SOON_SECONDS = 10.0
 
 
 def wallpaper(wallhaven_id: str, **values: Any) -> Wallpaper:
-    nothing = dict.fromkeys(Wallpaper.__slots__)
+    nothing = dict.fromkeys(Wallpaper._fields)
     given = {"wallhaven_id": wallhaven_id, "url": f"https://w/{wallhaven_id}.jpg", "views": 1}
     return Wallpaper(**{**nothing, **given, **values})
 

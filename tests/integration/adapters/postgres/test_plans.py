@@ -200,7 +200,7 @@ async def opened(dsn: str) -> AsyncIterator[tuple[Database, PostgresTransfers, i
 
 def page(number: int, ids: list[str]) -> Page:
     """Return a page with the same values in all optional columns."""
-    nothing = dict.fromkeys(Wallpaper.__slots__)
+    nothing = dict.fromkeys(Wallpaper._fields)
     items = [
         Wallpaper(**{**nothing, "wallhaven_id": found, "url": f"https://w/{found}", "views": 1})  # type: ignore[arg-type]
         for found in ids

@@ -93,7 +93,7 @@ def assert_keepable(item: Rejected) -> None:
 
 def assert_storable(item: Wallpaper) -> None:
     assert isinstance(item, Wallpaper)
-    for name in Wallpaper.__slots__:
+    for name in Wallpaper._fields:
         value = getattr(item, name)
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str):

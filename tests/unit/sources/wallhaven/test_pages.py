@@ -79,8 +79,8 @@ def test_an_item_needs_an_id_and_an_address_only() -> None:
     (item,) = parse({"id": "a", "path": "http://host/a.jpg"}).items
     assert isinstance(item, Wallpaper)
     given_fields = {"wallhaven_id": "a", "url": "http://host/a.jpg"}
-    nothing = dict.fromkeys(Wallpaper.__slots__)
-    assert {name: getattr(item, name) for name in Wallpaper.__slots__} == nothing | given_fields
+    nothing = dict.fromkeys(Wallpaper._fields)
+    assert {name: getattr(item, name) for name in Wallpaper._fields} == nothing | given_fields
 
 
 @pytest.mark.parametrize("name", sorted(ITEM.keys() - {"id", "path"}))

@@ -48,6 +48,11 @@ class Wallpaper(NamedTuple):
     views: int | None
     favorites: int | None
 
+    @property
+    def counters(self) -> tuple[int | None, int | None]:
+        """What changes daily."""
+        return self.views, self.favorites
+
 
 @dataclass(frozen=True, slots=True)
 class Rejected:

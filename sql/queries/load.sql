@@ -16,16 +16,16 @@ WITH taken AS (
             OR (
                 (a.status <> 'running' OR a.heartbeat_at < now() - make_interval(secs => $3))
                 -- What a dead run left damaged must not stop the living.
-                AND p.items = (
+                AND p.staged = (
                     SELECT count(*)
                     FROM draenei_content.staged_wallpapers AS s
                     WHERE s.audit_id = p.audit_id AND s.page = p.page AND s.reading = p.reading
                 )
             )
         )
-    RETURNING p.items
+    RETURNING p.staged
 )
-SELECT count(*)::int AS pages, COALESCE(sum(items), 0)::int AS items FROM taken;
+SELECT count(*)::int AS pages, COALESCE(sum(staged), 0)::int AS staged FROM taken;
 
 -- name: count_staged
 -- How many rows in staging belong to load $1?
@@ -35,17 +35,17 @@ INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page, reading
 WHERE p.load_id = $1;
 
 -- name: merge_wallpapers
--- Merge the rows of load $1. The newest reading of an id wins; an unchanged row is not written;
--- ids are sorted, since concurrent merges in different order deadlock. What was true of an image
--- when it was stored stays: an address that came later is noted in `pending_url`. A new row joins
--- the backlog. Answers how many rows are new, and which of the others changed that run $2 has not
--- made itself.
-WITH staged AS MATERIALIZED (
-    SELECT DISTINCT ON (s.wallhaven_id COLLATE "C") s.*
-    FROM draenei_content.staged_pages AS p
-    INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page, reading)
-    WHERE p.load_id = $1 AND s.code IS NULL
-    ORDER BY s.wallhaven_id COLLATE "C", p.fetched_at DESC, s.page DESC, s.position DESC
+-- Merge the rows of load $1. The newest listing of an id wins, also where it said nothing new and was
+-- not staged; a row whose digest is the same is not written; ids are sorted, since concurrent merges
+-- in different order deadlock. What was true of an image when it was stored stays: an address that
+-- came later is noted in `pending_url`. A new row joins the backlog. Answers how many rows are new,
+-- and which of the others changed that run $2 has not made itself.
+WITH newest AS MATERIALIZED (
+    SELECT DISTINCT ON (listed.item COLLATE "C")
+        listed.item AS wallhaven_id, p.audit_id, p.page, p.reading
+    FROM draenei_content.staged_pages AS p, unnest(p.ids) AS listed (item)
+    WHERE p.load_id = $1
+    ORDER BY listed.item COLLATE "C", p.fetched_at DESC, p.page DESC
 ),
 wanted AS (
     SELECT
@@ -56,39 +56,31 @@ wanted AS (
         CASE WHEN w.s3_key IS NULL THEN s.file_type ELSE w.file_type END AS file_type,
         s.page_url, s.short_url, s.source, s.category, s.purity, s.dimension_x, s.dimension_y,
         s.resolution, s.ratio, s.source_created_at, s.colors, s.thumb_large, s.thumb_original,
-        s.thumb_small, s.raw
-    FROM staged AS s
+        s.thumb_small, s.raw, s.listed_digest, s.position
+    FROM newest
+    INNER JOIN draenei_content.staged_wallpapers AS s
+        USING (audit_id, page, reading, wallhaven_id)
     -- LIMIT keeps this a look-up by key, whatever the planner believes of the sizes.
     LEFT JOIN LATERAL (
-        SELECT * FROM draenei_content.wallpapers AS k
+        SELECT s3_key, url, file_size, file_type, listed_digest
+        FROM draenei_content.wallpapers AS k
         WHERE k.wallhaven_id = s.wallhaven_id LIMIT 1
     ) AS w ON TRUE
-    WHERE w.id IS NULL
-        OR (CASE WHEN w.s3_key IS NULL
-                THEN (w.url, w.file_size, w.file_type) IS DISTINCT FROM
-                    (s.url, s.file_size, s.file_type)
-                ELSE w.pending_url IS DISTINCT FROM NULLIF(s.url, w.url)
-            END)
-        OR (w.page_url, w.short_url, w.source, w.category, w.purity, w.dimension_x,
-            w.dimension_y, w.resolution, w.ratio, w.source_created_at, w.colors,
-            w.thumb_large, w.thumb_original, w.thumb_small, w.raw)
-        IS DISTINCT FROM
-           (s.page_url, s.short_url, s.source, s.category, s.purity, s.dimension_x,
-            s.dimension_y, s.resolution, s.ratio, s.source_created_at, s.colors,
-            s.thumb_large, s.thumb_original, s.thumb_small, s.raw)
+    WHERE s.url IS NOT NULL AND (w.listed_digest = s.listed_digest) IS NOT TRUE
 ),
 merged AS (
     INSERT INTO draenei_content.wallpapers AS w (
         wallhaven_id, url, pending_url, file_size, file_type, page_url, short_url, source,
         category, purity, dimension_x, dimension_y, resolution, ratio, source_created_at,
-        colors, thumb_large, thumb_original, thumb_small, raw, first_audit_id
+        colors, thumb_large, thumb_original, thumb_small, raw, listed_digest, first_audit_id
     )
-    SELECT
+    -- The last of a page that has it twice.
+    SELECT DISTINCT ON (wallhaven_id COLLATE "C")
         wallhaven_id, url, pending_url, file_size, file_type, page_url, short_url, source,
         category, purity, dimension_x, dimension_y, resolution, ratio, source_created_at,
-        colors, thumb_large, thumb_original, thumb_small, raw, $2
+        colors, thumb_large, thumb_original, thumb_small, raw, listed_digest, $2
     FROM wanted
-    ORDER BY wallhaven_id COLLATE "C"
+    ORDER BY wallhaven_id COLLATE "C", position DESC
     ON CONFLICT (wallhaven_id) DO UPDATE SET
         -- Asked again: the image may have been stored since the row was read above.
         url = CASE WHEN w.s3_key IS NULL THEN EXCLUDED.url ELSE w.url END,
@@ -110,19 +102,29 @@ merged AS (
         thumb_original = EXCLUDED.thumb_original,
         thumb_small = EXCLUDED.thumb_small,
         raw = EXCLUDED.raw,
-        updated_at = now()
-    WHERE (w.pending_url, w.page_url, w.short_url, w.source, w.category, w.purity,
-            w.dimension_x, w.dimension_y, w.resolution, w.ratio, w.source_created_at, w.colors,
-            w.thumb_large, w.thumb_original, w.thumb_small, w.raw)
-        IS DISTINCT FROM
-           (EXCLUDED.pending_url, EXCLUDED.page_url, EXCLUDED.short_url, EXCLUDED.source,
-            EXCLUDED.category, EXCLUDED.purity, EXCLUDED.dimension_x, EXCLUDED.dimension_y,
-            EXCLUDED.resolution, EXCLUDED.ratio, EXCLUDED.source_created_at, EXCLUDED.colors,
-            EXCLUDED.thumb_large, EXCLUDED.thumb_original, EXCLUDED.thumb_small, EXCLUDED.raw)
-        OR (w.s3_key IS NULL AND (w.url, w.file_size, w.file_type)
-            IS DISTINCT FROM (EXCLUDED.url, EXCLUDED.file_size, EXCLUDED.file_type))
-    -- A tuple that this statement made has no xmax; one that it updated has.
-    RETURNING w.id, w.wallhaven_id, w.first_audit_id, (w.xmax = 0) AS is_new
+        listed_digest = EXCLUDED.listed_digest,
+        -- A row without a digest may be what is listed all the same.
+        updated_at = CASE
+            WHEN (w.pending_url, w.page_url, w.short_url, w.source, w.category, w.purity,
+                    w.dimension_x, w.dimension_y, w.resolution, w.ratio, w.source_created_at,
+                    w.colors, w.thumb_large, w.thumb_original, w.thumb_small, w.raw)
+                IS DISTINCT FROM
+                   (EXCLUDED.pending_url, EXCLUDED.page_url, EXCLUDED.short_url, EXCLUDED.source,
+                    EXCLUDED.category, EXCLUDED.purity, EXCLUDED.dimension_x,
+                    EXCLUDED.dimension_y, EXCLUDED.resolution, EXCLUDED.ratio,
+                    EXCLUDED.source_created_at, EXCLUDED.colors, EXCLUDED.thumb_large,
+                    EXCLUDED.thumb_original, EXCLUDED.thumb_small, EXCLUDED.raw)
+                OR (w.s3_key IS NULL AND (w.url, w.file_size, w.file_type)
+                    IS DISTINCT FROM (EXCLUDED.url, EXCLUDED.file_size, EXCLUDED.file_type))
+            THEN now()
+            ELSE w.updated_at
+        END
+    WHERE (w.listed_digest = EXCLUDED.listed_digest) IS NOT TRUE
+    RETURNING
+        w.id, w.wallhaven_id, w.first_audit_id,
+        -- A tuple that this statement made has no xmax; one that it updated has.
+        (w.xmax = 0) AS is_new,
+        (w.updated_at IS NOT DISTINCT FROM now()) AS has_changed
 ),
 backlog AS (
     INSERT INTO draenei_content.transfers (wallpaper_id)
@@ -133,7 +135,7 @@ SELECT
     count(*) FILTER (WHERE is_new)::int AS inserted,
     COALESCE(
         array_agg(wallhaven_id) FILTER (
-            WHERE NOT is_new AND first_audit_id IS DISTINCT FROM $2
+            WHERE has_changed AND NOT is_new AND first_audit_id IS DISTINCT FROM $2
         ),
         '{}'
     ) AS updated_items
@@ -196,16 +198,11 @@ ON CONFLICT (stage, item) WHERE resolved_at IS NULL DO UPDATE SET
     run_id = EXCLUDED.run_id;
 
 -- name: resolve_loaded
--- An item of load $1 that has become a row is no dead letter any more.
+-- An item of load $1 that is a row is no dead letter any more.
 UPDATE draenei_content.dead_letters AS d
 SET resolved_at = now()
-FROM draenei_content.staged_pages AS p
-INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page, reading)
-WHERE p.load_id = $1
-    AND s.code IS NULL
-    AND d.stage = 'load'
-    AND d.item = s.wallhaven_id
-    AND d.resolved_at IS NULL;
+FROM draenei_content.staged_pages AS p, unnest(p.ids) AS listed (item)
+WHERE p.load_id = $1 AND d.stage = 'load' AND d.item = listed.item AND d.resolved_at IS NULL;
 
 -- name: empty_staging
 -- Delete the staged rows of load $1; its pages stay in the ledger.

@@ -34,22 +34,35 @@ ON CONFLICT (search_key) DO UPDATE SET
     read_audit_id = EXCLUDED.read_audit_id,
     updated_at = now();
 
--- name: note_page
--- Enter a page of search $7 into the ledger of run $1: $2 page, $8 which reading of it, $3 items,
--- $4 last_page, $5 total, $9 per_page, $6 ids of its items, $10 names of the rejected ones.
--- `known` counts the items that are rows already. No row: that reading is in the ledger.
-INSERT INTO draenei_content.staged_pages (
-    audit_id, page, items, last_page, total, ids, invalid, search_key, reading, per_page,
-    rejected_items, fetched_at, known
-)
-SELECT
-    $1, $2, $3, $4, $5, $6::text[], $3 - cardinality($6::text[]), $7, $8, $9, $10::text[],
-    clock_timestamp(), count(*)
-FROM unnest($6::text[]) AS listed (wallhaven_id)
+-- name: listed_before
+-- What the rows of the items $1 were like when they were merged last; no row for those that have none.
+SELECT w.wallhaven_id, w.listed_digest, c.views, c.favorites
+FROM unnest($1::text[]) AS listed (wallhaven_id)
 -- LIMIT keeps this a look-up by key: a plan made while the table was small would read all of it.
 CROSS JOIN LATERAL (
-    SELECT FROM draenei_content.wallpapers AS w WHERE w.wallhaven_id = listed.wallhaven_id LIMIT 1
-) AS row_of_item
+    SELECT k.id, k.wallhaven_id, k.listed_digest
+    FROM draenei_content.wallpapers AS k
+    WHERE k.wallhaven_id = listed.wallhaven_id LIMIT 1
+) AS w
+LEFT JOIN LATERAL (
+    SELECT k.views, k.favorites
+    FROM draenei_content.wallpaper_counters AS k
+    WHERE k.wallpaper_id = w.id LIMIT 1
+) AS c ON TRUE;
+
+-- name: note_page
+-- Enter a page of search $7 into the ledger of run $1: $2 page, $8 which reading of it, $3 items,
+-- $4 last_page, $5 total, $9 per_page, $6 ids of its items, $10 names of the rejected ones, $11 how
+-- many of its items are rows already, $12 how many were staged. No row: that reading is in the
+-- ledger.
+INSERT INTO draenei_content.staged_pages (
+    audit_id, page, items, last_page, total, ids, invalid, search_key, reading, per_page,
+    rejected_items, known, staged, fetched_at
+)
+VALUES (
+    $1, $2, $3, $4, $5, $6::text[], $3 - cardinality($6::text[]), $7, $8, $9,
+    $10::text[], $11, $12, clock_timestamp()
+)
 ON CONFLICT (audit_id, page, reading) DO NOTHING
 RETURNING
     audit_id, page AS number, reading, search_key, items, invalid, known, ids, last_page, total,

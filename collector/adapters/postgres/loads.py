@@ -25,8 +25,8 @@ class PostgresLoads:
             load = await session.value("begin_load", run_key)
             taken = await session.one("take_pages", load, run_key, SILENT_SECONDS)
             staged = await session.value("count_staged", load)
-            if staged != taken["items"]:
-                raise StagingMismatch(staged, taken["items"])
+            if staged != taken["staged"]:
+                raise StagingMismatch(staged, taken["staged"])
             merged = await session.one("merge_wallpapers", load, run_key)
             await session.execute("merge_counters", load)
             await session.execute("bury_rejected", load, run_key)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -11,42 +11,18 @@ from typing import Any
 import anyio
 import asyncpg
 
-from collector.adapters.postgres.database import Database, Session
+from collector.adapters.postgres.database import Database
+from collector.adapters.postgres.staging import (
+    ListedBefore,
+    copy_records,
+    listed_before,
+    staging_records,
+)
 from collector.core.paging import CoveredPage
-from collector.core.wallpapers import Page, Rejected, Wallpaper
+from collector.core.wallpapers import Page
 from collector.ports import SearchTotal
 
-# asyncpg's COPY can wait for ever when the backend dies in the middle, and its own `timeout`
-# does not fire then (seen with 0.32.0, 2026-11): pages are small lists, and this bounds them.
-COPY_TIMEOUT_SECONDS = 30.0
-
-_WALLPAPER_COLUMNS = (
-    "wallhaven_id",
-    "url",
-    "page_url",
-    "short_url",
-    "source",
-    "category",
-    "purity",
-    "dimension_x",
-    "dimension_y",
-    "resolution",
-    "ratio",
-    "file_size",
-    "file_type",
-    "source_created_at",
-    "colors",
-    "thumb_large",
-    "thumb_original",
-    "thumb_small",
-    "raw",
-    "views",
-    "favorites",
-)
-_ITEM_COLUMNS = ("audit_id", "page", "reading", "position", "code", "reason", "rejected")
-_COLUMNS = (*_ITEM_COLUMNS, *_WALLPAPER_COLUMNS)
 _COVERED = tuple(field.name for field in fields(CoveredPage))
-_NO_WALLPAPER = (None,) * (len(_WALLPAPER_COLUMNS) - 1)
 
 
 class PostgresPages:
@@ -103,11 +79,12 @@ class PostgresPages:
     async def stage_page(
         self, run_key: int, search_key: str, page: Page, reading: int = 1
     ) -> CoveredPage:
-        """Enter the page into the ledger and COPY its items, in one transaction.
+        """Enter the page into the ledger and COPY what is new on it, in one transaction.
 
-        Pages that wait while another one commits share the next transaction: a burst of answers
-        costs few commits. A reading that the ledger has already is left as it is, and what it says
-        is returned. Cancelled, the page may be staged or not.
+        What is listed as it was when its row was merged last is only counted. Pages that wait
+        while another one commits share the next transaction: a burst of answers costs few commits.
+        A reading that the ledger has already is left as it is, and what it says is returned.
+        Cancelled, the page may be staged or not.
         """
         entry = _Entry(run_key, search_key, page, reading)
         self._waiting.append(entry)
@@ -121,11 +98,16 @@ class PostgresPages:
 
     async def _commit(self, entries: list[_Entry]) -> None:
         async with self._database.transaction() as session:
+            before = await listed_before(
+                session, [id_ for each in entries for id_ in each.page.ids]
+            )
+            for each in entries:
+                each.compare(before)
             rows = await session.fetch_each("note_page", [each.arguments for each in entries])
             covered = {(row["audit_id"], row["number"], row["reading"]): row for row in rows}
             # The first of a key is the one that was entered.
             new = {each.key: each for each in reversed(entries) if each.key in covered}
-            await _copy(session, [record for each in new.values() for record in each.records])
+            await copy_records(session, [it for each in new.values() for it in each.records])
             for each in entries:
                 if each.key not in covered:
                     covered[each.key] = await session.one("covered_page", *each.key)
@@ -141,7 +123,14 @@ class _Entry:
     search_key: str
     page: Page
     reading: int
+    known: int = 0
+    records: list[tuple[Any, ...]] = field(default_factory=list)
     covered: CoveredPage | None = None
+
+    def compare(self, before: Mapping[str, ListedBefore]) -> None:
+        """Find out how many items have rows, and what is new."""
+        self.known = sum(wallhaven_id in before for wallhaven_id in self.page.ids)
+        self.records = staging_records(self.run_key, self.page, self.reading, before)
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -167,64 +156,9 @@ class _Entry:
             self.reading,
             page.per_page,
             [rejected.item for rejected in page.rejected],
+            self.known,
+            len(self.records),
         )
-
-    @property
-    def records(self) -> list[tuple[Any, ...]]:
-        return staging_records(self.run_key, self.page, self.reading)
-
-
-def staging_records(run_key: int, page: Page, reading: int = 1) -> list[tuple[Any, ...]]:
-    """Return the page's items as rows of `staged_wallpapers`, rejects included."""
-    return [
-        (run_key, page.number, reading, position, *_record(item))
-        for position, item in enumerate(page.items)
-    ]
-
-
-def _record(item: Wallpaper | Rejected) -> tuple[Any, ...]:
-    if isinstance(item, Rejected):
-        return (item.code.value, item.reason, item.raw, item.wallhaven_id, *_NO_WALLPAPER)
-    return (
-        None,
-        None,
-        None,
-        item.wallhaven_id,
-        item.url,
-        item.page_url,
-        item.short_url,
-        item.source,
-        item.category,
-        item.purity,
-        item.dimension_x,
-        item.dimension_y,
-        item.resolution,
-        item.ratio,
-        item.file_size,
-        item.file_type,
-        item.source_created_at,
-        item.colors,
-        item.thumb_large,
-        item.thumb_original,
-        item.thumb_small,
-        item.extra,
-        item.views,
-        item.favorites,
-    )
-
-
-async def _copy(session: Session, records: list[tuple[Any, ...]]) -> None:
-    try:
-        async with asyncio.timeout(COPY_TIMEOUT_SECONDS):
-            await session.connection.copy_records_to_table(
-                "staged_wallpapers",
-                schema_name="draenei_content",
-                columns=_COLUMNS,
-                records=records,
-            )
-    except TimeoutError:
-        session.connection.terminate()
-        raise
 
 
 def _covered(row: asyncpg.Record) -> CoveredPage:

@@ -19,7 +19,7 @@ from collector.adapters.postgres import (
     PostgresPages,
     PostgresRuns,
     open_database,
-    pages,
+    staging,
 )
 from collector.core.errors import Code, Edge, Outage
 from collector.core.runs import Run
@@ -150,6 +150,124 @@ async def test_changed_views_touch_no_wide_row(database: Database) -> None:
     assert views[0] == [2, 2]
 
 
+async def staged_of(database: Database, run_key: int) -> list[tuple[Any, ...]]:
+    found = await rows(
+        database,
+        "SELECT page, wallhaven_id, url, views FROM draenei_content.staged_wallpapers"
+        f" WHERE audit_id = {run_key} ORDER BY page, position",
+    )
+    return [tuple(row) for row in found]
+
+
+async def test_only_what_is_new_is_staged(database: Database) -> None:
+    await merged(database, await open_run(database, "before"), ["a", "b", "c", "d"], views=1)
+    run_key, catalog = await open_run(database), PostgresPages(database)
+    rejected = Rejected("a", Code.INVALID_METADATA, "path: Field required", "{}")
+    items = (
+        *(wallpaper("a"), wallpaper("b", views=2), wallpaper("c", category="anime")),
+        *(wallpaper("d", views=None), rejected, wallpaper("e")),
+    )
+    entry = await catalog.stage_page(run_key, "q", page(1, *items))
+    assert (entry.items, entry.known, entry.invalid) == (6, 4, 1)
+    assert await staged_of(database, run_key) == [
+        (1, "b", None, 2),
+        (1, "c", "https://w/c.jpg", 1),
+        (1, "a", None, None),
+        (1, "e", "https://w/e.jpg", 1),
+    ]
+    await PostgresLoads(database).merge(run_key)
+    counts = await PostgresLoads(database).loaded(run_key)
+    assert counts == LoadCounts(
+        pages=1, inserted=1, updated=1, unchanged=3, invalid=0, duplicates=1
+    )
+    assert await column(database, "category") == {
+        **dict.fromkeys(("a", "b", "d", "e")),
+        "c": "anime",
+    }
+
+
+async def column(database: Database, name: str) -> dict[str, Any]:
+    found = await rows(database, f"SELECT wallhaven_id, {name} FROM draenei_content.wallpapers")
+    return dict(map(tuple, found))
+
+
+async def test_the_last_of_a_page_that_has_an_item_twice_wins(database: Database) -> None:
+    run_key = await open_run(database)
+    twice = [wallpaper("a", category=category) for category in ("anime", "people")]
+    await PostgresPages(database).stage_page(run_key, "q", page(1, *twice))
+    await PostgresLoads(database).merge(run_key)
+    assert await column(database, "category") == {"a": "people"}
+
+
+async def test_what_an_ended_run_left_does_not_win_over_a_newer_listing_of_the_old_state(
+    database: Database,
+) -> None:
+    """A run reads a change and dies; the change is taken back; the next run sees nothing new."""
+    await merged(database, await open_run(database, "before"), ["a", "b"], category="anime")
+    dead = await open_run(database, "dead")
+    await stage(database, dead, ["a", "b"], category="people")
+    await rows(
+        database, f"UPDATE draenei_content.run_audit SET status = 'crashed' WHERE id = {dead}"
+    )
+    counts = await merged(database, await open_run(database), ["a"], category="anime")
+    assert (counts.pages, counts.updated, counts.unchanged) == (2, 1, 1)
+    assert await column(database, "category") == {"a": "anime", "b": "people"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "category = 'people'",
+        "url = 'https://w/other.jpg'",
+        "colors = '{#000000}'",
+        "raw = '{}'",
+        "listed_digest = NULL",
+    ],
+)
+async def test_a_row_that_somebody_changed_is_put_right_by_the_next_listing(
+    database: Database, change: str
+) -> None:
+    await merged(database, await open_run(database, "before"), ["a", "b"])
+    before = await rows(database, "SELECT * FROM draenei_content.wallpapers ORDER BY id")
+    await rows(database, f"UPDATE draenei_content.wallpapers SET {change} WHERE wallhaven_id = 'a'")
+    counts = await merged(database, await open_run(database), ["a", "b"])
+    updated = int("digest" not in change)
+    assert (counts.updated, counts.unchanged) == (updated, 2 - updated)
+    after = await rows(database, "SELECT * FROM draenei_content.wallpapers ORDER BY id")
+    for was, became in zip(before, after, strict=True):
+        assert dict(became) | {"updated_at": None} == dict(was)
+    assert (after[0]["updated_at"] is not None) == bool(updated)
+
+
+async def test_an_address_that_came_after_the_image_is_used_when_the_image_is_wanted_again(
+    database: Database,
+) -> None:
+    await merged(database, await open_run(database, "first"), ["a"], url="https://w/1.jpg")
+    await rows(database, "UPDATE draenei_content.wallpapers SET s3_key = 'wallpapers/a.jpg'")
+    for name in ("second", "third"):
+        await merged(database, await open_run(database, name), ["a"], url="https://w/2.jpg")
+        assert await column(database, "url") == {"a": "https://w/1.jpg"}
+        assert await column(database, "pending_url") == {"a": "https://w/2.jpg"}
+    await rows(database, "UPDATE draenei_content.wallpapers SET s3_key = NULL")
+    await merged(database, await open_run(database, "fourth"), ["a"], url="https://w/2.jpg")
+    assert await column(database, "url") == {"a": "https://w/2.jpg"}
+    assert await column(database, "pending_url") == {"a": None}
+
+
+async def test_an_item_that_is_listed_as_before_is_no_dead_letter(database: Database) -> None:
+    await merged(database, await open_run(database, "before"), ["a"])
+    rejected = Rejected("a", Code.INVALID_METADATA, "path: Field required", "{}")
+    for name, item in (("bad", rejected), ("good", wallpaper("a"))):
+        run_key = await open_run(database, name)
+        await PostgresPages(database).stage_page(run_key, "q", page(1, item))
+        await PostgresLoads(database).merge(run_key)
+        (found,) = await rows(
+            database,
+            "SELECT count(*) FROM draenei_content.dead_letters WHERE resolved_at IS NULL",
+        )
+        assert found["count"] == int(item is rejected)
+
+
 async def test_an_item_counts_once_over_the_loads_of_a_run(database: Database) -> None:
     await merged(database, await open_run(database, "before"), ["c", "d"])
     run_key, loads = await open_run(database), PostgresLoads(database)
@@ -260,7 +378,7 @@ async def silenced(dsn: str) -> AsyncIterator[tuple[str, Proxy]]:
 async def test_a_server_that_falls_silent_in_the_middle_of_a_copy_is_an_outage(
     database: Database, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "COPY_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(staging, "COPY_TIMEOUT_SECONDS", 0.2)
     run_key = await open_run(database)
     listed = page(1, *(wallpaper(f"w{n}") for n in range(24)))
     async with silenced(dsn) as (address, proxy), open_database(address) as through_proxy:

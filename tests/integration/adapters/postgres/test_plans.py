@@ -64,13 +64,13 @@ INSERT INTO draenei_content.run_audit (dag_id, run_id)
     SELECT 'tests', 'filled ' || n FROM generate_series(1, {runs}) AS n;
 INSERT INTO draenei_content.run_loads (audit_id) SELECT 1 FROM generate_series(1, {loads});
 INSERT INTO draenei_content.staged_pages
-    (audit_id, page, search_key, ids, items, invalid, known, last_page, total, load_id)
+    (audit_id, page, search_key, ids, items, invalid, known, staged, last_page, total, load_id)
     SELECT 1, n, 'q', ARRAY(SELECT 'w' || n * 24 + i FROM generate_series(0, 23) AS i),
-        24, 0, 0, 1, 1, 1 + n % {loads}
+        24, 0, 0, 24, 1, 1, 1 + n % {loads}
     FROM generate_series(1, {pages}) AS n;
 INSERT INTO draenei_content.staged_pages
-    (audit_id, page, search_key, ids, items, invalid, known, last_page, total)
-    SELECT run, n, 'q', '{{}}', 0, 0, 0, 1, 1
+    (audit_id, page, search_key, ids, items, invalid, known, staged, last_page, total)
+    SELECT run, n, 'q', '{{}}', 0, 0, 0, 0, 1, 1
     FROM generate_series(2, {runs}) AS run, generate_series(1, 10) AS n;
 SET session_replication_role = origin;
 ANALYZE;
@@ -256,6 +256,7 @@ async def test_what_is_asked_of_the_ledger_uses_its_indexes(
         assert await catalog.covered_pages(run_key) == [entry]
         assert await catalog.watermark("q") == []
     assert plans.scanned() == set()
+    assert plans.buffers("listed_before") <= 10 * PAGE_ITEMS
     assert plans.buffers("note_page") <= 10 * PAGE_ITEMS
     assert plans.buffers("covered_pages") <= 10
     assert plans.buffers("watermark") <= 10

@@ -65,7 +65,7 @@ class _Caller:
     async def end(self, slot: Slot, announced: Announcement | None) -> None:
         shared, now = self._shared, self._shared.clock()
         place = shared.places[slot.number - 1]
-        if announced is not None:
+        if announced is not None and announced.limit is not None:
             shared.announced_limit = announced.limit
         if place.holder != slot.holder:
             return

@@ -134,7 +134,7 @@ class ApiClient:
                     turn.announced, self._rate_limited = heard, 0
                     return reply
                 # That nothing remains is known: the pause sees to it.
-                turn.announced = Announcement(heard.limit) if heard.limit else None
+                turn.announced = Announcement(heard.limit)
                 await self._note_rate_limit(reply)
 
     async def _sent(self, request: ApiRequest) -> Reply:

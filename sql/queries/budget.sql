@@ -107,10 +107,10 @@ WHERE audit_id = $3 AND stage = $4 AND worker = $5 AND EXISTS (SELECT FROM retur
 
 -- name: end_slot
 -- The request of slot $2 of the API $1 has ended, $3 holder: the slot is free after $4 seconds.
--- Where $5 is true, the API has answered: that its limit is $6 and that $7 requests are left, each
--- NULL where it did not say. How many fewer is that than we believe, with $8 as our ceiling? Those
--- that were out at any moment since this one left count as known: their window is not over for
--- the server either.
+-- The API has said that its limit is $5 and that $6 requests are left, each NULL where it did not
+-- say; the limit that it announced last stays. How many fewer is that than we believe, with $7 as our
+-- ceiling? Those that were out at any moment since this one left count as known: their window is not
+-- over for the server either.
 WITH ended AS (
     UPDATE draenei_content.api_slots
     SET holder = NULL, free_at = clock_timestamp() + make_interval(secs => $4)
@@ -119,12 +119,12 @@ WITH ended AS (
 ),
 noted AS (
     UPDATE draenei_content.api_budgets
-    SET announced_limit = $6
-    WHERE scope = $1 AND $5 AND announced_limit IS DISTINCT FROM $6
+    SET announced_limit = $5::int
+    WHERE scope = $1 AND $5::int IS NOT NULL AND announced_limit IS DISTINCT FROM $5::int
 )
 SELECT
     ended.taken_at,
-    LEAST($8::int, $6::int) - $7::int - (
+    LEAST($7::int, $5::int) - $6::int - (
         SELECT count(*)::int
         FROM draenei_content.api_slots AS s
         WHERE s.scope = $1 AND s.free_at > ended.taken_at

@@ -91,7 +91,6 @@ class PostgresBudget:
                 slot.number,
                 slot.holder,
                 allowance.window_seconds,
-                announced is not None,
                 heard.limit,
                 heard.remaining,
                 allowance.requests,

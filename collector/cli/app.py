@@ -31,7 +31,7 @@ from collector.sources.wallhaven import CollectionName
 COMMANDS = (
     *("run", "extract", "load", "transfer", "audit"),
     *("plan", "backfill", "enrich"),
-    *("status", "objects", "doctor"),
+    *("status", "explain", "dead", "objects", "doctor"),
     *("simulate", "serve", "demo"),
     *("migrate", "version"),
 )

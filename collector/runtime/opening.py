@@ -18,7 +18,9 @@ from collector.adapters.postgres import (
     ClaimPolicy,
     Database,
     PostgresCrawls,
+    PostgresDeadLetters,
     PostgresEnrichments,
+    PostgresItems,
     PostgresLoads,
     PostgresPages,
     PostgresRuns,
@@ -156,6 +158,16 @@ class Runtime:
         settings = self.settings
         policy = ClaimPolicy(settings.collector_lease_seconds, settings.collector_max_attempts)
         return PostgresTransfers(self.database, policy)
+
+    @property
+    def dead_letters(self) -> PostgresDeadLetters:
+        """What was given up on."""
+        return PostgresDeadLetters(self.database)
+
+    @property
+    def items(self) -> PostgresItems:
+        """What is known of single wallpapers."""
+        return PostgresItems(self.database)
 
     @property
     def crawls(self) -> PostgresCrawls:

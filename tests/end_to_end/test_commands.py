@@ -87,6 +87,32 @@ def test_an_object_is_fetched_into_the_current_folder(collector, simulator, tmp_
     assert not (tmp_path / "absent.png").exists()
 
 
+def test_what_was_given_up_is_listed_requeued_and_explained(collector, simulator) -> None:
+    refused = {**simulator, "WALLHAVEN_IMAGE_HOSTS": "w.wallhaven.cc"}
+    assert collector("migrate").status == 0
+    assert collector("run", "--json", env=refused).status == 1
+
+    listed = collector("dead", "list", "--json").answer
+    assert listed["open"] == len(listed["dead_letters"]) == 40
+    assert {letter["code"] for letter in listed["dead_letters"]} == {"host_refused"}
+    assert collector("dead", "list", "--code", "gone", "--json").answer["dead_letters"] == []
+    wallhaven_id = listed["dead_letters"][0]["wallhaven_id"]
+    explained = collector("explain", wallhaven_id)
+    assert explained.status == 0
+    assert "given up at transfer: host_refused" in explained.stdout
+    assert "WALLHAVEN_IMAGE_HOSTS" in explained.stdout
+
+    assert collector("dead", "requeue", wallhaven_id, "--json").answer["requeued"] == 1
+    again = collector("dead", "requeue", wallhaven_id, "--json")
+    assert (again.status, again.answer["unknown"]) == (1, [wallhaven_id])
+    assert len(collector("dead", "list").stdout.splitlines()) >= 39
+    assert collector("dead", "requeue", "--code", "host_refused").status == 0
+    assert collector("run", "--json", env=simulator).answer["images_uploaded"] == 40
+    assert collector("explain", wallhaven_id, "--json").answer["state"] == "stored"
+    unknown = collector("explain", "nobody", "--json")
+    assert (unknown.status, unknown.answer["state"]) == (1, "unknown")
+
+
 def test_embedded_servers_need_no_settings(collector, home: Path) -> None:
     env = {"COLLECTOR_HOME": str(home), "DATABASE_URL": ""}
     status = collector("status", "--json", env=env)
@@ -122,6 +148,10 @@ def test_migrate_is_safe_to_repeat(collector) -> None:
             "WALLHAVEN_ATLEAST: is ignored",
         ),
         (("run", "--nonsense"), {}, "--nonsense"),
+        (("dead", "requeue"), {}, "say which"),
+        (("dead", "resolve", "abc", "--all"), {}, "say which"),
+        (("dead", "list", "--code", "secret"), {}, "must be one of: invalid_metadata"),
+        (("explain",), {}, "ID"),
         (("nonsense",), {}, "nonsense"),
         (("simulate", "--images", "/nonexistent"), {}, "--images"),
         (("simulate", "--profile", "stromy"), {}, "is stormy meant?"),

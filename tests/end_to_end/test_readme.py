@@ -233,7 +233,9 @@ def test_every_command_of_the_readme_works_in_its_order(
     for line in COMMANDS:
         reader.follow(line)
     commands = [command for command, _ in reader.ran]
-    assert {"run", "migrate", "doctor", "plan", "backfill", "enrich", "status"} <= set(commands)
+    assert {"run", "migrate", "doctor", "plan", "backfill", "enrich", "status", "dead"} <= set(
+        commands
+    )
     assert {"objects", "serve"} <= set(commands)
     laptop, _, rehearsal = [said for command, said in reader.ran if command == "run"]
     assert re.search(r"images_uploaded +50 *\n", rehearsal), "a new home, and all of its simulator"

@@ -3,7 +3,9 @@
 from collector.adapters.postgres.budget import Allowance, PostgresBudget
 from collector.adapters.postgres.crawls import CrawlRange, KnownCrawl, PostgresCrawls
 from collector.adapters.postgres.database import Database, open_database
+from collector.adapters.postgres.dead_letters import PostgresDeadLetters
 from collector.adapters.postgres.enrichments import PostgresEnrichments
+from collector.adapters.postgres.items import PostgresItems
 from collector.adapters.postgres.loads import PostgresLoads
 from collector.adapters.postgres.pages import PostgresPages
 from collector.adapters.postgres.runs import PostgresRuns
@@ -17,7 +19,9 @@ __all__ = [
     "KnownCrawl",
     "PostgresBudget",
     "PostgresCrawls",
+    "PostgresDeadLetters",
     "PostgresEnrichments",
+    "PostgresItems",
     "PostgresLoads",
     "PostgresPages",
     "PostgresRuns",

@@ -1,0 +1,71 @@
+"""What was given up on: listed, tried again, or closed by a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import asyncpg
+
+from collector.adapters.postgres.database import Database, Session, retry_conflicts
+from collector.core.dead_letters import Changed, Choice, DeadLetter
+from collector.core.runs import StageName
+
+_COLUMNS = tuple(field.name for field in fields(DeadLetter))
+
+
+class PostgresDeadLetters:
+    """DeadLetterCatalog on Postgres."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def open_letters(self, code: str | None = None) -> list[DeadLetter]:
+        """Return what is given up on, with this code or any, the longest first."""
+        return [_letter(row) for row in await self._database.fetch("open_dead_letters", code)]
+
+    @retry_conflicts
+    async def requeue(self, choice: Choice) -> Changed:
+        """Make images that were given up due again, with all their tries, and close the letters.
+
+        Letters about metadata are left: there is no row to try, only another listing can bring
+        one. All or nothing: on failure or cancellation nothing has changed.
+        """
+        async with self._database.transaction() as session:
+            rows = await _chosen(session, choice)
+            images = [row for row in rows if row["stage"] == StageName.TRANSFER]
+            await session.execute("revive_transfers", [row["item"] for row in images])
+            return await _close(session, choice, rows, images)
+
+    @retry_conflicts
+    async def resolve(self, choice: Choice) -> Changed:
+        """Close letters for good: what they are about stays given up."""
+        async with self._database.transaction() as session:
+            rows = await _chosen(session, choice)
+            return await _close(session, choice, rows, rows)
+
+
+async def _chosen(session: Session, choice: Choice) -> list[asyncpg.Record]:
+    names = None if choice.names is None else list(choice.names)
+    return await session.fetch("lock_dead_letters", choice.code, names)
+
+
+async def _close(
+    session: Session,
+    choice: Choice,
+    rows: Sequence[asyncpg.Record],
+    closed: Sequence[asyncpg.Record],
+) -> Changed:
+    await session.execute("resolve_dead_letters", [row["id"] for row in closed])
+    met = {name for row in rows for name in (row["item"], str(row["id"]))}
+    return Changed(
+        closed=[_letter(row) for row in closed],
+        left=[_letter(row) for row in rows if row not in closed],
+        unknown=[name for name in choice.names or () if name not in met],
+    )
+
+
+def _letter(row: asyncpg.Record) -> DeadLetter:
+    values: dict[str, Any] = {name: row[name] for name in _COLUMNS}
+    return DeadLetter(**values)

@@ -1,0 +1,133 @@
+"""The commands `dead list`, `dead requeue` and `dead resolve`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from collector.cli.app import app, invocation_of
+from collector.cli.execution import Answer, Exit, execute
+from collector.cli.output import show_rows
+from collector.core.dead_letters import Changed, Choice, DeadLetter
+from collector.core.errors import Code, SettingsError
+from collector.core.runs import Json
+from collector.runtime import Need, Runtime
+
+dead = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Dead letters: what was given up on."
+)
+app.add_typer(dead, name="dead")
+
+# A screen or two; `--json` has all of them.
+SHOWN_LETTERS = 50
+# A reason may be a paragraph; a line of a table has its beginning.
+SHOWN_REASON_CHARACTERS = 100
+
+CodeOption = Annotated[str | None, typer.Option("--code", help="Those with this code.")]
+AllOption = Annotated[bool, typer.Option("--all", help="All that are open.")]
+NamesArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[ID]...", help="Wallpapers, or numbers of letters.")
+]
+
+
+@dead.command(name="list")
+def list_letters(context: typer.Context, code: CodeOption = None) -> None:
+    """List the open ones."""
+    _require_code(code)
+
+    async def command(runtime: Runtime) -> Answer:
+        letters = await runtime.dead_letters.open_letters(code)
+        return Answer(
+            {"open": len(letters), "dead_letters": [letter.as_json() for letter in letters]},
+            lambda console: _show("dead letters", letters, console),
+        )
+
+    raise typer.Exit(execute(invocation_of(context), Need.SCHEMA, command))
+
+
+@dead.command()
+def requeue(
+    context: typer.Context,
+    names: NamesArgument = None,
+    code: CodeOption = None,
+    every: AllOption = False,
+) -> None:
+    """Try images again that were given up."""
+    choice = _choice(names, code, every=every)
+
+    async def command(runtime: Runtime) -> Answer:
+        return _changed("requeued", await runtime.dead_letters.requeue(choice))
+
+    raise typer.Exit(execute(invocation_of(context), Need.SCHEMA, command))
+
+
+@dead.command()
+def resolve(
+    context: typer.Context,
+    names: NamesArgument = None,
+    code: CodeOption = None,
+    every: AllOption = False,
+) -> None:
+    """Close them: what they are about stays given up."""
+    choice = _choice(names, code, every=every)
+
+    async def command(runtime: Runtime) -> Answer:
+        return _changed("resolved", await runtime.dead_letters.resolve(choice))
+
+    raise typer.Exit(execute(invocation_of(context), Need.SCHEMA, command))
+
+
+def _choice(names: list[str] | None, code: str | None, *, every: bool) -> Choice:
+    """Raises SettingsError unless exactly one of ids, --code and --all says which."""
+    _require_code(code)
+    if sum((bool(names), code is not None, every)) != 1:
+        raise SettingsError("dead", "say which: ids, or --code CODE, or --all")
+    return Choice(names or None, code)
+
+
+def _require_code(code: str | None) -> None:
+    if code is not None and code not in list(Code):
+        raise SettingsError("--code", f"must be one of: {', '.join(Code)}")
+
+
+def _changed(done: str, changed: Changed) -> Answer:
+    data: dict[str, Json] = {
+        done: len(changed.closed),
+        "left": [letter.as_json() for letter in changed.left],
+        "unknown": list(changed.unknown),
+        "dead_letters": [letter.as_json() for letter in changed.closed],
+    }
+
+    def show(console: Console) -> None:
+        _show(done, changed.closed, console)
+        if changed.left:
+            _show("left, for they are about metadata", changed.left, console)
+            console.print(
+                "a listing that has the wallpaper in good shape closes these by itself;"
+                " `collector run --refresh` reads on where nothing is new"
+            )
+        for name in changed.unknown:
+            console.print(f"{name}: no open dead letter")
+
+    return Answer(data, show, Exit.FAILED if changed.unknown else Exit.DONE)
+
+
+def _show(title: str, letters: Sequence[DeadLetter], console: Console) -> None:
+    show_rows(title, [_short(letter) for letter in letters[:SHOWN_LETTERS]], console)
+    if len(letters) > SHOWN_LETTERS:
+        console.print(f"and {len(letters) - SHOWN_LETTERS} more; --json has all of them")
+
+
+def _short(letter: DeadLetter) -> dict[str, Json]:
+    return {
+        "id": letter.id,
+        "wallpaper": letter.wallhaven_id,
+        "stage": letter.stage,
+        "code": letter.code,
+        "tries": letter.attempts,
+        "last failed": letter.last_failed_at.isoformat(timespec="seconds"),
+        "reason": letter.reason[:SHOWN_REASON_CHARACTERS],
+    }

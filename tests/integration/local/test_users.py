@@ -7,9 +7,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import pytest
 
 from collector.local import LocalServerError, account, installation, open_local_servers
@@ -127,7 +129,8 @@ async def test_binaries_out_of_reach_are_copied_once(
     hidden.mkdir(mode=0o700)
     for part in (bundle, bundle.with_name(f"{bundle.name}.libs")):
         if part.exists():
-            shutil.copytree(part, hidden / part.name, symlinks=True)
+            copy = partial(shutil.copytree, part, hidden / part.name, symlinks=True)
+            await anyio.to_thread.run_sync(copy)
     binaries = hidden / bundle.name / "pginstall" / "bin"
     monkeypatch.setattr(installation, "bundled_binaries", lambda: binaries)
     for _ in range(2):

@@ -128,6 +128,7 @@ async def test_a_load_that_fails_keeps_no_image_from_being_stored(
 ) -> None:
     async with open_world(small(small_images, 10)) as world:
         await world.run("first", RunOptions(limit=4))
+        await world.rows("UPDATE draenei_content.wallpapers SET category = 'another'")
         await world.stage(StageName.EXTRACT, "second", RunOptions(refresh=True))
         await world.rows("DELETE FROM draenei_content.staged_wallpapers WHERE position = 0")
 

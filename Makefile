@@ -9,13 +9,14 @@ BENCH_VENV ?= .venv-bench
 BIN := $(VENV)/bin
 # Two workers, a file of tests each at a time: servers are started once for each worker.
 PYTEST_ARGS ?= -n 2 --dist loadfile
-# How much `make bench-load` measures, and how often.
+# How much `make bench` and `make bench-load` measure, and how often.
+IMAGES ?= 600
 WALLPAPERS ?= 100000
-ROUNDS ?= 3
+ROUNDS ?= 5
 export COLLECTOR_HOME ?= $(CURDIR)/.collector
 
 .PHONY: help setup demo test test-airflow test-celery compose-smoke lint clean requirements \
-	bench-load
+	bench bench-load
 
 help:
 	@echo "make demo           set up, then mirror a simulated search end to end"
@@ -23,7 +24,8 @@ help:
 	@echo "make test-airflow   set up $(AIRFLOW_VENV), then run the stack of docker-compose.yml"
 	@echo "make test-celery    the same with two Celery workers, one of which is killed"
 	@echo "make compose-smoke  the stack in containers, where there is an engine"
-	@echo "make bench-load     set up $(BENCH_VENV), then compare our load with others'"
+	@echo "make bench          set up $(BENCH_VENV), then compare our transfer with others"
+	@echo "make bench-load     the same for our load of metadata"
 	@echo "make lint           ruff, mypy, import contracts, hadolint, schema of docker-compose.yml"
 	@echo "make setup          only set up, in $(VENV)"
 	@echo "make requirements   compile requirements/ anew from pyproject.toml"
@@ -45,6 +47,14 @@ test-celery: $(AIRFLOW_VENV)/.ready
 
 compose-smoke:
 	@$(PYTHON) tests/compose_smoke.py
+
+# Lines of JSON, a pass each; the last one is the summary, which replaces the stored one.
+bench: $(BENCH_VENV)/.ready
+	@$(BENCH_VENV)/bin/python benchmarks/transfer/bench.py --images $(IMAGES) --rounds $(ROUNDS) \
+		> "$(BENCH_VENV)/transfer.jsonl"
+	@tail -n 1 "$(BENCH_VENV)/transfer.jsonl" | $(BENCH_VENV)/bin/python -m json.tool --indent 2 \
+		> benchmarks/results/transfer.json
+	@cat benchmarks/results/transfer.json
 
 # The result replaces the stored one when it is whole.
 bench-load: $(BENCH_VENV)/.ready

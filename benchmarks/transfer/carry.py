@@ -1,0 +1,137 @@
+"""One worker of ours: carries a list of bodies, and says what that took. Run by the other scripts.
+
+    python carry.py < order.json
+
+What is measured is the stage, from its first claim to its last commit: the process's imports and
+the opening of its connections are not.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import resource
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from catalog import MemoryCatalog
+from rig import BUCKET
+from work import Body
+
+from collector.adapters import http
+from collector.adapters.http import open_http
+from collector.adapters.postgres import (
+    ClaimPolicy,
+    PostgresRuns,
+    PostgresTransfers,
+    open_database,
+)
+from collector.adapters.s3 import S3Options, open_s3
+from collector.cli.progress import SilentProgress
+from collector.core.runs import Run, StageReport
+from collector.interrupts import run_interruptible
+from collector.ports import TransferCatalog
+from collector.stages.transfer import Chance, TransferOptions, transfer
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to carry, from where to where."""
+
+    bodies: list[Body]
+    origin_url: str
+    sink_url: str
+    in_flight: int = 16
+    memory_bytes: int = 128 * 1024 * 1024
+    # Where the backlog is; None: in memory, with these bodies.
+    dsn: str | None = None
+    run_id: str = "bench"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What it took: CPU seconds of this process, kernel included, and its peak memory."""
+
+    images: int
+    began_at: float
+    ended_at: float
+    cpu_seconds: float
+    peak_rss_bytes: int
+    report: dict[str, Any]
+
+    @classmethod
+    def since(cls, began_at: float, cpu_seconds: float, report: StageReport) -> Cost:
+        """Take the time and the CPU of now."""
+        stored = report.counts["images_uploaded"] + report.counts["images_adopted"]
+        return cls(
+            stored,
+            began_at,
+            time.time(),
+            _cpu_seconds() - cpu_seconds,
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            report.as_json(),
+        )
+
+
+async def carry(order: Order) -> Cost:
+    """Run the stage."""
+    # The benchmark's TLS origin is on a port of its own, which no setting would allow.
+    http.require_allowed = lambda *_: None  # type: ignore[assignment]
+    connections = order.in_flight + 16
+    options = S3Options(
+        BUCKET, order.sink_url, "us-east-1", "key", "secret", connections=connections
+    )
+    async with (
+        open_http(image_hosts=frozenset(), user_agent="benchmark", connections=connections) as web,
+        open_s3(options) as store,
+        _backlog(order) as (run_key, catalog),
+    ):
+        began_at, cpu_seconds = time.time(), _cpu_seconds()
+        report = await transfer(
+            run_key,
+            catalog=catalog,
+            http=web,
+            store=store,
+            options=TransferOptions(
+                in_flight=order.in_flight,
+                limit=0,
+                memory_bytes=order.memory_bytes,
+                max_image_bytes=2**30,
+                lease_seconds=120.0,
+                max_attempts=1,
+                retry_base_seconds=1.0,
+            ),
+            chance=Chance(time.monotonic, random.random),
+            progress=SilentProgress(),
+        )
+        return Cost.since(began_at, cpu_seconds, report)
+
+
+@asynccontextmanager
+async def _backlog(order: Order) -> AsyncIterator[tuple[int, TransferCatalog]]:
+    if order.dsn is None:
+        yield 1, MemoryCatalog(order.bodies, order.origin_url)
+        return
+    async with open_database(order.dsn) as database:
+        run_key = await PostgresRuns(database).open_run(Run("bench", order.run_id))
+        yield run_key, PostgresTransfers(database, ClaimPolicy(lease_seconds=120, max_attempts=1))
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def main() -> None:
+    """Read the order, print the cost."""
+    given = json.load(sys.stdin)
+    given["bodies"] = [Body(**body) for body in given["bodies"]]
+    json.dump(asdict(run_interruptible(lambda: carry(Order(**given)))), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

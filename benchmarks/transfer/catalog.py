@@ -1,0 +1,75 @@
+"""A backlog in memory, so that the engine is measured and not the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from uuid import UUID
+
+from work import Body
+
+from collector.core.errors import Code
+from collector.core.transfers import Backlog, Claim, ItemFailure, StoredObject
+
+OWNER, FENCE = UUID(int=0), 1
+# What a try calls itself; the store of `rig.py` says it of every object.
+TOKEN = f"{OWNER}/{FENCE}"
+
+
+class MemoryCatalog:
+    """Hands out each body once."""
+
+    def __init__(self, found: Sequence[Body], origin_url: str) -> None:
+        self._claims = self._all(found, origin_url)
+
+    @staticmethod
+    def _all(found: Sequence[Body], origin_url: str) -> Iterator[Claim]:
+        for key, body in enumerate(found):
+            yield Claim(
+                run_key=1,
+                wallpaper_key=key,
+                owner=OWNER,
+                fence=FENCE,
+                attempt=1,
+                wallhaven_id=body.wallhaven_id,
+                url=f"{origin_url}/{body.name}",
+                file_type=body.file_type,
+                file_size=body.size_bytes,
+                dimension_x=None,
+                dimension_y=None,
+                object_sha256=None,
+                stale_upload_id=None,
+            )
+
+    async def claim(self, _: int, most: int, run_limit: int = 0) -> list[Claim]:
+        return list(islice(self._claims, most))
+
+    async def confirm(self, _: Claim, __: StoredObject) -> bool:
+        return True
+
+    async def fail(self, _: Claim, __: ItemFailure) -> bool:
+        return True
+
+    async def heartbeat(self, claims: Sequence[Claim]) -> set[int]:
+        return {claim.wallpaper_key for claim in claims}
+
+    async def journal_upload(self, _: Claim, __: str) -> bool:
+        return True
+
+    async def release(self, _: Sequence[Claim]) -> None:
+        pass
+
+    async def refund_outage(self, _: int, __: Sequence[Code]) -> None:
+        pass
+
+    async def next_due_seconds(self, _: int, run_limit: int = 0) -> float | None:
+        return None
+
+    async def enlist(self) -> None:
+        pass
+
+    async def known_good_url(self) -> str | None:
+        return None
+
+    async def backlog(self) -> Backlog:
+        return Backlog(0, 0, 0, 0)

@@ -92,14 +92,23 @@ class ByteBudget:
         """Hold `size_bytes` while inside; they are free again on any exit."""
         if size_bytes > self.limit_bytes:
             raise ValueError(f"{size_bytes} bytes never fit a budget of {self.limit_bytes}")
-        async with self._turnstile:
-            while self.held_bytes + size_bytes > self.limit_bytes:
-                await self._freed.wait()
-            self.held_bytes += size_bytes
-            self.peak_bytes = max(self.peak_bytes, self.held_bytes)
+        if self._turnstile.locked() or not self._fits(size_bytes):
+            async with self._turnstile:
+                while not self._fits(size_bytes):
+                    await self._freed.wait()
+                self._hold(size_bytes)
+        else:
+            self._hold(size_bytes)
         try:
             yield
         finally:
             self.held_bytes -= size_bytes
             self._freed.set()
             self._freed = anyio.Event()
+
+    def _fits(self, size_bytes: int) -> bool:
+        return self.held_bytes + size_bytes <= self.limit_bytes
+
+    def _hold(self, size_bytes: int) -> None:
+        self.held_bytes += size_bytes
+        self.peak_bytes = max(self.peak_bytes, self.held_bytes)

@@ -45,7 +45,7 @@ class Body(Protocol):
     def headers(self) -> Mapping[str, str]:
         """Header fields, names case-insensitive."""
 
-    def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> AsyncIterator[Chunk]:
         """Yield the body as it arrives; raises ItemError(transient) when it breaks off."""
 
 

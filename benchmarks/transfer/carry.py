@@ -8,6 +8,7 @@ the opening of its connections are not.
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import resource
@@ -22,8 +23,7 @@ from catalog import MemoryCatalog
 from rig import BUCKET
 from work import Body
 
-from collector.adapters import http
-from collector.adapters.http import open_http
+from collector.adapters.http import client, open_http
 from collector.adapters.postgres import (
     ClaimPolicy,
     PostgresRuns,
@@ -80,7 +80,7 @@ class Cost:
 async def carry(order: Order) -> Cost:
     """Run the stage."""
     # The benchmark's TLS origin is on a port of its own, which no setting would allow.
-    http.require_allowed = lambda *_: None  # type: ignore[assignment]
+    client.require_allowed = lambda *_: None  # type: ignore[assignment]
     connections = order.in_flight + 16
     options = S3Options(
         BUCKET, order.sink_url, "us-east-1", "key", "secret", connections=connections
@@ -90,6 +90,7 @@ async def carry(order: Order) -> Cost:
         open_s3(options) as store,
         _backlog(order) as (run_key, catalog),
     ):
+        gc.freeze()  # as open_runtime() does
         began_at, cpu_seconds = time.time(), _cpu_seconds()
         report = await transfer(
             run_key,

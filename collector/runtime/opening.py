@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import time
@@ -309,6 +310,9 @@ async def open_runtime(
     async with AsyncExitStack() as stack:
         runtime = Runtime(settings, progress)
         await runtime.open(need, stack)
+        # What was loaded until now, above all the SDK's description of S3, stays to the end: the
+        # collector of garbage need not look through it again and again.
+        gc.freeze()
         yield runtime
 
 

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import anyio
+from aiobotocore.credentials import AioCredentials
 from botocore import exceptions as sdk
 from botocore.httpsession import get_cert_path
 from botocore.parsers import ResponseParserError
@@ -41,6 +42,7 @@ class ControlCalls:
         self._session = session
         self._client = client
         self._bucket = bucket
+        self._lasting: Credentials | None = None
 
     async def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
         """Make one call of the SDK's client, such as `head_object`, and return its answer."""
@@ -51,12 +53,18 @@ class ControlCalls:
 
     async def credentials(self) -> Credentials:
         """Return the credentials of this moment; the SDK renews temporary ones in time."""
+        if self._lasting is not None:
+            return self._lasting
         with sdk_errors(), anyio.fail_after(CALL_SECONDS):
             found = await self._session.get_credentials()
             if found is None:
                 raise Unauthorized(_NO_CREDENTIALS)
             frozen = await found.get_frozen_credentials()
-        return Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+        credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+        # Those that the SDK renews are of another class; these are asked for with every image.
+        if type(found) is AioCredentials:
+            self._lasting = credentials
+        return credentials
 
     async def address(self) -> Address:
         """Return where objects of the bucket are, and the region that signs.

@@ -30,9 +30,23 @@ TIMEOUT_SECONDS = 10
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+@pytest.fixture(autouse=True, params=[True, False], ids=["fast lane", "aiohttp"])
+def lane(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images take the fast lane, or aiohttp alone: what is promised holds on both."""
+    monkeypatch.setitem(globals(), "FAST_LANE", request.param)
+
+
+FAST_LANE = True
+
+
 @asynccontextmanager
 async def client(*hosts: str, connections: int = 4) -> AsyncIterator[AiohttpClient]:
-    opened = open_http(image_hosts=frozenset(hosts), user_agent=AGENT, connections=connections)
+    opened = open_http(
+        image_hosts=frozenset(hosts),
+        user_agent=AGENT,
+        connections=connections,
+        fast_lane=FAST_LANE,
+    )
     with anyio.fail_after(TIMEOUT_SECONDS):
         async with opened as http:
             yield http
@@ -144,9 +158,13 @@ def connection_key() -> ConnectionKey:
     ids=lambda value: type(value).__name__,
 )
 async def test_whose_fault_it_is_that_no_image_comes(
-    mocked_http: aioresponses, trouble: Exception, fault: Fault
+    mocked_http: aioresponses,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: Exception,
+    fault: Fault,
 ) -> None:
     mocked_http.get(IMAGE_URL, exception=trouble)
+    monkeypatch.setitem(globals(), "FAST_LANE", False)
     async with client("w.wallhaven.cc") as http:
         error = await item_error(http, IMAGE_URL)
     assert (error.code, error.fault, error.edge) == (Code.SOURCE_ERROR, fault, Edge.DOWNLOAD)

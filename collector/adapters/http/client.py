@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 import aiohttp
 
-from collector.core.errors import Code, Edge, Fault, ItemError, Outage, PayloadError
+from collector.adapters.http.errors import describe, source_error
+from collector.adapters.http.lane import Lane
+from collector.core.errors import Edge, Outage, PayloadError
 from collector.core.hosts import require_allowed
+from collector.core.parts import Chunk
 from collector.ports import Body, Reply
 
 # An answer of 64 items has about 80 kB; a hundred times that is not an answer any more.
@@ -26,13 +29,18 @@ class AiohttpClient:
     """The Http port on one aiohttp session. Follows no redirect, keeps no cookie.
 
     Images are fetched from `image_hosts` only, without the API's headers: a key never reaches
-    another host.
+    another host. They take the `lane`, and the session where that is not for them, or is None.
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, image_hosts: frozenset[str], user_agent: str
+        self,
+        session: aiohttp.ClientSession,
+        image_hosts: frozenset[str],
+        user_agent: str,
+        lane: Lane | None = None,
     ) -> None:
         self._session = session
+        self._lane = lane
         self._image_hosts = image_hosts
         self._image_headers = {"User-Agent": user_agent, "Accept-Encoding": "identity"}
 
@@ -64,6 +72,16 @@ class AiohttpClient:
         (transient; systemic where no connection can be made).
         """
         require_allowed(url, self._image_hosts)
+        if self._lane is not None:
+            async with self._lane.get(url, self._image_headers) as body:
+                if body is not None:
+                    yield body
+                    return
+        async with self._opened(url) as response:
+            yield _AiohttpBody(response)
+
+    @asynccontextmanager
+    async def _opened(self, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=CONNECT_TIMEOUT_SECONDS, sock_read=READ_TIMEOUT_SECONDS
         )
@@ -72,9 +90,9 @@ class AiohttpClient:
                 url, headers=self._image_headers, timeout=timeout, allow_redirects=False
             )
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise _source_error(error) from None
+            raise source_error(error) from None
         try:
-            yield _AiohttpBody(response)
+            yield response
         finally:
             # Not `release`: what was not read must not be drained at the budget's cost.
             response.close()
@@ -86,19 +104,22 @@ class _AiohttpBody:
         self.headers: Mapping[str, str] = response.headers
         self._response = response
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncIterator[Chunk]:
         try:
             async for chunk in self._response.content.iter_any():
                 yield chunk
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _source_error(error) from None
+            raise source_error(error) from None
 
 
 @asynccontextmanager
 async def open_http(
-    *, image_hosts: frozenset[str], user_agent: str, connections: int
+    *, image_hosts: frozenset[str], user_agent: str, connections: int, fast_lane: bool = True
 ) -> AsyncIterator[AiohttpClient]:
-    """Open a client with at most `connections` sockets; none is left behind."""
+    """Open a client with at most `connections` sockets of aiohttp's; none is left behind.
+
+    On the fast lane there are as many as images on their way, and `connections` of them are kept.
+    """
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections),
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -106,8 +127,14 @@ async def open_http(
         trust_env=False,
         read_bufsize=READ_BUFFER_BYTES,
     )
+    lane = Lane(
+        most_idle=connections,
+        connect_seconds=CONNECT_TIMEOUT_SECONDS,
+        silence_seconds=READ_TIMEOUT_SECONDS,
+    )
     async with session:
-        yield AiohttpClient(session, image_hosts, user_agent)
+        with closing(lane):
+            yield AiohttpClient(session, image_hosts, user_agent, lane if fast_lane else None)
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:
@@ -117,18 +144,3 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
         if len(body) > MAX_REPLY_BYTES:
             raise PayloadError(f"the answer is larger than {MAX_REPLY_BYTES} bytes")
     return bytes(body)
-
-
-def describe(error: BaseException) -> str:
-    """Return the kind of a network error and its host; never an address with its query."""
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return f"cannot connect to {error.host}:{error.port} (the name is not known here)"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return f"cannot connect to {error.host}:{error.port} ({type(error.os_error).__name__})"
-    return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
-
-
-def _source_error(error: BaseException) -> ItemError:
-    unreachable = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
-    fault = Fault.SYSTEMIC if unreachable else Fault.TRANSIENT
-    return ItemError(Code.SOURCE_ERROR, describe(error), fault=fault)

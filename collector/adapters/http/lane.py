@@ -1,0 +1,164 @@
+"""The fast lane for images: bytes go from the socket into the buffers that are sent on.
+
+aiohttp copies what it receives and hands it over in small pieces; of the CPU that an image costs,
+that is the largest share that can be saved (docs/decisions/0010-fast-lane.md). Here one GET is
+written, one strict head is read, and a body of known length is received in place. What is unusual
+is left to aiohttp, which knows the rest of HTTP: `get` says so with None.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from collector.adapters.http.connection import BrokenOff, Connection
+from collector.adapters.http.errors import source_error, unreached_source
+from collector.adapters.http.head import Head
+
+# Received at once at most: smaller ones cost more calls, larger ones leave the CPU's cache.
+SLAB_BYTES = 1024 * 1024
+# Letters that need no quoting, in a form that aiohttp would send as it stands, too.
+_ADDRESS = re.compile(
+    r"(https?)://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?"
+    r"(/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-F]{2})*)"
+)
+_OK = 200
+_HTTPS_PORT, _HTTP_PORT = 443, 80
+
+
+class Place(NamedTuple):
+    """Where a connection leads."""
+
+    is_secure: bool
+    host: str
+    port: int
+
+
+class Lane:
+    """Connections to image hosts, of which `most_idle` are kept for each; none outlives `close`."""
+
+    def __init__(self, *, most_idle: int, connect_seconds: float, silence_seconds: float) -> None:
+        self._most_idle = most_idle
+        self._connect_seconds = connect_seconds
+        self._silence_seconds = silence_seconds
+        self._idle: dict[Place, list[Connection]] = {}
+        self._trust: ssl.SSLContext | None = None
+
+    @asynccontextmanager
+    async def get(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[LaneBody | None]:
+        """GET `url`; None where that is not for this lane, and aiohttp must be asked.
+
+        Raises ItemError. Leaving the context drops what was not read; the connection is kept only
+        where its answer was read to the end.
+        """
+        address = _ADDRESS.fullmatch(url)
+        if address is None:
+            yield None
+            return
+        place = _place(address)
+        connection = self._kept(place) or await self._connect(place)
+        try:
+            yield await self._answer(connection, _request(address, headers))
+        finally:
+            self._let_go(place, connection)
+
+    def close(self) -> None:
+        """End all connections that are kept."""
+        for connections in self._idle.values():
+            for connection in connections:
+                connection.abort()
+        self._idle.clear()
+
+    async def _answer(self, connection: Connection, request: bytes) -> LaneBody | None:
+        try:
+            head = await connection.ask(request, self._silence_seconds)
+        except BrokenOff as error:
+            # A kept connection may have been closed just as it was used again.
+            if connection.is_new:
+                raise source_error(error) from None
+            return None
+        except TimeoutError as error:
+            raise source_error(error) from None
+        if head is None or (head.status == _OK and head.length_bytes is None):
+            return None
+        return LaneBody(head, connection, self._silence_seconds)
+
+    def _kept(self, place: Place) -> Connection | None:
+        idle = self._idle.get(place, [])
+        while idle:
+            connection = idle.pop()
+            if connection.is_reusable:
+                return connection
+            connection.abort()
+        return None
+
+    async def _connect(self, place: Place) -> Connection:
+        loop = asyncio.get_running_loop()
+        trust = self._context() if place.is_secure else None
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                _, connection = await loop.create_connection(
+                    Connection, place.host.strip("[]"), place.port, ssl=trust
+                )
+        except (OSError, TimeoutError) as error:
+            raise unreached_source(place.host, place.port, error) from None
+        return connection
+
+    def _context(self) -> ssl.SSLContext:
+        if self._trust is None:
+            self._trust = ssl.create_default_context()
+        return self._trust
+
+    def _let_go(self, place: Place, connection: Connection) -> None:
+        idle = self._idle.setdefault(place, [])
+        if connection.is_reusable and len(idle) < self._most_idle:
+            idle.append(connection)
+        else:
+            connection.abort()
+
+
+class LaneBody:
+    """An answer whose body has not been read yet."""
+
+    def __init__(self, head: Head, connection: Connection, silence_seconds: float) -> None:
+        self.status = head.status
+        self.headers = head.headers
+        self._length_bytes = head.length_bytes or 0
+        self._connection = connection
+        self._silence_seconds = silence_seconds
+
+    async def chunks(self) -> AsyncIterator[memoryview]:
+        """Yield the body as it arrives, in place: nobody writes there again. Raises ItemError."""
+        left = self._length_bytes
+        while left:
+            slab = memoryview(bytearray(min(left, SLAB_BYTES)))
+            left -= len(slab)
+            self._connection.receive_into(slab, is_last=not left)
+            taken = 0
+            while taken < len(slab):
+                filled = await self._more_than(taken)
+                yield slab[taken:filled]
+                taken = filled
+
+    async def _more_than(self, taken: int) -> int:
+        try:
+            return await self._connection.more_than(taken, self._silence_seconds)
+        except (BrokenOff, TimeoutError) as error:
+            raise source_error(error) from None
+
+
+def _place(address: re.Match[str]) -> Place:
+    is_secure = address[1] == "https"
+    port = int(address[3]) if address[3] else _HTTPS_PORT if is_secure else _HTTP_PORT
+    return Place(is_secure, address[2].lower(), port)
+
+
+def _request(address: re.Match[str], headers: Mapping[str, str]) -> bytes:
+    host = f"{address[2]}:{address[3]}" if address[3] else address[2]
+    fields = {"Host": host, "Accept": "*/*", **headers}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"GET {address[4]} HTTP/1.1\r\n{lines}\r\n".encode("ascii")

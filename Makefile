@@ -9,14 +9,16 @@ BENCH_VENV ?= .venv-bench
 BIN := $(VENV)/bin
 # Two workers, a file of tests each at a time: servers are started once for each worker.
 PYTEST_ARGS ?= -n 2 --dist loadfile
-# How much `make bench` and `make bench-load` measure, and how often.
+# How much `make bench`, `bench-full` and `bench-load` measure, and how often.
 IMAGES ?= 600
+ITEMS ?= 20000
+DRIFT_IMAGES ?= 100000
 WALLPAPERS ?= 100000
 ROUNDS ?= 5
 export COLLECTOR_HOME ?= $(CURDIR)/.collector
 
 .PHONY: help setup demo test test-airflow test-celery compose-smoke lint clean requirements \
-	bench bench-load
+	bench bench-full bench-load
 
 help:
 	@echo "make demo           set up, then mirror a simulated search end to end"
@@ -25,6 +27,7 @@ help:
 	@echo "make test-celery    the same with two Celery workers, one of which is killed"
 	@echo "make compose-smoke  the stack in containers, where there is an engine"
 	@echo "make bench          set up $(BENCH_VENV), then compare our transfer with others"
+	@echo "make bench-full     longer: many workers on one backlog, a hundred thousand images"
 	@echo "make bench-load     the same for our load of metadata"
 	@echo "make lint           ruff, mypy, import contracts, hadolint, schema of docker-compose.yml"
 	@echo "make setup          only set up, in $(VENV)"
@@ -55,6 +58,12 @@ bench: $(BENCH_VENV)/.ready
 	@tail -n 1 "$(BENCH_VENV)/transfer.jsonl" | $(BENCH_VENV)/bin/python -m json.tool --indent 2 \
 		> benchmarks/results/transfer.json
 	@cat benchmarks/results/transfer.json
+
+bench-full: $(BENCH_VENV)/.ready
+	@$(BENCH_VENV)/bin/python benchmarks/transfer/full.py --items $(ITEMS) \
+		--images $(DRIFT_IMAGES) > "$(BENCH_VENV)/transfer_full.json"
+	@mv "$(BENCH_VENV)/transfer_full.json" benchmarks/results/transfer_full.json
+	@cat benchmarks/results/transfer_full.json
 
 # The result replaces the stored one when it is whole.
 bench-load: $(BENCH_VENV)/.ready

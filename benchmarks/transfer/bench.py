@@ -33,6 +33,7 @@ from contenders import (
     Taken,
     original,
     ours,
+    ours_by_aiohttp,
     ours_two_processes,
     rclone,
     zero_sha256,
@@ -107,7 +108,7 @@ def costs(taken: Rounds, job: Job) -> dict[str, Any]:
 def usual(images: int, rounds: int, *, tls: bool) -> dict[str, Any]:
     """Images of the sizes that the site has."""
     found = bodies(lognormal(images, SEED))
-    contenders = [ours, rclone, zero_sha256, zero_sockets, ours_two_processes]
+    contenders = [ours, ours_by_aiohttp, rclone, zero_sha256, zero_sockets, ours_two_processes]
     with job_of(found, tls=tls) as job:
         taken = take_turns("tls" if tls else "http", job, contenders, rounds)
         return {
@@ -123,10 +124,11 @@ def usual(images: int, rounds: int, *, tls: bool) -> dict[str, Any]:
 def beside_the_original(images: int, rounds: int) -> dict[str, Any]:
     """The same sizes, fewer images: it is slow."""
     with job_of(bodies(lognormal(images, SEED))) as job:
-        taken = take_turns("original", job, [ours, original], rounds)
+        taken = take_turns("original", job, [ours, ours_two_processes, original], rounds)
         return {
             "costs": costs(taken, job),
             "speed_to_original": speed(taken, "ours", "original"),
+            "speed_of_two_processes_to_original": speed(taken, "ours_two_processes", "original"),
             "cpu_to_original": ratio(taken, "ours", "original"),
         }
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from catalog import MemoryCatalog
@@ -50,6 +51,9 @@ class Order:
     # Where the backlog is; None: in memory, with these bodies.
     dsn: str | None = None
     run_id: str = "bench"
+    fast_lane: bool = True
+    # Note the memory in use so many times on the way.
+    watch_rss: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +66,12 @@ class Cost:
     cpu_seconds: float
     peak_rss_bytes: int
     report: dict[str, Any]
+    rss_bytes: list[int]
 
     @classmethod
-    def since(cls, began_at: float, cpu_seconds: float, report: StageReport) -> Cost:
+    def since(
+        cls, began_at: float, cpu_seconds: float, report: StageReport, rss_bytes: list[int]
+    ) -> Cost:
         """Take the time and the CPU of now."""
         stored = report.counts["images_uploaded"] + report.counts["images_adopted"]
         return cls(
@@ -74,6 +81,7 @@ class Cost:
             _cpu_seconds() - cpu_seconds,
             resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             report.as_json(),
+            rss_bytes,
         )
 
 
@@ -86,10 +94,16 @@ async def carry(order: Order) -> Cost:
         BUCKET, order.sink_url, "us-east-1", "key", "secret", connections=connections
     )
     async with (
-        open_http(image_hosts=frozenset(), user_agent="benchmark", connections=connections) as web,
+        open_http(
+            image_hosts=frozenset(),
+            user_agent="benchmark",
+            connections=connections,
+            fast_lane=order.fast_lane,
+        ) as web,
         open_s3(options) as store,
         _backlog(order) as (run_key, catalog),
     ):
+        watch = _Watch(len(order.bodies) // order.watch_rss if order.watch_rss else 0)
         gc.freeze()  # as open_runtime() does
         began_at, cpu_seconds = time.time(), _cpu_seconds()
         report = await transfer(
@@ -107,9 +121,9 @@ async def carry(order: Order) -> Cost:
                 retry_base_seconds=1.0,
             ),
             chance=Chance(time.monotonic, random.random),
-            progress=SilentProgress(),
+            progress=watch,
         )
-        return Cost.since(began_at, cpu_seconds, report)
+        return Cost.since(began_at, cpu_seconds, report, watch.rss_bytes)
 
 
 @asynccontextmanager
@@ -120,6 +134,21 @@ async def _backlog(order: Order) -> AsyncIterator[tuple[int, TransferCatalog]]:
     async with open_database(order.dsn) as database:
         run_key = await PostgresRuns(database).open_run(Run("bench", order.run_id))
         yield run_key, PostgresTransfers(database, ClaimPolicy(lease_seconds=120, max_attempts=1))
+
+
+class _Watch(SilentProgress):
+    """Notes the memory in use after every so many images; 0: never."""
+
+    def __init__(self, images: int) -> None:
+        self._images = images
+        self._done = 0
+        self.rss_bytes: list[int] = []
+
+    def advance(self, task: str, items: int, size_bytes: int = 0) -> None:
+        self._done += items
+        if self._images and self._done % self._images == 0:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            self.rss_bytes.append(pages * resource.getpagesize())
 
 
 def _cpu_seconds() -> float:

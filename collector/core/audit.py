@@ -14,6 +14,8 @@ from collector.core.runs import Json, RunStatus, StageName
 LEAST_DEAD_FOR_FAILURE = 10
 # How long the API did not answer a stage, in the stage's report.
 OUTAGE_SECONDS = "outage_seconds"
+# What the store of a transfer does not do by itself, in the stage's report.
+STORE_LACKS = "store_lacks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ def judge_run(recount: Recount, max_dead_percent: float) -> Verdict:
     status = _status(recount, failed=bool(too_many or nothing), unfinished=unfinished)
     minutes = _outage_minutes(recount)
     outage = _outage_note(minutes) if status is RunStatus.FAILED else None
-    found = (recount.problems, too_many, nothing, elsewhere, short, unseen, outage)
+    lacking = _store_lacks(recount)
+    found = (recount.problems, too_many, nothing, elsewhere, short, unseen, outage, lacking)
     return Verdict(
         status=status,
         notes="; ".join(str(note) for note in found if note) or None,
@@ -173,6 +176,13 @@ def _extracted(recount: Recount) -> Mapping[str, Json]:
 def _short_pages(recount: Recount) -> str | None:
     pages = _extracted(recount).get("short_pages")
     return f"pages that came short: {pages}" if pages and recount.crawl is None else None
+
+
+def _store_lacks(recount: Recount) -> str | None:
+    workers = _workers(recount.stage_reports.get(StageName.TRANSFER))
+    reports = [report for report in workers if isinstance(report, dict)]
+    lacks = next((report[STORE_LACKS] for report in reports if report.get(STORE_LACKS)), None)
+    return f"the store lacks {', '.join(map(str, lacks))}" if isinstance(lacks, list) else None
 
 
 def _unseen(certificate: Certificate | None) -> str | None:

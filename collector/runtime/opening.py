@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Flag, auto
 from pathlib import Path
 from typing import TypeVar
@@ -43,6 +43,7 @@ from collector.local import (
 )
 from collector.ports import Progress
 from collector.runtime.api import api_client
+from collector.runtime.capability import fit_store
 from collector.runtime.endpoints import SPARE_CONNECTIONS, details_of, s3_options, source_of
 from collector.settings import Settings
 from collector.sources.wallhaven import USER_AGENT
@@ -204,11 +205,12 @@ class Runtime:
         """Run the stage `transfer`; the limit is of the run, which has `stored_before` already."""
         settings = self.settings
         limit = settings.upload_batch_limit if options.limit is None else options.limit
-        return await transfer(
+        store, lacks = await fit_store(self.store)
+        report = await transfer(
             run_key,
             catalog=self.transfers,
             http=self.http,
-            store=self.store,
+            store=store,
             options=TransferOptions(
                 in_flight=settings.collector_in_flight,
                 limit=limit,
@@ -223,6 +225,7 @@ class Runtime:
             progress=self.progress,
             supply=supply,
         )
+        return replace(report, details={**report.details, **lacks})
 
     @property
     def enrichments(self) -> PostgresEnrichments:

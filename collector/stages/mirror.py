@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -18,10 +18,12 @@ from collector.core.errors import Code, Edge, Fault, ItemError, LeaseLost
 from collector.core.images import ImageType
 from collector.core.judge import Judge
 from collector.core.keys import expected_type, object_key
-from collector.core.parts import PART_BYTES, Part, PartCutter
+from collector.core.parts import PART_BYTES, Chunk, Part, PartCutter
+from collector.core.throughput import Throughput
 from collector.core.transfers import Claim, Outcome, StoredObject
 from collector.flow import ByteBudget
 from collector.ports import (
+    Body,
     Http,
     ObjectExists,
     ObjectInfo,
@@ -44,7 +46,8 @@ class MirrorPorts:
     """What mirroring one image needs.
 
     `require_lease` raises LeaseLost where the claim may not be ours any more; `journal_upload`
-    commits a multipart upload's id and says whether the claim still is.
+    commits a multipart upload's id and says whether the claim still is. `clock` is monotonic
+    seconds.
     """
 
     http: Http
@@ -53,6 +56,7 @@ class MirrorPorts:
     require_lease: Callable[[Claim], None]
     journal_upload: Callable[[Claim, str], Awaitable[bool]]
     max_image_bytes: int
+    clock: Callable[[], float]
 
 
 async def mirror_image(claim: Claim, ports: MirrorPorts) -> StoredObject:
@@ -128,7 +132,7 @@ class _Mirror:
         judge, whole = self._judge(), Part(number=1)
         async with self._ports.http.open(self._claim.url) as body:
             judge.check_head(body.status, body.headers)
-            async for chunk in body.chunks():
+            async for chunk in self._arriving(body):
                 judge.feed(chunk)
                 whole.chunks.append(chunk)
         sha256 = judge.verdict()
@@ -140,7 +144,7 @@ class _Mirror:
         judge, cutter = self._judge(), PartCutter()
         async with self._ports.http.open(self._claim.url) as body, self._writer() as writer:
             judge.check_head(body.status, body.headers)
-            async for chunk in body.chunks():
+            async for chunk in self._arriving(body):
                 judge.feed(chunk)
                 for part in cutter.feed(chunk):
                     await writer.write(part)
@@ -150,6 +154,15 @@ class _Mirror:
                 return await self._put(cutter.rest(), sha256)
             await writer.write(cutter.rest())
             return await self._complete(writer, sha256, judge.size_bytes)
+
+    async def _arriving(self, body: Body) -> AsyncIterator[Chunk]:
+        """Yield the body; raises ItemError where it drips."""
+        throughput, clock = Throughput(), self._ports.clock
+        asked_at = clock()
+        async for chunk in body.chunks():
+            throughput.note(len(chunk), clock() - asked_at)
+            yield chunk
+            asked_at = clock()
 
     def _judge(self) -> Judge:
         return Judge(

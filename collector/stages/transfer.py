@@ -124,6 +124,7 @@ class _Transfer:
             require_lease=self._leases.require,
             journal_upload=catalog.journal_upload,
             max_image_bytes=options.max_image_bytes,
+            clock=chance.clock,
         )
         self._health = {Edge.DOWNLOAD: EdgeHealth(), Edge.UPLOAD: EdgeHealth()}
         self._counts: Counter[str] = Counter()

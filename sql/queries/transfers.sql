@@ -68,7 +68,9 @@ RETURNING wallpaper_id;
 
 -- name: confirm
 -- The object of a claim ($1 wallpaper, $2 owner, $3 fence) is stored: $4 run, $5 s3_key,
--- $6 sha256, $7 bytes, $8 outcome. Nothing happens where the claim is no longer theirs.
+-- $6 sha256, $7 bytes, $8 outcome; it came from address $9, as type $10 and size $11 said. What a
+-- listing has brought since the claim is not what is stored: its address is noted as pending.
+-- Nothing happens where the claim is no longer theirs.
 WITH owned AS (
     DELETE FROM draenei_content.transfers
     WHERE wallpaper_id = $1 AND owner = $2 AND fence = $3
@@ -76,7 +78,9 @@ WITH owned AS (
 ),
 stored AS (
     UPDATE draenei_content.wallpapers AS w
-    SET s3_key = $5, object_sha256 = $6, object_bytes = $7, stored_at = clock_timestamp()
+    SET
+        s3_key = $5, object_sha256 = $6, object_bytes = $7, stored_at = clock_timestamp(),
+        url = $9, pending_url = NULLIF(w.url, $9), file_type = $10, file_size = $11
     FROM owned
     WHERE w.id = owned.wallpaper_id
     RETURNING w.id, w.wallhaven_id
@@ -245,6 +249,11 @@ FROM (
     UNION ALL
     SELECT min(lease_until) FROM draenei_content.transfers WHERE state = 'claimed'
 ) AS next_ones;
+
+-- name: lock_enlisting
+-- One at a time: who enlisted by what they saw before others did would enlist again what these have
+-- stored meanwhile.
+SELECT pg_advisory_xact_lock(hashtextextended('draenei_content.transfers', 0));
 
 -- name: enlist
 -- Rows without an object belong into the backlog, whoever inserted them.

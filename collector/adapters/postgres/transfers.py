@@ -82,6 +82,9 @@ class PostgresTransfers:
             stored.sha256,
             stored.size_bytes,
             stored.outcome,
+            claim.url,
+            claim.file_type,
+            claim.file_size,
         )
         return confirmed is not None
 
@@ -138,7 +141,9 @@ class PostgresTransfers:
 
     async def enlist(self) -> None:
         """Put into the backlog what has no object and is not in it: rows that others inserted."""
-        await self._database.execute("enlist")
+        async with self._database.transaction() as session:
+            await session.execute("lock_enlisting")
+            await session.execute("enlist")
 
     async def known_good_url(self) -> str | None:
         """Return the address of the image that was stored last, None where there is none."""

@@ -40,6 +40,11 @@ class Capabilities:
         """The names of what the store does not do."""
         return tuple(field.name for field in fields(self) if not getattr(self, field.name))
 
+    @property
+    def replaces_objects(self) -> bool:
+        """True where some write would put an object in another one's place."""
+        return not (self.conditional_put and self.conditional_complete)
+
     def __str__(self) -> str:
         """One line for each capability, as `doctor` prints them."""
         return "\n".join(

@@ -20,7 +20,7 @@ from collector.adapters.s3.tries import Tries, may_pass, put_may_pass, write_may
 from collector.core.errors import Code, Edge, Fault, ItemError
 from collector.core.images import ImageType
 from collector.core.parts import Chunk
-from collector.ports import ObjectInfo, Upload, UploadedPart, WriteUnknown
+from collector.ports import ObjectExists, ObjectInfo, Upload, UploadedPart, WriteUnknown
 
 # A part in flight may land after an abort, so an abort is repeated until no part is left:
 # https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html (2026-11-23).
@@ -46,11 +46,22 @@ class S3Store:
         bodies: BodySender,
         place: Place,
         tries: Tries,
+        *,
+        looks_first: bool = False,
     ) -> None:
+        """With `looks_first`, for a store that would replace objects: HEAD before each write.
+
+        Between the two another writer may come, which no client can prevent.
+        """
+        self._looks_first = looks_first
         self._control = control
         self._bodies = bodies
         self._place = place
         self._tries = tries
+
+    def looking_first(self) -> S3Store:
+        """Return the same bucket, each write of which asks first whether there is an object."""
+        return S3Store(self._control, self._bodies, self._place, self._tries, looks_first=True)
 
     async def put(
         self,
@@ -63,6 +74,7 @@ class S3Store:
         token: str,
     ) -> None:
         """Write one object; a store that answers 5xx to each try leaves ItemError(store_error)."""
+        await self._look(key)
         headers = {
             "if-none-match": "*",
             "content-type": content_type.value,
@@ -121,6 +133,7 @@ class S3Store:
 
     async def complete(self, upload: Upload, parts: Sequence[UploadedPart]) -> None:
         """Make the object visible; anything but a clear answer is WriteUnknown."""
+        await self._look(upload.key)
         ordered = sorted(parts, key=lambda part: part.number)
         call = partial(
             self._control.call,
@@ -244,6 +257,10 @@ class S3Store:
             except Refused as refusal:
                 if refusal.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
                     raise
+
+    async def _look(self, key: str) -> None:
+        if self._looks_first and await self.head(key) is not None:
+            raise ObjectExists(key)
 
     async def _call(self, operation: str, **parameters: Any) -> dict[str, Any]:
         once = partial(self._control.call, operation, **parameters)

@@ -61,6 +61,17 @@ async def count(database: Database, rows: str) -> int:
         )
 
 
+async def waits(database: Database) -> bool:
+    """Say whether somebody in this database waits for a lock."""
+    async with database.session() as session:
+        return bool(
+            await session.connection.fetchval(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+        )
+
+
 async def lapse(database: Database) -> None:
     await execute(
         database,
@@ -93,6 +104,39 @@ async def test_a_confirmed_item_is_done_once(
     assert await transfers.confirm(claim, stored(claim))
     assert not await transfers.confirm(claim, stored(claim))
     assert await count(database, "run_items WHERE outcome = 'uploaded'") == 1
+
+
+async def test_what_others_have_stored_meanwhile_is_not_enlisted_again(
+    transfers: PostgresTransfers, database: Database, backlog: int
+) -> None:
+    await execute(database, "DELETE FROM draenei_content.transfers")
+    async with anyio.create_task_group() as tasks, database.transaction() as other:
+        await other.execute("lock_enlisting")
+        await other.execute("enlist")
+        tasks.start_soon(transfers.enlist)
+        while not await waits(database):
+            await anyio.sleep(0.01)
+        await other.connection.execute(
+            "UPDATE draenei_content.wallpapers SET s3_key = 'wallpapers/x.jpg';"
+            " DELETE FROM draenei_content.transfers"
+        )
+    assert await count(database, "transfers") == 0
+
+
+async def test_what_is_stored_is_what_was_claimed(
+    transfers: PostgresTransfers, database: Database, run_key: int, backlog: int
+) -> None:
+    """A listing changes the address while the image is on its way."""
+    (claim,) = await transfers.claim(run_key, 1)
+    await execute(
+        database,
+        "UPDATE draenei_content.wallpapers SET url = 'https://w/new.jpg', file_size = 5"
+        f" WHERE id = {claim.wallpaper_key}",
+    )
+    assert await transfers.confirm(claim, stored(claim))
+    where = f"wallpapers WHERE id = {claim.wallpaper_key} AND url = '{claim.url}'"
+    assert await count(database, f"{where} AND pending_url = 'https://w/new.jpg'") == 1
+    assert await count(database, f"{where} AND file_size IS NULL") == 1
 
 
 async def test_an_old_owner_can_do_nothing(

@@ -1,0 +1,35 @@
+"""A store as good as it is: what it lacks is found out, made up for, and told."""
+
+from __future__ import annotations
+
+import logging
+
+from collector.adapters.s3 import S3Store
+from collector.adapters.s3.probe import probe
+from collector.core.audit import STORE_LACKS
+from collector.core.errors import Edge, ItemError, Outage, Refusal
+from collector.core.runs import Json
+
+logger = logging.getLogger("collector")
+
+
+async def fit_store(store: S3Store) -> tuple[S3Store, dict[str, Json]]:
+    """Return the store to write with, and what a report should say that it lacks.
+
+    One that would replace objects is asked before each write whether one is there. Raises Outage
+    where it cannot be used at all. A store that may not be probed is taken at its word.
+    """
+    try:
+        capabilities = await probe(store)
+    except Refusal as refusal:
+        logger.warning("[draenei] the store may not be probed, so it is trusted: %s", refusal)
+        return store, {}
+    except ItemError as error:
+        raise Outage(Edge.UPLOAD, f"the store failed when it was probed: {error.reason}") from None
+    if not capabilities.missing:
+        return store, {}
+    lacks = ", ".join(capabilities.missing)
+    logger.warning("[draenei] the store lacks %s; `collector doctor` says more", lacks)
+    if capabilities.replaces_objects:
+        store = store.looking_first()
+    return store, {STORE_LACKS: list(capabilities.missing)}

@@ -18,7 +18,7 @@ ROUNDS ?= 5
 export COLLECTOR_HOME ?= $(CURDIR)/.collector
 
 .PHONY: help setup demo test test-airflow test-celery compose-smoke lint clean requirements \
-	bench bench-full bench-load
+	bench bench-full bench-tune bench-load
 
 help:
 	@echo "make demo           set up, then mirror a simulated search end to end"
@@ -28,6 +28,7 @@ help:
 	@echo "make compose-smoke  the stack in containers, where there is an engine"
 	@echo "make bench          set up $(BENCH_VENV), then compare our transfer with others"
 	@echo "make bench-full     longer: many workers on one backlog, a hundred thousand images"
+	@echo "make bench-tune     what to set for your own store (ENV_FILE=my.env)"
 	@echo "make bench-load     the same for our load of metadata"
 	@echo "make lint           ruff, mypy, import contracts, hadolint, schema of docker-compose.yml"
 	@echo "make setup          only set up, in $(VENV)"
@@ -64,6 +65,10 @@ bench-full: $(BENCH_VENV)/.ready
 		--images $(DRIFT_IMAGES) > "$(BENCH_VENV)/transfer_full.json"
 	@mv "$(BENCH_VENV)/transfer_full.json" benchmarks/results/transfer_full.json
 	@cat benchmarks/results/transfer_full.json
+
+# On the store that ENV_FILE names; without it, on the embedded one.
+bench-tune: $(VENV)/.local
+	@$(BIN)/python benchmarks/transfer/tune.py $(if $(ENV_FILE),--env-file $(ENV_FILE))
 
 # The result replaces the stored one when it is whole.
 bench-load: $(BENCH_VENV)/.ready

@@ -154,6 +154,11 @@ def test_the_figures_of_scaling_are_the_stored_ones() -> None:
     scaling = (ROOT / "docs/scaling.md").read_text()
     (measured,) = stored("celery.json")["runs"]
     assert f"{measured['uploaded'] + measured['adopted']:,} images" in scaling
+    shared = stored("transfer_full.json")
+    backlog, slow = shared["one_backlog"], shared["slow_source"]
+    assert f"{backlog['images']:,} small images" in scaling
+    assert backlog["puts"] == backlog["stored"] == backlog["images"]
+    assert f"{slow['times_faster']} times as fast" in scaling
 
 
 def test_the_first_readme_stands_word_for_word() -> None:
@@ -269,6 +274,27 @@ def test_the_figures_of_decision_0008_are_the_stored_ones() -> None:
         ]
         for run in stored("rate_limit.json")["runs"]
     ]
+
+
+def test_the_figures_of_decision_0010_are_the_stored_ones() -> None:
+    decision = (ROOT / "docs/decisions/0010-fast-lane.md").read_text()
+    measured = stored("transfer.json")
+    costs = [measured[ends]["costs"] for ends in ("http", "tls")]
+    names = ("ours", "ours_by_aiohttp", "rclone", "zero_sha256", "zero_sockets")
+    assert [row[1:] for row in table(decision, "who")] == [
+        [str(cost[name]["cpu_seconds_per_gb"]) for cost in costs] for name in names
+    ]
+    ratios = ("cpu_to_rclone_without_sha256", "cpu_to_rclone", "speed_of_two_processes_to_rclone")
+    assert [row[1:] for row in table(decision, "beside rclone")] == [
+        [str(measured[ends][ratio]) for ends in ("http", "tls")] for ratio in ratios
+    ]
+    speed = measured["original"]["speed_of_two_processes_to_original"]
+    assert f"{speed} times the images per second of the synchronous original" in decision
+    small = measured["small"]["cpu_milliseconds_each"]
+    assert f"{small['ours']} ms of CPU, rclone {small['rclone']} ms" in decision
+    memory = measured["memory"]
+    assert f"{memory['peak_rss_mb']} MB" in decision
+    assert f"budget of {memory['budget_mb']} MB" in decision
 
 
 def test_the_figures_of_the_whole_load_are_the_stored_ones() -> None:

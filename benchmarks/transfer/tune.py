@@ -1,0 +1,118 @@
+"""How many images at once your own store takes best, and what to set for it.
+
+    make bench-tune                       the embedded server
+    make bench-tune ENV_FILE=my.env       the store that the file names
+
+Bodies of the size of a usual wallpaper go out as parts of a multipart upload that is aborted in the
+end: nothing is stored, and nothing is left. The image host's side is not measured; the API feeds at
+most 18 images a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from collector.adapters.s3 import S3Store
+from collector.adapters.s3.probe import PROBE_PREFIX
+from collector.cli.progress import SilentProgress
+from collector.core.images import ImageType
+from collector.core.parts import PART_BYTES
+from collector.interrupts import run_interruptible
+from collector.ports import Upload
+from collector.runtime import Need, open_runtime
+from collector.settings import Settings, load_settings
+
+BODY_BYTES = 1_800_000
+STEPS = (1, 2, 4, 8, 16, 32, 64)
+# Of the best rate: what comes this near costs less memory and fewer connections.
+NEAR_THE_BEST = 0.9
+# 45 requests a minute with 24 wallpapers each.
+API_IMAGES_PER_SECOND = 18
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What so many bodies at once came to."""
+
+    in_flight: int
+    images_per_second: float
+    slowest_seconds: float
+
+
+async def measure(settings: Settings, seconds: float) -> list[Step]:
+    """Try each number of bodies at once for so long. Raises Outage."""
+    most = {"collector_in_flight": max(STEPS)}
+    async with open_runtime(
+        settings.model_copy(update=most), Need.STORE, SilentProgress()
+    ) as runtime:
+        store = runtime.store
+        key = f"{PROBE_PREFIX}tune"
+        upload = await store.begin(key, content_type=ImageType.JPEG, token="tune")
+        try:
+            return [await _step(store, upload, in_flight, seconds) for in_flight in STEPS]
+        finally:
+            with anyio.CancelScope(shield=True):
+                await store.abort(upload)
+
+
+async def _step(store: S3Store, upload: Upload, in_flight: int, seconds: float) -> Step:
+    body = os.urandom(BODY_BYTES)
+    sha256 = hashlib.sha256(body).digest()
+    took: list[float] = []
+    until = time.monotonic() + seconds
+
+    async def send(number: int) -> None:
+        while (began := time.monotonic()) < until:
+            await store.upload_part(upload, number, [body], size_bytes=BODY_BYTES, sha256=sha256)
+            took.append(time.monotonic() - began)
+
+    began = time.monotonic()
+    async with anyio.create_task_group() as tasks:
+        for number in range(1, in_flight + 1):
+            tasks.start_soon(send, number)
+    return Step(in_flight, len(took) / (time.monotonic() - began), max(took))
+
+
+def advice(steps: list[Step]) -> list[str]:
+    """Say what to set: the fewest at once that come near the best rate."""
+    best = max(step.images_per_second for step in steps)
+    chosen = next(it for it in steps if it.images_per_second >= NEAR_THE_BEST * best)
+    bound = "the API, not your store" if best > API_IMAGES_PER_SECOND else "your line or your store"
+    return [
+        f"COLLECTOR_IN_FLIGHT={chosen.in_flight}",
+        f"COLLECTOR_MEMORY_BYTES={max(chosen.in_flight, 8) * PART_BYTES}",
+        f"{best:.0f} images a second is the most that was reached; the API feeds at most"
+        f" {API_IMAGES_PER_SECOND}, so a backfill is bounded by {bound}.",
+    ]
+
+
+def main() -> None:
+    """Measure, and print a table and the advice."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--env-file", type=Path)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    options = parser.parse_args()
+    settings = load_settings(options.env_file)
+    steps = run_interruptible(lambda: measure(settings, options.seconds))
+    out = sys.stdout.write
+    out(f"bodies of {BODY_BYTES} bytes, {options.seconds:g} s for each number at once\n\n")
+    out("at once  images/s  MB/s  slowest\n")
+    for step in steps:
+        megabytes = step.images_per_second * BODY_BYTES / 1e6
+        out(
+            f"{step.in_flight:7}  {step.images_per_second:8.1f}  {megabytes:4.0f}"
+            f"  {step.slowest_seconds:6.2f}s\n"
+        )
+    out("\n" + "\n".join(advice(steps)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

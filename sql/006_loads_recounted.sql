@@ -5,10 +5,10 @@
 -- that was there before the run. NULL where the row is older than this column.
 ALTER TABLE draenei_content.wallpapers ADD COLUMN IF NOT EXISTS first_audit_id BIGINT;
 
--- Ids of rows that the load changed and that its run had not made.
+-- Ids of rows that the load changed and that its run had not made; `updated` counts those of loads
+-- from before this file.
 ALTER TABLE draenei_content.run_loads
     ADD COLUMN IF NOT EXISTS updated_items TEXT[] NOT NULL DEFAULT '{}',
-    DROP COLUMN IF EXISTS updated,
     DROP COLUMN IF EXISTS unchanged,
     DROP COLUMN IF EXISTS invalid,
     DROP COLUMN IF EXISTS duplicates;

@@ -2,7 +2,10 @@
 -- records itself.
 
 -- A digest of the listing that the row's columns say; NULL where that is not known.
-ALTER TABLE draenei_content.wallpapers ADD COLUMN IF NOT EXISTS listed_digest BYTEA;
+-- `listed_at` is when that listing was read: an older one does not take its place.
+ALTER TABLE draenei_content.wallpapers
+    ADD COLUMN IF NOT EXISTS listed_digest BYTEA,
+    ADD COLUMN IF NOT EXISTS listed_at     TIMESTAMPTZ;
 ALTER TABLE draenei_content.staged_wallpapers ADD COLUMN IF NOT EXISTS listed_digest BYTEA;
 
 -- How many items of the page were staged: those that are listed as before were not.

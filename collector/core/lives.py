@@ -20,6 +20,7 @@ class ItemState(StrEnum):
     CLAIMED = "claimed"
     DEAD = "dead"
     REJECTED = "rejected"
+    LISTED = "listed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +122,11 @@ class Life:
 
     @property
     def state(self) -> ItemState:
-        """Where the item stands."""
-        return self.row.state if self.row else ItemState.REJECTED
+        """Where the item stands; one without a row was rejected, or waits to be merged."""
+        if self.row:
+            return self.row.state
+        is_rejected = any(letter.resolved_at is None for letter in self.letters)
+        return ItemState.REJECTED if is_rejected else ItemState.LISTED
 
     def events(self) -> list[Event]:
         """What happened, in order of time."""

@@ -42,49 +42,49 @@ WHERE p.load_id = $1;
 -- and which of the others changed that run $2 has not made itself.
 WITH newest AS MATERIALIZED (
     SELECT DISTINCT ON (listed.item COLLATE "C")
-        listed.item AS wallhaven_id, p.audit_id, p.page, p.reading
+        listed.item AS wallhaven_id, p.audit_id, p.page, p.reading, p.fetched_at
     FROM draenei_content.staged_pages AS p, unnest(p.ids) AS listed (item)
     WHERE p.load_id = $1
     ORDER BY listed.item COLLATE "C", p.fetched_at DESC, p.page DESC
 ),
 wanted AS (
     SELECT
-        s.wallhaven_id,
-        CASE WHEN w.s3_key IS NULL THEN s.url ELSE w.url END AS url,
-        CASE WHEN w.s3_key IS NOT NULL AND s.url <> w.url THEN s.url END AS pending_url,
-        CASE WHEN w.s3_key IS NULL THEN s.file_size ELSE w.file_size END AS file_size,
-        CASE WHEN w.s3_key IS NULL THEN s.file_type ELSE w.file_type END AS file_type,
-        s.page_url, s.short_url, s.source, s.category, s.purity, s.dimension_x, s.dimension_y,
-        s.resolution, s.ratio, s.source_created_at, s.colors, s.thumb_large, s.thumb_original,
-        s.thumb_small, s.raw, s.listed_digest, s.position
+        s.wallhaven_id, s.url, s.file_size, s.file_type, s.page_url, s.short_url, s.source,
+        s.category, s.purity, s.dimension_x, s.dimension_y, s.resolution, s.ratio,
+        s.source_created_at, s.colors, s.thumb_large, s.thumb_original, s.thumb_small, s.raw,
+        s.listed_digest, newest.fetched_at AS listed_at, s.position
     FROM newest
     INNER JOIN draenei_content.staged_wallpapers AS s
         USING (audit_id, page, reading, wallhaven_id)
     -- LIMIT keeps this a look-up by key, whatever the planner believes of the sizes.
     LEFT JOIN LATERAL (
-        SELECT s3_key, url, file_size, file_type, listed_digest
+        SELECT k.listed_digest, k.listed_at
         FROM draenei_content.wallpapers AS k
         WHERE k.wallhaven_id = s.wallhaven_id LIMIT 1
     ) AS w ON TRUE
-    WHERE s.url IS NOT NULL AND (w.listed_digest = s.listed_digest) IS NOT TRUE
+    WHERE s.url IS NOT NULL
+        AND (w.listed_digest = s.listed_digest) IS NOT TRUE
+        -- What a run that died has left may be older than what others have merged.
+        AND (w.listed_at > newest.fetched_at) IS NOT TRUE
 ),
 merged AS (
     INSERT INTO draenei_content.wallpapers AS w (
-        wallhaven_id, url, pending_url, file_size, file_type, page_url, short_url, source,
+        wallhaven_id, url, file_size, file_type, page_url, short_url, source,
         category, purity, dimension_x, dimension_y, resolution, ratio, source_created_at,
-        colors, thumb_large, thumb_original, thumb_small, raw, listed_digest, first_audit_id
+        colors, thumb_large, thumb_original, thumb_small, raw, listed_digest, listed_at,
+        first_audit_id
     )
     -- The last of a page that has it twice.
     SELECT DISTINCT ON (wallhaven_id COLLATE "C")
-        wallhaven_id, url, pending_url, file_size, file_type, page_url, short_url, source,
+        wallhaven_id, url, file_size, file_type, page_url, short_url, source,
         category, purity, dimension_x, dimension_y, resolution, ratio, source_created_at,
-        colors, thumb_large, thumb_original, thumb_small, raw, listed_digest, $2
+        colors, thumb_large, thumb_original, thumb_small, raw, listed_digest, listed_at, $2
     FROM wanted
     ORDER BY wallhaven_id COLLATE "C", position DESC
     ON CONFLICT (wallhaven_id) DO UPDATE SET
-        -- Asked again: the image may have been stored since the row was read above.
+        -- Asked here, of the row as it is now: its image may just have been stored.
         url = CASE WHEN w.s3_key IS NULL THEN EXCLUDED.url ELSE w.url END,
-        pending_url = EXCLUDED.pending_url,
+        pending_url = CASE WHEN w.s3_key IS NOT NULL THEN NULLIF(EXCLUDED.url, w.url) END,
         file_size = CASE WHEN w.s3_key IS NULL THEN EXCLUDED.file_size ELSE w.file_size END,
         file_type = CASE WHEN w.s3_key IS NULL THEN EXCLUDED.file_type ELSE w.file_type END,
         page_url = EXCLUDED.page_url,
@@ -103,13 +103,16 @@ merged AS (
         thumb_small = EXCLUDED.thumb_small,
         raw = EXCLUDED.raw,
         listed_digest = EXCLUDED.listed_digest,
+        listed_at = EXCLUDED.listed_at,
         -- A row without a digest may be what is listed all the same.
         updated_at = CASE
-            WHEN (w.pending_url, w.page_url, w.short_url, w.source, w.category, w.purity,
+            WHEN w.pending_url IS DISTINCT FROM
+                    CASE WHEN w.s3_key IS NOT NULL THEN NULLIF(EXCLUDED.url, w.url) END
+                OR (w.page_url, w.short_url, w.source, w.category, w.purity,
                     w.dimension_x, w.dimension_y, w.resolution, w.ratio, w.source_created_at,
                     w.colors, w.thumb_large, w.thumb_original, w.thumb_small, w.raw)
                 IS DISTINCT FROM
-                   (EXCLUDED.pending_url, EXCLUDED.page_url, EXCLUDED.short_url, EXCLUDED.source,
+                   (EXCLUDED.page_url, EXCLUDED.short_url, EXCLUDED.source,
                     EXCLUDED.category, EXCLUDED.purity, EXCLUDED.dimension_x,
                     EXCLUDED.dimension_y, EXCLUDED.resolution, EXCLUDED.ratio,
                     EXCLUDED.source_created_at, EXCLUDED.colors, EXCLUDED.thumb_large,
@@ -120,6 +123,7 @@ merged AS (
             ELSE w.updated_at
         END
     WHERE (w.listed_digest = EXCLUDED.listed_digest) IS NOT TRUE
+        AND (w.listed_at > EXCLUDED.listed_at) IS NOT TRUE
     RETURNING
         w.id, w.wallhaven_id, w.first_audit_id,
         -- A tuple that this statement made has no xmax; one that it updated has.
@@ -147,14 +151,21 @@ INSERT INTO draenei_content.wallpaper_counters AS c (wallpaper_id, views, favori
 SELECT newest.id, newest.views, newest.favorites
 FROM (
     SELECT DISTINCT ON (w.id) w.id, s.views, s.favorites
-    FROM draenei_content.staged_pages AS p
-    INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page, reading)
+    FROM (
+        SELECT DISTINCT ON (listed.item COLLATE "C")
+            listed.item AS wallhaven_id, p.audit_id, p.page, p.reading
+        FROM draenei_content.staged_pages AS p, unnest(p.ids) AS listed (item)
+        WHERE p.load_id = $1
+        ORDER BY listed.item COLLATE "C", p.fetched_at DESC, p.page DESC
+    ) AS last_listed
+    INNER JOIN draenei_content.staged_wallpapers AS s
+        USING (audit_id, page, reading, wallhaven_id)
     CROSS JOIN LATERAL (
         SELECT k.id FROM draenei_content.wallpapers AS k
         WHERE k.wallhaven_id = s.wallhaven_id LIMIT 1
     ) AS w
-    WHERE p.load_id = $1 AND s.code IS NULL AND (s.views, s.favorites) IS DISTINCT FROM (NULL, NULL)
-    ORDER BY w.id, p.fetched_at DESC, s.page DESC, s.position DESC
+    WHERE s.code IS NULL AND (s.views, s.favorites) IS DISTINCT FROM (NULL, NULL)
+    ORDER BY w.id, s.position DESC
 ) AS newest
 -- Asked here and not only below: a row that ON CONFLICT meets is locked, and that is a write.
 LEFT JOIN LATERAL (
@@ -198,11 +209,16 @@ ON CONFLICT (stage, item) WHERE resolved_at IS NULL DO UPDATE SET
     run_id = EXCLUDED.run_id;
 
 -- name: resolve_loaded
--- An item of load $1 that is a row is no dead letter any more.
+-- An item of load $1, by run $2, that is a row is no dead letter any more, unless it was rejected
+-- by another run since it was listed.
 UPDATE draenei_content.dead_letters AS d
 SET resolved_at = now()
 FROM draenei_content.staged_pages AS p, unnest(p.ids) AS listed (item)
-WHERE p.load_id = $1 AND d.stage = 'load' AND d.item = listed.item AND d.resolved_at IS NULL;
+WHERE p.load_id = $1
+    AND d.stage = 'load'
+    AND d.item = listed.item
+    AND d.resolved_at IS NULL
+    AND (d.audit_id = $2 OR p.fetched_at > d.last_failed_at);
 
 -- name: empty_staging
 -- Delete the staged rows of load $1; its pages stay in the ledger.
@@ -236,7 +252,7 @@ WITH loads AS (
     SELECT * FROM draenei_content.run_loads WHERE audit_id = $1
 ),
 pages AS (
-    SELECT p.ids, p.rejected_items, p.items
+    SELECT p.ids, p.rejected_items, p.items, p.invalid
     FROM draenei_content.staged_pages AS p
     WHERE p.load_id IN (SELECT id FROM loads)
 ),
@@ -253,10 +269,17 @@ counts AS (
         (SELECT count(*)::int FROM pages) AS pages,
         (SELECT COALESCE(sum(items), 0)::int FROM pages) AS items,
         (SELECT count(*)::int FROM listed) AS listed,
-        (SELECT count(*)::int FROM rejected) AS invalid,
+        -- The oldest pages say how many were rejected, and not which.
+        (
+            (SELECT count(*) FROM rejected)
+            + (SELECT COALESCE(sum(invalid), 0) FROM pages WHERE rejected_items = '{}')
+        )::int AS invalid,
         (SELECT COALESCE(sum(inserted), 0)::int FROM loads) AS inserted,
-        (SELECT count(DISTINCT item)::int FROM loads, unnest(updated_items) AS updated (item))
-            AS updated
+        -- The oldest loads say how many rows they changed, and not which.
+        (
+            (SELECT count(DISTINCT item) FROM loads, unnest(updated_items) AS updated (item))
+            + (SELECT COALESCE(sum(updated), 0) FROM loads)
+        )::int AS updated
 )
 SELECT
     pages,

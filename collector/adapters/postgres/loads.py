@@ -30,7 +30,7 @@ class PostgresLoads:
             merged = await session.one("merge_wallpapers", load, run_key)
             await session.execute("merge_counters", load)
             await session.execute("bury_rejected", load, run_key)
-            await session.execute("resolve_loaded", load)
+            await session.execute("resolve_loaded", load, run_key)
             await session.execute("empty_staging", load)
             await session.execute("move_watermarks", load)
             await session.execute("end_load", load, taken["pages"], *merged)

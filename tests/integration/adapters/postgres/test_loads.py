@@ -235,7 +235,7 @@ async def test_a_row_that_somebody_changed_is_put_right_by_the_next_listing(
     assert (counts.updated, counts.unchanged) == (updated, 2 - updated)
     after = await rows(database, "SELECT * FROM draenei_content.wallpapers ORDER BY id")
     for was, became in zip(before, after, strict=True):
-        assert dict(became) | {"updated_at": None} == dict(was)
+        assert dict(became) | {"updated_at": None, "listed_at": was["listed_at"]} == dict(was)
     assert (after[0]["updated_at"] is not None) == bool(updated)
 
 
@@ -252,6 +252,49 @@ async def test_an_address_that_came_after_the_image_is_used_when_the_image_is_wa
     await merged(database, await open_run(database, "fourth"), ["a"], url="https://w/2.jpg")
     assert await column(database, "url") == {"a": "https://w/2.jpg"}
     assert await column(database, "pending_url") == {"a": None}
+
+
+async def test_an_address_that_is_merged_while_the_image_is_confirmed_is_noted(
+    database: Database,
+) -> None:
+    await merged(database, await open_run(database, "first"), ["a"], url="https://w/1.jpg")
+    run_key = await open_run(database, "second")
+    await stage(database, run_key, ["a"], url="https://w/2.jpg")
+    async with anyio.create_task_group() as tasks, database.transaction() as other:
+        await other.connection.execute(
+            "UPDATE draenei_content.wallpapers SET s3_key = 'wallpapers/a.jpg'"
+        )
+        tasks.start_soon(PostgresLoads(database).merge, run_key)
+        while not await rows(
+            database,
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+            " AND wait_event_type = 'Lock'",
+        ):
+            await anyio.sleep(0.01)
+    assert await column(database, "url") == {"a": "https://w/1.jpg"}
+    assert await column(database, "pending_url") == {"a": "https://w/2.jpg"}
+
+
+async def test_an_old_page_of_a_run_that_died_takes_nothing_newer_away(
+    database: Database,
+) -> None:
+    dead = await open_run(database, "dead")
+    await stage(database, dead, ["a"], category="anime")
+    newer = await open_run(database, "newer")
+    await merged(database, newer, ["a"], category="people")
+    rejected = Rejected("a", Code.INVALID_METADATA, "path: Field required", "{}")
+    await PostgresPages(database).stage_page(newer, "q", page(2, rejected))
+    await PostgresLoads(database).merge(newer)
+    await rows(
+        database, f"UPDATE draenei_content.run_audit SET status = 'crashed' WHERE id = {dead}"
+    )
+    counts = await merged(database, await open_run(database, "last"), ["b"])
+    assert (counts.pages, counts.inserted, counts.updated) == (2, 1, 0)
+    assert await column(database, "category") == {"a": "people", "b": None}
+    (open_ones,) = await rows(
+        database, "SELECT count(*) FROM draenei_content.dead_letters WHERE resolved_at IS NULL"
+    )
+    assert open_ones["count"] == 1
 
 
 async def test_an_item_that_is_listed_as_before_is_no_dead_letter(database: Database) -> None:

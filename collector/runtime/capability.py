@@ -9,6 +9,7 @@ from collector.adapters.s3.probe import probe
 from collector.core.audit import STORE_LACKS
 from collector.core.errors import Edge, ItemError, Outage, Refusal
 from collector.core.runs import Json
+from collector.ports import WriteUnknown
 
 logger = logging.getLogger("collector")
 
@@ -17,15 +18,15 @@ async def fit_store(store: S3Store) -> tuple[S3Store, dict[str, Json]]:
     """Return the store to write with, and what a report should say that it lacks.
 
     One that would replace objects is asked before each write whether one is there. Raises Outage
-    where it cannot be used at all. A store that may not be probed is taken at its word.
+    where it cannot be used at all. One that may not be probed to the end is not trusted either.
     """
     try:
         capabilities = await probe(store)
     except Refusal as refusal:
-        logger.warning("[draenei] the store may not be probed, so it is trusted: %s", refusal)
-        return store, {}
-    except ItemError as error:
-        raise Outage(Edge.UPLOAD, f"the store failed when it was probed: {error.reason}") from None
+        logger.warning("[draenei] the store may not be probed, so it is asked first: %s", refusal)
+        return store.looking_first(), {}
+    except (ItemError, WriteUnknown) as error:
+        raise Outage(Edge.UPLOAD, f"the store failed when it was probed: {error}") from None
     if not capabilities.missing:
         return store, {}
     lacks = ", ".join(capabilities.missing)

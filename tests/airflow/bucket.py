@@ -13,6 +13,10 @@ from aiobotocore.session import get_session
 from collector.local import LocalS3
 
 
+# Beside them lies what is left of the probe of the store.
+IMAGES = "wallpapers/"
+
+
 @dataclass(frozen=True)
 class Bucket:
     """The store of the stack."""
@@ -27,20 +31,20 @@ class Bucket:
 
     def delete(self) -> None:
         """Remove the bucket and all that is in it."""
-        for key in self.keys():
+        for key in self.keys(prefix=""):
             self._ask(lambda s3, key=key: s3.delete_object(Bucket=self.name, Key=key))
         self._ask(lambda s3: s3.delete_bucket(Bucket=self.name))
 
-    def keys(self) -> list[str]:
-        """Return the keys of all objects, fewer than 1000."""
-        listing = self._ask(lambda s3: s3.list_objects_v2(Bucket=self.name))
+    def keys(self, prefix: str = IMAGES) -> list[str]:
+        """Return the keys of all images, or of other objects, fewer than 1000."""
+        listing = self._ask(lambda s3: s3.list_objects_v2(Bucket=self.name, Prefix=prefix))
         return [entry["Key"] for entry in listing.get("Contents", [])]
 
     def versions(self) -> dict[str, tuple[str, str]]:
-        """Return when each object was written, and its ETag, by key."""
+        """Return when each image was written, and its ETag, by key."""
         found: dict[str, tuple[str, str]] = {}
         while True:
-            page = {"Bucket": self.name, "StartAfter": max(found, default="")}
+            page = {"Bucket": self.name, "Prefix": IMAGES, "StartAfter": max(found, default="")}
             listing = self._ask(lambda s3, page=page: s3.list_objects_v2(**page))
             for entry in listing.get("Contents", []):
                 found[entry["Key"]] = (str(entry["LastModified"]), entry["ETag"])

@@ -24,10 +24,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self) -> None:
         self.is_new = True
+        self.idle_since_seconds = 0.0
         self._transport: asyncio.Transport | None = None
         self._head = memoryview(bytearray(MOST_HEAD_BYTES))
-        # Where bytes go now, and how many are there. Empty: nothing is expected.
+        # Where bytes go now, how many are expected there, and how many are there. Nowhere: none is
+        # expected.
         self._into = _NOWHERE
+        self._expected = 0
         self._filled = 0
         self._body_at = 0
         self._early = _NOWHERE
@@ -49,7 +52,8 @@ class Connection(asyncio.BufferedProtocol):
         """
         if self._transport is None or self._is_broken:
             raise BrokenOff
-        self._into, self._filled, self._is_last, self._keeps_alive = self._head, 0, False, False
+        self._into, self._expected, self._filled = self._head, len(self._head), 0
+        self._is_last = self._keeps_alive = False
         self._read_on()
         self._transport.write(request)
         while (end := bytes(self._head[: self._filled]).find(HEAD_END)) < 0:
@@ -64,18 +68,29 @@ class Connection(asyncio.BufferedProtocol):
         self._body_at = end + len(HEAD_END)
         return head
 
-    def receive_into(self, slab: memoryview, *, is_last: bool) -> None:
-        """Let the body go on in `slab`, which is not empty; `is_last` where it ends there."""
+    def receive_into(self, slab: memoryview, expected: int, *, is_last: bool) -> None:
+        """Let the body go on in `slab`, for `expected` bytes; `is_last` where it ends there.
+
+        The last slab has room for more than that: what is too much shows itself at once.
+        """
         if self._into is self._head:
             self._early = self._head[self._body_at : self._filled]
-        early = self._early[: len(slab)]
+        early = self._early[:expected]
         self._early = self._early[len(early) :]
         slab[: len(early)] = early
-        self._into, self._filled, self._is_last = slab, len(early), is_last
+        self._into, self._expected, self._filled, self._is_last = (
+            slab,
+            expected,
+            len(early),
+            is_last,
+        )
         if is_last and self._early:
-            self.abort()  # more than the head has said
+            self.abort()
+        if is_last and self._is_paused and self._filled == expected:
+            # The socket was not read to where the answer ends: what lies behind it is unknown.
+            self._keeps_alive = False
         self._after_filling()
-        if self._filled < len(slab):
+        if self._filled < expected:
             self._read_on()
 
     async def more_than(self, filled: int, silence_seconds: float) -> int:
@@ -114,6 +129,9 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()
             return
         self._filled += nbytes
+        if self._filled > self._expected:
+            self._filled = self._expected
+            self.abort()
         self._after_filling()
         self._wake()
 
@@ -128,7 +146,7 @@ class Connection(asyncio.BufferedProtocol):
         self._wake()
 
     def _after_filling(self) -> None:
-        if self._filled < len(self._into):
+        if self._filled < self._expected:
             return
         if self._is_last:
             self._into = _NOWHERE

@@ -25,7 +25,7 @@ def source_error(error: BaseException) -> ItemError:
     return ItemError(Code.SOURCE_ERROR, describe(error), fault=fault)
 
 
-def unreached_source(host: str, port: int, error: OSError | TimeoutError) -> ItemError:
+def unreached_source(host: str, port: int, error: Exception) -> ItemError:
     """Return the same for a connection of our own."""
     problem = (
         "no answer in time" if isinstance(error, TimeoutError) else _unreached(host, port, error)
@@ -33,7 +33,7 @@ def unreached_source(host: str, port: int, error: OSError | TimeoutError) -> Ite
     return ItemError(Code.SOURCE_ERROR, problem, fault=Fault.SYSTEMIC)
 
 
-def _unreached(host: str, port: int | None, error: OSError) -> str:
+def _unreached(host: str, port: int | None, error: Exception) -> str:
     unknown = isinstance(error, socket.gaierror)
     reason = "the name is not known here" if unknown else type(error).__name__
     return f"cannot connect to {host}:{port} ({reason})"

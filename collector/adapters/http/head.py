@@ -17,7 +17,7 @@ HEAD_END = b"\r\n\r\n"
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([2-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
 _FIELD = re.compile(
-    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t ]*((?:[\x21-\x7e\x80-\xff]"
+    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t ]*+((?:[\x21-\x7e\x80-\xff]"
     rb"(?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?)[\t ]*\r\n"
 )
 _LENGTH = re.compile(r"[0-9]{1,18}")

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import NamedTuple
+
+from aiohappyeyeballs import start_connection
 
 from collector.adapters.http.connection import BrokenOff, Connection
 from collector.adapters.http.errors import source_error, unreached_source
@@ -21,6 +24,11 @@ from collector.adapters.http.head import Head
 
 # Received at once at most: smaller ones cost more calls, larger ones leave the CPU's cache.
 SLAB_BYTES = 1024 * 1024
+# Idle for longer, a connection may have been forgotten by whatever lies between, without a word:
+# aiohttp gives up its own as soon.
+MOST_IDLE_SECONDS = 15.0
+# RFC 8305: the next address is tried when the one before it has not answered by then.
+NEXT_ADDRESS_SECONDS = 0.25
 # Letters that need no quoting, in a form that aiohttp would send as it stands, too.
 _ADDRESS = re.compile(
     r"(https?)://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?"
@@ -46,6 +54,8 @@ class Lane:
         self._connect_seconds = connect_seconds
         self._silence_seconds = silence_seconds
         self._idle: dict[Place, list[Connection]] = {}
+        # Whose answers are none for this lane: they are not asked twice each time.
+        self._odd: set[Place] = set()
         self._trust: ssl.SSLContext | None = None
 
     @asynccontextmanager
@@ -56,13 +66,13 @@ class Lane:
         where its answer was read to the end.
         """
         address = _ADDRESS.fullmatch(url)
-        if address is None:
+        place = _place(address) if address else None
+        if address is None or place is None or place in self._odd or "/." in address[4]:
             yield None
             return
-        place = _place(address)
         connection = self._kept(place) or await self._connect(place)
         try:
-            yield await self._answer(connection, _request(address, headers))
+            yield await self._answer(place, connection, _request(address, headers))
         finally:
             self._let_go(place, connection)
 
@@ -73,7 +83,9 @@ class Lane:
                 connection.abort()
         self._idle.clear()
 
-    async def _answer(self, connection: Connection, request: bytes) -> LaneBody | None:
+    async def _answer(
+        self, place: Place, connection: Connection, request: bytes
+    ) -> LaneBody | None:
         try:
             head = await connection.ask(request, self._silence_seconds)
         except BrokenOff as error:
@@ -84,27 +96,33 @@ class Lane:
         except TimeoutError as error:
             raise source_error(error) from None
         if head is None or (head.status == _OK and head.length_bytes is None):
+            self._odd.add(place)
             return None
         return LaneBody(head, connection, self._silence_seconds)
 
     def _kept(self, place: Place) -> Connection | None:
         idle = self._idle.get(place, [])
+        fresh_since = asyncio.get_running_loop().time() - MOST_IDLE_SECONDS
         while idle:
             connection = idle.pop()
-            if connection.is_reusable:
+            if connection.is_reusable and connection.idle_since_seconds >= fresh_since:
                 return connection
             connection.abort()
         return None
 
     async def _connect(self, place: Place) -> Connection:
-        loop = asyncio.get_running_loop()
+        loop, host = asyncio.get_running_loop(), place.host.strip("[]")
         trust = self._context() if place.is_secure else None
         try:
             async with asyncio.timeout(self._connect_seconds):
-                _, connection = await loop.create_connection(
-                    Connection, place.host.strip("[]"), place.port, ssl=trust
+                addresses = await loop.getaddrinfo(host, place.port, type=socket.SOCK_STREAM)
+                connected = await start_connection(
+                    addresses, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS, loop=loop
                 )
-        except (OSError, TimeoutError) as error:
+                _, connection = await loop.create_connection(
+                    Connection, sock=connected, ssl=trust, server_hostname=host if trust else None
+                )
+        except (OSError, TimeoutError, UnicodeError) as error:
             raise unreached_source(place.host, place.port, error) from None
         return connection
 
@@ -116,6 +134,7 @@ class Lane:
     def _let_go(self, place: Place, connection: Connection) -> None:
         idle = self._idle.setdefault(place, [])
         if connection.is_reusable and len(idle) < self._most_idle:
+            connection.idle_since_seconds = asyncio.get_running_loop().time()
             idle.append(connection)
         else:
             connection.abort()
@@ -135,11 +154,12 @@ class LaneBody:
         """Yield the body as it arrives, in place: nobody writes there again. Raises ItemError."""
         left = self._length_bytes
         while left:
-            slab = memoryview(bytearray(min(left, SLAB_BYTES)))
-            left -= len(slab)
-            self._connection.receive_into(slab, is_last=not left)
+            expected = min(left, SLAB_BYTES)
+            left -= expected
+            slab = memoryview(bytearray(expected if left else expected + 1))
+            self._connection.receive_into(slab, expected, is_last=not left)
             taken = 0
-            while taken < len(slab):
+            while taken < expected:
                 filled = await self._more_than(taken)
                 yield slab[taken:filled]
                 taken = filled

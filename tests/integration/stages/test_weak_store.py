@@ -12,9 +12,10 @@ from world import OpenWorld, World, small
 from collector.adapters.s3.bodies import BodySender
 from collector.adapters.s3.client import ControlCalls
 from collector.cli.progress import SilentProgress
-from collector.core.errors import Code
+from collector.core.errors import Code, Edge, Refusal
 from collector.core.runs import RunStatus
 from collector.doctor import examine
+from collector.runtime import capability
 
 
 @pytest.fixture
@@ -81,3 +82,16 @@ async def test_a_store_that_keeps_every_promise_is_not_spoken_of(
             audit = await world.run()
     assert (audit.status, audit.notes) == (RunStatus.SUCCEEDED, None)
     assert "store" not in caplog.text
+
+
+async def test_a_store_that_may_not_be_probed_is_asked_first(
+    open_world: OpenWorld, small_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(_: object) -> None:
+        raise Refusal(Edge.UPLOAD, "not allowed")
+
+    monkeypatch.setattr(capability, "probe", refuse)
+    async with open_world(small(small_images, 2)) as world:
+        store, lacks = await capability.fit_store(world.runtime.store)
+        assert (store._looks_first, lacks) == (True, {})
+        assert (await world.run()).images_uploaded == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -86,6 +88,12 @@ def test_a_connection_that_is_about_to_close(value: str) -> None:
     found = head("Content-Length: 1", f"Connection: {value}")
     assert found is not None
     assert not found.keeps_alive
+
+
+def test_white_space_without_end_is_read_in_no_time() -> None:
+    began = time.process_time()
+    assert head("X:" + " " * 16_000 + "\x00") is None
+    assert time.process_time() - began < 0.05
 
 
 @given(st.binary(max_size=200))

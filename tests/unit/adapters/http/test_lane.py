@@ -11,17 +11,23 @@ from pathlib import Path
 
 import anyio
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.adapters.http import lane as lanes
 from collector.adapters.http.client import AiohttpClient, open_http
+from collector.adapters.http.head import MOST_HEAD_BYTES
 from collector.adapters.http.lane import Lane
 from collector.core.errors import Code, Fault, ItemError
 
 TIMEOUT_SECONDS = 10
 HEADERS = {"User-Agent": "test"}
 OK = b"HTTP/1.1 200 OK\r\n"
+
+
+def head_of(length: int) -> bytes:
+    return OK + f"Content-Length: {length}\r\n\r\n".encode()
+
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]]
 
@@ -79,12 +85,14 @@ async def read(lane: Lane, url: str) -> bytes:
 
 
 def answers(*bodies: bytes, pieces: int = 1) -> Script:
-    """Answer request after request on a kept connection, each in so many writes."""
+    """Answer request after request, on whatever connection, each in so many writes."""
+    left = list(bodies)
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
-        for body in bodies:
+        while left:
             await reader.readuntil(b"\r\n\r\n")
-            answer = OK + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+            body = left.pop(0)
+            answer = head_of(len(body)) + body
             step = -(-len(answer) // pieces)
             for start in range(0, len(answer), step):
                 writer.write(answer[start : start + step])
@@ -94,6 +102,7 @@ def answers(*bodies: bytes, pieces: int = 1) -> Script:
     return script
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 9), min_size=1, max_size=4),
     st.integers(1, 40),
@@ -113,7 +122,6 @@ def test_bodies_come_as_they_are_however_they_are_cut(
                     chunks = [chunk async for chunk in found.chunks()]
                 assert b"".join(chunks) == body
                 assert all(0 < len(chunk) <= slab_bytes for chunk in chunks)
-            assert server.connections == 1
             lane.close()
 
     with pytest.MonkeyPatch.context() as patch:
@@ -251,6 +259,52 @@ async def test_more_than_was_announced_never_meets_the_next_answer() -> None:
         for _ in range(2):
             with suppress(ItemError):
                 assert await body_of(http, f"http://{server.host}/x") == b"whole"
+
+
+@pytest.mark.parametrize(
+    "size_bytes", [5, MOST_HEAD_BYTES - len(head_of(MOST_HEAD_BYTES)), 100_000]
+)
+async def test_an_answer_that_nobody_asked_for_is_never_taken(size_bytes: int) -> None:
+    """Also where all that was right fills the head's buffer, or a slab, to the last byte."""
+    body, poison = bytes(size_bytes), head_of(5) + b"wrong"
+
+    async def script(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
+    ) -> None:
+        while True:
+            await server.asked(reader)
+            writer.write(head_of(len(body)) + body + (poison if number == 1 else b""))
+            await writer.drain()
+
+    lane = Lane(most_idle=4, connect_seconds=5, silence_seconds=5)
+    async with peer(script) as server:
+        for _ in range(4):
+            assert await read(lane, f"http://{server.host}/x") == body
+        lane.close()
+
+
+async def test_a_connection_that_was_idle_for_long_is_not_used_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lane = Lane(most_idle=4, connect_seconds=5, silence_seconds=5)
+    async with peer(answers(b"whole", b"whole")) as server:
+        assert await read(lane, f"http://{server.host}/x") == b"whole"
+        monkeypatch.setattr(lanes, "MOST_IDLE_SECONDS", -1.0)
+        assert await read(lane, f"http://{server.host}/x") == b"whole"
+        assert server.connections == 2
+        lane.close()
+
+
+async def test_a_host_that_is_always_odd_is_asked_twice_only_once() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        await server.asked(reader)
+        writer.write(OK + b"Connection: close\r\n\r\nwhole")
+        await writer.drain()
+
+    async with peer(script) as server, client(server.host) as http:
+        for _ in range(3):
+            assert await body_of(http, f"http://{server.host}/x") == b"whole"
+    assert len(server.requests) == 4
 
 
 async def test_a_connection_that_is_to_be_closed_is_not_kept() -> None:

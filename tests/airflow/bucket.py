@@ -12,7 +12,6 @@ from aiobotocore.session import get_session
 
 from collector.local import LocalS3
 
-
 # Beside them lies what is left of the probe of the store.
 IMAGES = "wallpapers/"
 

@@ -15,9 +15,8 @@ import pytest
 from aiohttp.client_proto import ResponseHandler
 
 # A callback of this length is seen by every other task as a stall. Ours take milliseconds; the
-# rest is room for a machine that is busy with other things: a loaded one let a callback of 30 ms
-# take 1.04 s (2026-11-28).
-LONGEST_CALLBACK_SECONDS = 2.0
+# rest is room for a machine that is busy with other things.
+LONGEST_CALLBACK_SECONDS = 1.0
 
 
 class _Collections:

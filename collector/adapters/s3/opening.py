@@ -121,7 +121,7 @@ async def open_session(
 
 
 async def _load_models(session: Any) -> None:
-    """Read the SDK's data off the event loop: 60 ms, more from a cold disk; the session keeps it."""
+    """Read the SDK's data off the loop: 60 ms, more from a cold disk; the session keeps it."""
     loader = session.get_component("data_loader")
     for model in ("service-2", "endpoint-rule-set-1"):
         await anyio.to_thread.run_sync(loader.load_service_model, "s3", model)

@@ -1,9 +1,10 @@
-"""What holds for every test: none may block the event loop."""
+"""What holds for every test: none may block the event loop, none leaves its logging behind."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -58,6 +59,17 @@ def _no_blocked_loop(monkeypatch: pytest.MonkeyPatch, collections: _Collections)
     monkeypatch.setattr(asyncio.Handle, "_run", timed)
     yield
     assert not stalls, f"the event loop was blocked: {stalls}"
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Undo what a command of ours sets up: the next test reads its log by levels of its own."""
+    loggers = [logging.getLogger(), logging.getLogger("collector")]
+    before = [(logger.level, list(logger.handlers)) for logger in loggers]
+    yield
+    for logger, (level, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
 
 
 # No body of a small case reaches this, so that the mocked transport need not be paused.

@@ -1,0 +1,53 @@
+"""The backlog of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from collector.core.errors import Code
+from collector.core.transfers import Backlog, Claim, ItemFailure, StoredObject
+
+
+class TransferCatalog(Protocol):
+    """The backlog of images: claims with a lease and a fence, and what became of them."""
+
+    async def claim(self, run_key: int, most: int, run_limit: int = 0) -> list[Claim]:
+        """Claim up to `most` due items for a fresh owner; counts one attempt each.
+
+        With a `run_limit`, what the run has stored and what all its workers have in hand never
+        exceed it together.
+        """
+
+    async def heartbeat(self, claims: Sequence[Claim]) -> set[int]:
+        """Extend the leases; return the wallpaper keys that are still ours."""
+
+    async def journal_upload(self, claim: Claim, upload_id: str) -> bool:
+        """Note a multipart upload before its first part. False: not ours."""
+
+    async def confirm(self, claim: Claim, stored: StoredObject) -> bool:
+        """Commit that the object is stored. False: not ours any more; nothing changed."""
+
+    async def fail(self, claim: Claim, failure: ItemFailure) -> bool:
+        """Commit a failed try: a later attempt or a dead letter. False: not ours any more."""
+
+    async def release(self, claims: Sequence[Claim]) -> None:
+        """Hand claims back at once and refund their attempts."""
+
+    async def refund_outage(self, run_key: int, codes: Sequence[Code]) -> None:
+        """Give back the tries of this run that failed with `codes`: an edge was down.
+
+        Safe to repeat, and while other workers of the run go on.
+        """
+
+    async def next_due_seconds(self, run_key: int, run_limit: int = 0) -> float | None:
+        """Return the wait until this run may claim again, None if it need not wait."""
+
+    async def enlist(self) -> None:
+        """Put into the backlog what has no object and is not in it: rows that others inserted."""
+
+    async def known_good_url(self) -> str | None:
+        """Return the address of the image that was stored last, None where there is none."""
+
+    async def backlog(self) -> Backlog:
+        """Return the number of items by state."""

@@ -1,0 +1,47 @@
+"""The outside: API answers whole and bounded, images as streams."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from collector.core.parts import Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole HTTP answer; header names are case-insensitive."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Body(Protocol):
+    """An HTTP answer whose body has not been read yet."""
+
+    @property
+    def status(self) -> int:
+        """HTTP status code."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Header fields, names case-insensitive."""
+
+    def chunks(self) -> AsyncIterator[Chunk]:
+        """Yield the body as it arrives; raises ItemError(transient) when it breaks off."""
+
+
+class Http(Protocol):
+    """The outside: API answers whole and bounded, images as streams. Follows no redirect."""
+
+    async def get(self, url: str, headers: Mapping[str, str]) -> Reply:
+        """GET a small answer. Raises PayloadError when it is too large, Outage when refused."""
+
+    def open(self, url: str) -> AbstractAsyncContextManager[Body]:
+        """GET an image; leaving the context drops what was not read.
+
+        Raises ItemError with `fault` transient, or systemic where nobody answers.
+        """

@@ -10,14 +10,8 @@ from collector.runtime.backfilling import (
     whole_list,
 )
 from collector.runtime.endpoints import s3_options, source_of
-from collector.runtime.opening import (
-    DEFAULT_ENRICHMENTS,
-    Need,
-    RunOptions,
-    Runtime,
-    StoredRow,
-    open_runtime,
-)
+from collector.runtime.needs import Need, RunOptions, StoredRow
+from collector.runtime.opening import Runtime, open_runtime
 from collector.runtime.planning import PLAN_NEEDS, run_plan
 from collector.runtime.running import (
     ENRICHMENT,
@@ -27,6 +21,7 @@ from collector.runtime.running import (
 )
 from collector.runtime.scheduled import run_of, run_stage, settings_for
 from collector.runtime.slices import SlicePlan, audit_backfill, plan_slices, run_slice
+from collector.runtime.stages import DEFAULT_ENRICHMENTS
 
 __all__ = [
     "BACKFILL_NEEDS",

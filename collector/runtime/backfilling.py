@@ -17,8 +17,10 @@ from collector.core.pacing import Priority
 from collector.core.runs import Run, StageCall, StageName, StageReport
 from collector.flow import Supply, task_group
 from collector.runtime.endpoints import source_of
-from collector.runtime.opening import RunOptions, Runtime
+from collector.runtime.needs import RunOptions
+from collector.runtime.opening import Runtime
 from collector.runtime.running import STAGE_NEEDS, close_crashed_runs, recorded, run_audited
+from collector.runtime.stages import run_transfer
 from collector.settings import Settings
 from collector.sources import Source
 from collector.sources.wallhaven import QueryError
@@ -205,6 +207,10 @@ class _Backfill:
     async def _transfer(self) -> StageReport:
         before = await self.runtime.runs.stored_by(self.run_key) if self.options.limit else 0
         limit = before + self.options.limit if self.options.limit else 0
-        return await self.runtime.transfer(
-            self.run_key, RunOptions(limit=limit), stored_before=before, supply=self.loaded
+        return await run_transfer(
+            self.runtime,
+            self.run_key,
+            RunOptions(limit=limit),
+            stored_before=before,
+            supply=self.loaded,
         )

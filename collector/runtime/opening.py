@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
-import random
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
-from enum import Flag, auto
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,18 +18,14 @@ from collector.adapters.postgres import (
     PostgresDeadLetters,
     PostgresEnrichments,
     PostgresItems,
-    PostgresLoads,
-    PostgresPages,
     PostgresRuns,
     PostgresTransfers,
     open_database,
 )
 from collector.adapters.s3 import S3Store, open_s3
-from collector.core.audit import AuditRow
 from collector.core.errors import Edge, Outage
 from collector.core.pacing import Priority
-from collector.core.runs import StageCall, StageReport
-from collector.flow import Supply
+from collector.core.runs import StageCall
 from collector.local import (
     LocalPostgres,
     LocalS3,
@@ -43,58 +35,15 @@ from collector.local import (
 )
 from collector.ports import Progress
 from collector.runtime.api import api_client
-from collector.runtime.capability import fit_store
-from collector.runtime.endpoints import SPARE_CONNECTIONS, details_of, s3_options, source_of
+from collector.runtime.endpoints import SPARE_CONNECTIONS, s3_options
+from collector.runtime.needs import Need, StoredRow
 from collector.settings import Settings
 from collector.sources.wallhaven import USER_AGENT
 from collector.stages.api import ApiClient
-from collector.stages.audit import audit
-from collector.stages.enrich import EnrichOptions, enrich
-from collector.stages.extract import ExtractOptions, extract
-from collector.stages.load import load
-from collector.stages.transfer import Chance, TransferOptions, transfer
 
 logger = logging.getLogger("collector")
 
-# Wallpapers that one enrichment run asks about: 11 minutes of a day's 1440 at the documented 45
-# requests a minute, so that much is left for whoever reads pages.
-DEFAULT_ENRICHMENTS = 500
-
-
 Part = TypeVar("Part")
-
-
-class Need(Flag):
-    """What of the world a command needs; nothing else is opened.
-
-    SCHEMA is a database at this version's schema; DATABASE alone is any.
-    """
-
-    DATABASE = auto()
-    _SCHEMA = auto()
-    SCHEMA = DATABASE | _SCHEMA
-    STORE = auto()
-    HTTP = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What a caller may choose for one run; None stands for the setting."""
-
-    max_pages: int | None = None
-    limit: int | None = None
-    refresh: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRow:
-    """A wallpaper whose image is in the bucket."""
-
-    wallhaven_id: str
-    url: str
-    s3_key: str
-    object_sha256: str
-    object_bytes: int
 
 
 class Runtime:
@@ -176,81 +125,10 @@ class Runtime:
         """What is known of backfills."""
         return PostgresCrawls(self.database)
 
-    async def extract(self, run_key: int, options: RunOptions, api: ApiClient) -> StageReport:
-        """Run the stage `extract`."""
-        settings = self.settings
-        return await extract(
-            run_key,
-            source=source_of(settings),
-            api=api,
-            catalog=PostgresPages(self.database),
-            options=ExtractOptions(
-                options.max_pages or settings.wallhaven_max_pages, options.refresh
-            ),
-            progress=self.progress,
-        )
-
-    async def load(self, run_key: int) -> StageReport:
-        """Run the stage `load`."""
-        return await load(run_key, catalog=PostgresLoads(self.database))
-
-    async def transfer(
-        self,
-        run_key: int,
-        options: RunOptions,
-        *,
-        stored_before: int = 0,
-        supply: Supply | None = None,
-    ) -> StageReport:
-        """Run the stage `transfer`; the limit is of the run, which has `stored_before` already."""
-        settings = self.settings
-        limit = settings.upload_batch_limit if options.limit is None else options.limit
-        store, lacks = await fit_store(self.store)
-        report = await transfer(
-            run_key,
-            catalog=self.transfers,
-            http=self.http,
-            store=store,
-            options=TransferOptions(
-                in_flight=settings.collector_in_flight,
-                limit=limit,
-                memory_bytes=settings.collector_memory_bytes,
-                max_image_bytes=settings.collector_max_image_bytes,
-                lease_seconds=settings.collector_lease_seconds,
-                max_attempts=settings.collector_max_attempts,
-                retry_base_seconds=settings.collector_retry_base_seconds,
-                stored_before=stored_before,
-            ),
-            chance=Chance(time.monotonic, random.random),
-            progress=self.progress,
-            supply=supply,
-        )
-        return replace(report, details={**report.details, **lacks})
-
     @property
     def enrichments(self) -> PostgresEnrichments:
         """Which wallpapers to ask about, and what the answers become."""
         return PostgresEnrichments(self.database)
-
-    async def enrich(self, run_key: int, options: RunOptions, api: ApiClient) -> StageReport:
-        """Run the stage `enrich`."""
-        limit = DEFAULT_ENRICHMENTS if options.limit is None else options.limit
-        return await enrich(
-            run_key,
-            source=details_of(self.settings),
-            api=api,
-            catalog=self.enrichments,
-            options=EnrichOptions(limit),
-            progress=self.progress,
-        )
-
-    async def audit(self, run_key: int) -> AuditRow:
-        """Run the stage `audit`."""
-        return await audit(
-            run_key,
-            catalog=self.runs,
-            max_dead_percent=self.settings.collector_max_dead_percent,
-        )
 
     async def stored_objects(self, limit: int | None) -> list[StoredRow]:
         """Return the newest `limit` stored wallpapers (None: all)."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collector.core.pacing import Priority
 from collector.runtime.backfilling import whole_list
-from collector.runtime.opening import Need, Runtime
+from collector.runtime.needs import Need
+from collector.runtime.opening import Runtime
 from collector.stages.plan import PlanReport, plan
 
 PLAN_NEEDS = Need.SCHEMA | Need.HTTP

@@ -13,7 +13,9 @@ from collector.core.errors import CollectorError
 from collector.core.pacing import Priority
 from collector.core.runs import Json, Run, StageCall, StageEnd, StageName, StageReport, StageStatus
 from collector.flow import task_group
-from collector.runtime.opening import Need, RunOptions, Runtime
+from collector.runtime.needs import Need, RunOptions
+from collector.runtime.opening import Runtime
+from collector.runtime.stages import run_audit, run_enrich, run_extract, run_load, run_transfer
 from collector.stages.api import ApiClient
 from collector.stages.audit import close_crashed, require_few_dead
 
@@ -140,7 +142,7 @@ async def _heartbeat(runtime: Runtime, run_key: int) -> AsyncIterator[None]:
 
 
 async def _audited(runtime: Runtime, run_key: int) -> AuditRow:
-    row = await runtime.audit(run_key)
+    row = await run_audit(runtime, run_key)
     _log_audit(row)
     return row
 
@@ -201,13 +203,13 @@ async def _done(
     runtime: Runtime, call: StageCall, options: RunOptions, api: ApiClient | None
 ) -> StageReport:
     if call.stage is StageName.LOAD:
-        return await runtime.load(call.run_key)
+        return await run_load(runtime, call.run_key)
     if api is None:
-        return await runtime.transfer(call.run_key, options)
+        return await run_transfer(runtime, call.run_key, options)
     if call.stage is StageName.ENRICH:
-        return await runtime.enrich(call.run_key, options, api)
+        return await run_enrich(runtime, call.run_key, options, api)
     await close_crashed_runs(runtime, call.run_key)
-    return await runtime.extract(call.run_key, options, api)
+    return await run_extract(runtime, call.run_key, options, api)
 
 
 async def close_crashed_runs(runtime: Runtime, run_key: int) -> None:

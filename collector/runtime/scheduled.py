@@ -15,7 +15,8 @@ from collector.core.audit import AuditRow
 from collector.core.errors import CollectorError, SettingsError
 from collector.core.runs import Run, StageName, StageReport
 from collector.interrupts import run_interruptible
-from collector.runtime.opening import Need, RunOptions, Runtime, open_runtime
+from collector.runtime.needs import Need, RunOptions
+from collector.runtime.opening import Runtime, open_runtime
 from collector.runtime.progress import LoggedProgress
 from collector.runtime.running import STAGE_NEEDS, run_one_stage
 from collector.settings import Settings, load_settings

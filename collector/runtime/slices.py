@@ -27,7 +27,8 @@ from collector.runtime.backfilling import (
     run_for,
     whole_list,
 )
-from collector.runtime.opening import RunOptions, Runtime
+from collector.runtime.needs import RunOptions
+from collector.runtime.opening import Runtime
 from collector.runtime.planning import PLAN_NEEDS, run_plan
 from collector.runtime.running import STAGE_NEEDS, run_one_stage
 from collector.runtime.scheduled import counts_of, run_stage, run_task, settings_for, settled

@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from anyio.lowlevel import checkpoint
 
@@ -58,8 +59,9 @@ class Counters:
 class MemoryStore:
     """One bucket in this process; see `collector.ports.ObjectStore` for what methods promise."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.counters = Counters()
+        self._clock = clock
         self._objects: dict[str, _Object] = {}
         self._uploads: dict[Upload, _Unfinished] = {}
         self._upload_ids = itertools.count(1)
@@ -85,7 +87,7 @@ class MemoryStore:
     async def begin(self, key: str, *, content_type: ImageType, token: str) -> Upload:
         """Start a multipart upload."""
         await checkpoint()
-        upload = Upload(key, str(next(self._upload_ids)))
+        upload = Upload(key, str(next(self._upload_ids)), self._clock())
         self._uploads[upload] = _Unfinished(token)
         return upload
 

@@ -16,13 +16,17 @@ from collector.cli import explanation as _explanation
 from collector.cli import planning as _planning
 from collector.cli import serving as _serving
 from collector.cli import tools as _tools
+from collector.cli import upkeep as _upkeep
 from collector.cli.execution import Exit, Invocation
 from collector.core.errors import SchemaMissing, SettingsError
 
 __all__ = ["main"]
 
 # The import of a module adds its commands to the application.
-_COMMANDS = (_app, _backfilling, _dead, _enrichment, _explanation, _planning, _serving, _tools)
+_COMMANDS = (
+    *(_app, _backfilling, _dead, _enrichment, _explanation),
+    *(_planning, _serving, _tools, _upkeep),
+)
 
 # Every usage error; Typer exports only this one kind of it by name.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]

@@ -32,6 +32,7 @@ COMMANDS = (
     *("run", "extract", "load", "transfer", "audit"),
     *("plan", "backfill", "enrich"),
     *("status", "explain", "dead", "objects", "doctor"),
+    *("verify", "janitor"),
     *("simulate", "serve", "demo"),
     *("migrate", "version"),
 )

@@ -199,6 +199,17 @@ class ItemError(CollectorError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class ObjectConflict(ItemError):
+    """Another object lies under the item's key; it was left alone, for a person to look at."""
+
+    def __init__(self, s3_key: str, etag: str, size_bytes: int) -> None:
+        reason = f"{s3_key} holds another object of {size_bytes} bytes; it was left alone"
+        super().__init__(Code.CONFLICT_OBJECT, reason, fault=Fault.PERMANENT, edge=Edge.UPLOAD)
+        self.s3_key = s3_key
+        self.etag = etag
+        self.size_bytes = size_bytes
+
+
 class LeaseLost(CollectorError):
     """The claim is no longer ours: this try is dropped, whoever holds the item now decides."""
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from collector.core.errors import Code, Edge
 from collector.core.retry import Decision
+from collector.core.verification import QuarantinedObject
 
 
 class Outcome(StrEnum):
@@ -54,12 +55,16 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class ItemFailure:
-    """A failed try, judged: what the tables will say of it."""
+    """A failed try, judged: what the tables will say of it.
+
+    `stranger` is the other object that it met under its key.
+    """
 
     code: Code
     reason: str
     edge: Edge
     decision: Decision
+    stranger: QuarantinedObject | None = None
 
 
 @dataclass(frozen=True, slots=True)

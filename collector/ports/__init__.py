@@ -27,6 +27,7 @@ from collector.ports.store import (
     WriteUnknown,
 )
 from collector.ports.transfers import TransferCatalog
+from collector.ports.upkeep import JanitorCatalog, VerifyCatalog
 from collector.ports.web import Body, Http, Reply
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "EnrichmentCatalog",
     "HoldingsCatalog",
     "Http",
+    "JanitorCatalog",
     "LoadCatalog",
     "LoadCounts",
     "ObjectExists",
@@ -49,5 +51,6 @@ __all__ = [
     "TransferCatalog",
     "Upload",
     "UploadedPart",
+    "VerifyCatalog",
     "WriteUnknown",
 ]

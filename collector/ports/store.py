@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from collector.core.images import ImageType
@@ -29,10 +30,11 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A multipart upload under way."""
+    """A multipart upload under way; `begun_at` is known of those that the store has listed."""
 
     key: str
     upload_id: str
+    begun_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,21 @@ from collector.runtime.running import (
     run_all_stages,
     run_one_stage,
 )
-from collector.runtime.scheduled import run_of, run_stage, settings_for
+from collector.runtime.scheduled import (
+    run_of,
+    run_stage,
+    settings_for,
+    tidy_up,
+    verify_bucket,
+)
 from collector.runtime.slices import SlicePlan, audit_backfill, plan_slices, run_slice
 from collector.runtime.stages import DEFAULT_ENRICHMENTS
+from collector.runtime.upkeep import (
+    UPKEEP_NEEDS,
+    JanitorOptions,
+    run_janitor,
+    run_verify,
+)
 
 __all__ = [
     "BACKFILL_NEEDS",
@@ -29,7 +41,9 @@ __all__ = [
     "ENRICHMENT",
     "PLAN_NEEDS",
     "STAGE_NEEDS",
+    "UPKEEP_NEEDS",
     "BackfillOptions",
+    "JanitorOptions",
     "Need",
     "RunOptions",
     "Runtime",
@@ -43,13 +57,17 @@ __all__ = [
     "run_all_stages",
     "run_backfill",
     "run_for",
+    "run_janitor",
     "run_of",
     "run_one_stage",
     "run_plan",
     "run_slice",
     "run_stage",
+    "run_verify",
     "s3_options",
     "settings_for",
     "source_of",
+    "tidy_up",
+    "verify_bucket",
     "whole_list",
 ]

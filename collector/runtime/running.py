@@ -143,11 +143,12 @@ async def _heartbeat(runtime: Runtime, run_key: int) -> AsyncIterator[None]:
 
 async def _audited(runtime: Runtime, run_key: int) -> AuditRow:
     row = await run_audit(runtime, run_key)
-    _log_audit(row)
+    log_audit(row)
     return row
 
 
-def _log_audit(row: AuditRow) -> None:
+def log_audit(row: AuditRow) -> None:
+    """Say on one line what an audit says."""
     logger.info(
         "[draenei] audit: run_id=%s status=%s inserted=%d updated=%d unchanged=%d uploaded=%d"
         " adopted=%d download_failures=%d upload_failures=%d missing_s3=%d duration_seconds=%.3f",
@@ -226,7 +227,7 @@ async def close_crashed_runs(runtime: Runtime, run_key: int) -> None:
         logger.exception("[draenei] crashed runs could not be closed")
     else:
         for row in rows:
-            _log_audit(row)
+            log_audit(row)
 
 
 def _end(error: BaseException, api: ApiClient | None) -> StageEnd:

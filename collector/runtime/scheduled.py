@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
@@ -14,11 +15,20 @@ import anyio
 from collector.core.audit import AuditRow
 from collector.core.errors import CollectorError, SettingsError
 from collector.core.runs import Run, StageName, StageReport
+from collector.core.upkeep import UploadsLeft
+from collector.core.verification import BucketDiffers, Findings
 from collector.interrupts import run_interruptible
 from collector.runtime.needs import Need, RunOptions
 from collector.runtime.opening import Runtime, open_runtime
 from collector.runtime.progress import LoggedProgress
 from collector.runtime.running import STAGE_NEEDS, run_one_stage
+from collector.runtime.upkeep import (
+    UPKEEP_NEEDS,
+    JanitorOptions,
+    Tidied,
+    run_janitor,
+    run_verify,
+)
 from collector.settings import Settings, load_settings
 
 logger = logging.getLogger("collector")
@@ -29,6 +39,8 @@ T = TypeVar("T")
 # has not ended by then was killed.
 SETTLE_SECONDS = 15.0
 SETTLE_POLL_SECONDS = 0.25
+# Differences that a task's log names; `collector verify --json` has more.
+MOST_LOGGED = 20
 
 # The form's fields, and the settings that they stand for in one run.
 _SETTING_OF = {
@@ -96,6 +108,38 @@ def run_task(settings: Settings, need: Need, work: Callable[[Runtime], Awaitable
         logger.error("[draenei] %s", error)
         # Where a foreseeable error came from tells its reader nothing that the line does not.
         raise error.with_traceback(None) from None
+
+
+def tidy_up(settings: Settings) -> dict[str, int]:
+    """Tidy up after processes that died; return what was done.
+
+    Raises UploadsLeft where the store would not let go of all; see `run_task` for the rest.
+    """
+
+    async def work(runtime: Runtime) -> Tidied:
+        tidied = await run_janitor(runtime, JanitorOptions())
+        if tidied.uploads_left:
+            raise UploadsLeft(tidied.uploads_left)
+        return tidied
+
+    return asdict(run_task(settings, UPKEEP_NEEDS, work))
+
+
+def verify_bucket(settings: Settings, *, deep: bool, repair: bool) -> dict[str, int]:
+    """Compare bucket and tables; return the numbers.
+
+    Raises BucketDiffers where they differ and that was not put right; see `run_task` for the rest.
+    """
+
+    async def work(runtime: Runtime) -> Findings:
+        findings = await run_verify(runtime, deep=deep, repair=repair)
+        for difference in findings.listed[:MOST_LOGGED]:
+            logger.warning("[draenei] %s: %s", difference.kind, difference.s3_key)
+        if findings.left:
+            raise BucketDiffers(findings)
+        return findings
+
+    return run_task(settings, UPKEEP_NEEDS, work).counts()
 
 
 async def settled(runtime: Runtime, run: Run) -> None:

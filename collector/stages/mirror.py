@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from collector.core.errors import Code, Edge, Fault, ItemError, LeaseLost
+from collector.core.errors import Code, Edge, Fault, ItemError, LeaseLost, ObjectConflict
 from collector.core.images import ImageType
 from collector.core.judge import Judge
 from collector.core.keys import expected_type, object_key
@@ -26,11 +26,11 @@ from collector.ports import (
     Body,
     Http,
     ObjectExists,
-    ObjectInfo,
     ObjectStore,
     Upload,
     WriteUnknown,
 )
+from collector.stages.adoption import true_sha256
 from collector.stages.multipart import MultipartWriter, abort_upload, open_multipart
 
 # An honest slow line: below 100 kB/s for the whole of an image something is wrong. The minute
@@ -102,7 +102,7 @@ class _Mirror:
         if self._claim.attempt == 1 and self._claim.object_sha256 is None:
             return None
         info = await self._store.head(self._key)
-        sha256 = _true_sha256(info, self._claim.object_sha256) if info else None
+        sha256 = true_sha256(info, self._claim.object_sha256) if info else None
         if info is None or sha256 is None or info.size_bytes != self._claim.file_size:
             return None
         return StoredObject(self._key, sha256, info.size_bytes, Outcome.ADOPTED)
@@ -225,12 +225,7 @@ class _Mirror:
                 return self._stored(sha256, size_bytes, Outcome.UPLOADED)
             if await self._hash_of_stored() == sha256:
                 return self._stored(sha256, size_bytes, Outcome.ADOPTED)
-        raise ItemError(
-            Code.CONFLICT_OBJECT,
-            f"{self._key} holds another object of {info.size_bytes} bytes; it was left alone",
-            fault=Fault.PERMANENT,
-            edge=Edge.UPLOAD,
-        )
+        raise ObjectConflict(self._key, info.etag, info.size_bytes)
 
     async def _hash_of_stored(self) -> bytes:
         digest = hashlib.sha256()
@@ -241,14 +236,3 @@ class _Mirror:
 
     def _stored(self, sha256: bytes, size_bytes: int, outcome: Outcome) -> StoredObject:
         return StoredObject(self._key, sha256.hex(), size_bytes, outcome)
-
-
-def _true_sha256(info: ObjectInfo, row_sha256: str | None) -> str | None:
-    """Return the object's hash where it is known for sure: our metadata, and the store agrees.
-
-    The row's hash counts where the store's own checksum confirms it, too.
-    """
-    for sha256 in (row_sha256, info.sha256):
-        if sha256 and info.checksum == f"sha256:{base64.b64encode(bytes.fromhex(sha256)).decode()}":
-            return sha256
-    return None

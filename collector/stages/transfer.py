@@ -11,11 +11,21 @@ from typing import TypeVar
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
-from collector.core.errors import Code, CollectorError, Edge, Fault, ItemError, LeaseLost, Outage
+from collector.core.errors import (
+    Code,
+    CollectorError,
+    Edge,
+    Fault,
+    ItemError,
+    LeaseLost,
+    ObjectConflict,
+    Outage,
+)
 from collector.core.health import OUTAGE_CODES, EdgeHealth
 from collector.core.retry import GiveUp, decide
 from collector.core.runs import StageName, StageReport
 from collector.core.transfers import Claim, ItemFailure, Outcome, StoredObject
+from collector.core.verification import QuarantinedObject
 from collector.flow import ByteBudget, Supply, task_group
 from collector.ports import Http, ObjectStore, Progress, TransferCatalog
 from collector.stages.leases import Leases
@@ -260,7 +270,8 @@ class _Transfer:
             jitter=self._chance.jitter(),
             retry_after_seconds=error.retry_after_seconds,
         )
-        failure = ItemFailure(error.code, error.reason[:_REASON_CHARACTERS], error.edge, decision)
+        reason = error.reason[:_REASON_CHARACTERS]
+        failure = ItemFailure(error.code, reason, error.edge, decision, _stranger(error))
         if not await _committed(self._catalog.fail(claim, failure)):
             return
         logger.info("%s not stored (try %d): %s", claim.wallhaven_id, claim.attempt, error)
@@ -315,6 +326,12 @@ async def _committed(commit: Awaitable[T]) -> T:
             return await commit
     except TimeoutError:
         raise Outage(Edge.DATABASE, "a commit was not answered in time") from None
+
+
+def _stranger(error: ItemError) -> QuarantinedObject | None:
+    if not isinstance(error, ObjectConflict):
+        return None
+    return QuarantinedObject(error.s3_key, error.etag, error.size_bytes, error.code)
 
 
 def _defect(error: Exception) -> ItemError:

@@ -96,6 +96,11 @@ noted AS (
         tries = i.tries + 1,
         ended_at = clock_timestamp()
 ),
+released AS (
+    DELETE FROM draenei_content.quarantined_objects AS q
+    USING stored
+    WHERE q.s3_key = $5
+),
 resolved AS (
     UPDATE draenei_content.dead_letters AS d
     SET resolved_at = clock_timestamp()

@@ -30,6 +30,7 @@ DATABASE = "dag_test"
 # One where nothing is stored yet.
 BACKFILL_DATABASE = "backfill_test"
 ENRICHMENT = "draenei_enrichment"
+MAINTENANCE = "draenei_maintenance"
 
 
 # Made by an earlier stack: by `airflow`, before there was a role `collector`.
@@ -125,6 +126,23 @@ def test_the_backfill_is_a_plan_slices_one_after_the_other_and_the_audit(tmp_pat
     }
 
 
+def test_the_maintenance_verifies_also_where_the_janitor_failed(tmp_path: Path) -> None:
+    assert _describe(tmp_path, MAINTENANCE) == {
+        "schedule": "@weekly",
+        "catchup": False,
+        "max_active_runs": 1,
+        "dagrun_timeout": None,
+        "upstream": {"tidy_up": [], "verify_bucket": ["tidy_up"]},
+        "teardowns": [],
+        "hides_failures": [],
+        "without_limit": [],
+        "without_retries": [],
+        "one_at_a_time": [],
+        "without_words": [],
+        "mapped": [],
+    }
+
+
 def _describe(home: Path, dag_id: str = DAG_ID, **environment: str) -> dict[str, Any]:
     finished = subprocess.run(
         [sys.executable, PROGRAMS / "describe_dag.py", DAG_FOLDER, dag_id],
@@ -216,6 +234,20 @@ def test_an_enrichment_run(dag_test: Callable[..., DagRun]) -> None:
     assert run.state == "success", run.output
     assert run.audit["status"] == "succeeded"
     assert run.audit["report"]["enrichment"]["enriched"] == 7
+
+
+def test_the_maintenance_is_red_where_bucket_and_tables_differ(
+    dag_test: Callable[..., DagRun], bucket: Bucket
+) -> None:
+    run = dag_test({"limit": 10})
+    assert run.state == "success", run.output
+    assert dag_test({}, MAINTENANCE).state == "success"
+    bucket.put("wallpapers/nobody1.jpg", b"mine")
+    run = dag_test({}, MAINTENANCE)
+    assert run.tasks == {"tidy_up": "success", "verify_bucket": "failed"}, run.output
+    assert "unowned: wallpapers/nobody1.jpg" in run.output
+    assert dag_test({"repair": True}, MAINTENANCE).state == "success"
+    assert dag_test({"deep": True}, MAINTENANCE).state == "success"
 
 
 def test_workers_share_one_transfer(dag_test: Callable[..., DagRun]) -> None:

@@ -18,6 +18,7 @@ from typer.main import get_command
 from collector.cli.app import COMMANDS, app
 from collector.cli.execution import Exit
 from collector.core.errors import CODE_MEANING, Fault
+from collector.core.verification import KIND_MEANING
 from collector.settings import Settings, load_settings
 from collector.sources.wallhaven import CollectionName, Query
 
@@ -93,6 +94,11 @@ def test_the_example_file_changes_nothing_even_with_every_line_uncommented(
 def test_the_codes_table_is_the_codes() -> None:
     documented = [(bare(code), meaning) for code, meaning in table(README, "code")]
     assert documented == [(str(code), meaning) for code, meaning in CODE_MEANING.items()]
+
+
+def test_the_differences_are_the_kinds_of_the_code() -> None:
+    documented = [(bare(kind), meaning) for kind, meaning, _ in table(README, "difference")]
+    assert documented == [(str(kind), meaning) for kind, meaning in KIND_MEANING.items()]
 
 
 def test_the_commands_table_has_every_command_with_every_option() -> None:

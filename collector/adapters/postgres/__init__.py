@@ -6,10 +6,12 @@ from collector.adapters.postgres.database import Database, open_database
 from collector.adapters.postgres.dead_letters import PostgresDeadLetters
 from collector.adapters.postgres.enrichments import PostgresEnrichments
 from collector.adapters.postgres.items import PostgresItems
+from collector.adapters.postgres.janitor import PostgresJanitor
 from collector.adapters.postgres.loads import PostgresLoads
 from collector.adapters.postgres.pages import PostgresPages
 from collector.adapters.postgres.runs import PostgresRuns
 from collector.adapters.postgres.transfers import ClaimPolicy, PostgresTransfers
+from collector.adapters.postgres.verification import PostgresVerification
 
 __all__ = [
     "Allowance",
@@ -22,9 +24,11 @@ __all__ = [
     "PostgresDeadLetters",
     "PostgresEnrichments",
     "PostgresItems",
+    "PostgresJanitor",
     "PostgresLoads",
     "PostgresPages",
     "PostgresRuns",
     "PostgresTransfers",
+    "PostgresVerification",
     "open_database",
 ]

@@ -13,7 +13,7 @@ from collector.core.transfers import Backlog, Claim, ItemFailure, StoredObject
 
 # Contract: of an item's tries at most two fall into one run.
 RUN_ATTEMPTS = 2
-_EXHAUSTED_REASON = "its process died, or lost its lease, in the last permitted try"
+EXHAUSTED_REASON = "its process died, or lost its lease, in the last permitted try"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,7 @@ class PostgresTransfers:
         lapsed = await session.fetch("reap_leases", self._policy.max_attempts)
         dead = [row["wallpaper_id"] for row in lapsed if row["is_dead"]]
         if dead:
-            await session.execute(
-                "bury_exhausted", dead, run_key, Code.EXHAUSTED, _EXHAUSTED_REASON
-            )
+            await session.execute("bury_exhausted", dead, run_key, Code.EXHAUSTED, EXHAUSTED_REASON)
 
     async def heartbeat(self, claims: Sequence[Claim]) -> set[int]:
         """Extend the leases; return the wallpaper keys that are still ours."""
@@ -101,10 +99,19 @@ class PostgresTransfers:
                     delay_seconds,
                 )
             case GiveUp(code):
-                noted = await self._database.value(
-                    "bury", *_identity(claim), claim.run_key, failure.edge, code, failure.reason
-                )
+                noted = await self._bury(claim, failure, code)
         return noted is not None
+
+    async def _bury(self, claim: Claim, failure: ItemFailure, code: Code) -> int | None:
+        async with self._database.transaction() as session:
+            letter: int | None = await session.value(
+                "bury", *_identity(claim), claim.run_key, failure.edge, code, failure.reason
+            )
+            if letter is not None and (met := failure.stranger):
+                await session.execute(
+                    "quarantine", met.s3_key, met.etag, met.size_bytes, met.reason
+                )
+        return letter
 
     @retry_conflicts
     async def release(self, claims: Sequence[Claim]) -> None:

@@ -233,7 +233,10 @@ class S3Store:
         while True:
             with self._judged():
                 page = await self._call("list_multipart_uploads", Prefix=prefix, **position)
-            found = [Upload(item["Key"], item["UploadId"]) for item in page.get("Uploads", ())]
+            found = [
+                Upload(item["Key"], item["UploadId"], item.get("Initiated"))
+                for item in page.get("Uploads", ())
+            ]
             for upload in found:
                 yield upload
             if not page.get("IsTruncated") or not found:

@@ -41,11 +41,11 @@ def s3_options(server: LocalS3, bucket: str = BUCKET) -> S3Options:
 
 
 @pytest.fixture(params=["memory", "s3", "s3 that looks first"])
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[ObjectStore]:
+async def store(request: pytest.FixtureRequest, s3_server: LocalS3) -> AsyncIterator[ObjectStore]:
     if request.param == "memory":
         yield MemoryStore()
         return
-    async with open_s3(s3_options(request.getfixturevalue("s3_server"))) as opened:
+    async with open_s3(s3_options(s3_server)) as opened:
         await opened.create_bucket()
         await opened.check_bucket()
         yield opened if request.param == "s3" else opened.looking_first()

@@ -13,7 +13,7 @@ from collector.cli.progress import SilentProgress
 from collector.core.errors import Edge, OtherSearch, Outage, StagingMismatch
 from collector.core.runs import Run, RunStatus, StageName, StageReport
 from collector.local import LocalPostgres
-from collector.runtime import RunOptions, Runtime, open_runtime, run_all_stages, run_one_stage
+from collector.runtime import RunOptions, open_runtime, run_all_stages, run_one_stage, running
 from collector.simulator import Hooks
 
 
@@ -145,7 +145,7 @@ async def test_a_defect_ends_the_line(
     async def broken(*_: object) -> StageReport:
         raise ValueError("defect")
 
-    monkeypatch.setattr(Runtime, "load", broken)
+    monkeypatch.setattr(running, "run_load", broken)
     async with open_world(small(small_images, 5)) as world:
         with pytest.raises(ValueError, match="defect"):
             await world.run()

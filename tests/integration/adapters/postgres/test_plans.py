@@ -18,10 +18,12 @@ import pytest
 from collector.adapters.postgres import (
     ClaimPolicy,
     Database,
+    PostgresJanitor,
     PostgresLoads,
     PostgresPages,
     PostgresRuns,
     PostgresTransfers,
+    PostgresVerification,
     open_database,
 )
 from collector.adapters.postgres.database import Session
@@ -37,6 +39,7 @@ TEMPLATE = "collector_template"
 PLAN_MODES = ("force_custom_plan", "force_generic_plan")
 BIG_TABLES = {"wallpapers", "transfers", "wallpaper_counters", "dead_letters"}
 CLAIMED, PAGES, PAGE_ITEMS = 50, 50, 24
+KEYED_ROWS = 1_000
 DEAD_LETTERS = 20_000
 # Run 1 has read 20,000 pages in 800 loads, the others ten pages each.
 LEDGER_PAGES, LOADS, RUNS = 20_000, 800, 1_000
@@ -283,6 +286,30 @@ async def test_a_merge_looks_up_its_own_rows_and_no_others(
     assert max(touched.values()) <= 10 * items, touched
     # It looks at the 10,000 unmerged pages of the other runs, which are alive.
     assert plans.buffers("take_pages") <= 5 * 10 * RUNS
+
+
+async def test_upkeep_reads_what_it_needs_and_no_more(filled: dict[int, str], plans: Plans) -> None:
+    async with open_database(filled[MANY]) as database:
+        async with database.session() as session:
+            await session.connection.execute(
+                "UPDATE draenei_content.wallpapers SET s3_key = 'wallpapers/' || wallhaven_id"
+                f" WHERE id <= {2 * KEYED_ROWS}"
+            )
+        catalog = PostgresVerification(database)
+        rows = await catalog.keyed_rows("", 0, KEYED_ROWS)
+        last = rows[-1]
+        more = await catalog.keyed_rows(last.s3_key, last.wallpaper_key, KEYED_ROWS)
+        assert not {row.s3_key for row in rows} & {row.s3_key for row in more}
+        await catalog.present_rows([row.wallhaven_id for row in rows])
+        janitor = PostgresJanitor(database, max_attempts=5)
+        await janitor.release_lapsed()
+        assert await janitor.noted_uploads(0, 10) == []
+        assert await janitor.uploads_in_hand(["none"]) == set()
+    assert plans.scanned() == set()
+    assert plans.buffers("keyed_rows") <= 5 * KEYED_ROWS
+    assert plans.buffers("present_rows") <= 10 * KEYED_ROWS
+    small = ("release_lapsed", "noted_uploads", "uploads_in_hand")
+    assert max(plans.buffers(name) for name in small) <= 60 * CLAIMED
 
 
 async def test_a_long_run_is_counted_in_a_second_or_two(

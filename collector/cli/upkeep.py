@@ -1,0 +1,95 @@
+"""The commands `verify` and `janitor`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from collector.cli.app import app, invocation_of
+from collector.cli.execution import Answer, Exit, execute
+from collector.cli.output import show_mapping, show_rows
+from collector.core.runs import SILENT_SECONDS
+from collector.core.verification import KIND_MEANING, Findings, Kind
+from collector.runtime import UPKEEP_NEEDS, JanitorOptions, Runtime, run_janitor, run_verify
+from collector.runtime.upkeep import STALE_UPLOAD_SECONDS
+
+# A screen or two; `--json` has more.
+SHOWN_DIFFERENCES = 50
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read every object and compare its sha256.")
+    ] = False,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Send for what is missing again, adopt what is ours; delete nothing."
+        ),
+    ] = False,
+) -> None:
+    """Compare the bucket with the tables, both ways."""
+
+    async def command(runtime: Runtime) -> Answer:
+        findings = await run_verify(runtime, deep=deep, repair=repair)
+        return Answer(
+            findings.as_json(),
+            lambda console: _show(findings, console),
+            Exit.FAILED if findings.left else Exit.DONE,
+        )
+
+    raise typer.Exit(execute(invocation_of(context), UPKEEP_NEEDS, command))
+
+
+def _show(findings: Findings, console: Console) -> None:
+    counts = findings.counts()
+    nothing_of = {kind.value for kind in Kind if not findings.kinds[kind]}
+    shown = {name: count for name, count in counts.items() if name not in nothing_of}
+    show_mapping("verify", shown, console)
+    for kind in Kind:
+        if findings.kinds[kind]:
+            console.print(f"  {kind}: {KIND_MEANING[kind]}")
+    if findings.listed:
+        rows = [found.as_json() for found in findings.listed[:SHOWN_DIFFERENCES]]
+        show_rows("differences", rows, console)
+    if (more := findings.kinds.total() - SHOWN_DIFFERENCES) > 0:
+        console.print(f"and {more} more; --json has the first {len(findings.listed)}")
+    if findings.left:
+        console.print("`collector verify --repair` puts right what can be, and deletes nothing")
+    elif not findings.listed:
+        console.print("bucket and tables agree")
+
+
+@app.command()
+def janitor(
+    context: typer.Context,
+    upload_age: Annotated[
+        float,
+        typer.Option(
+            "--upload-age", min=0, help="Seconds after which an upload that nobody noted is stale."
+        ),
+    ] = STALE_UPLOAD_SECONDS,
+    run_silence: Annotated[
+        float,
+        typer.Option(
+            "--run-silence", min=0, help="Seconds of silence after which a run has crashed."
+        ),
+    ] = SILENT_SECONDS,
+) -> None:
+    """Tidy up after processes that died: claims, uploads, runs."""
+
+    async def command(runtime: Runtime) -> Answer:
+        tidied = await run_janitor(runtime, JanitorOptions(upload_age, run_silence))
+        data = asdict(tidied)
+        return Answer(
+            data,
+            lambda console: show_mapping("janitor", data, console),
+            Exit.FAILED if tidied.uploads_left else Exit.DONE,
+        )
+
+    raise typer.Exit(execute(invocation_of(context), UPKEEP_NEEDS, command))

@@ -1,0 +1,95 @@
+"""Janitor: tidy up after processes that died, without touching what lives."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+import anyio
+
+from collector.core.errors import ItemError
+from collector.core.keys import KEY_PREFIX
+from collector.core.upkeep import Swept
+from collector.ports import JanitorCatalog, ObjectStore, Upload
+
+logger = logging.getLogger(__name__)
+
+# A page of what one reads of either side.
+BATCH_UPLOADS = 500
+# One upload that the store does not let go of must not keep the janitor from all the others.
+ABORT_TIMEOUT_SECONDS = 30.0
+# SeaweedFS shows only some of more than 1,000 uploads; those that hide come up once these are gone.
+MOST_SWEEPS = 100
+
+
+async def abort_stale_uploads(
+    catalog: JanitorCatalog, store: ObjectStore, begun_before: datetime
+) -> Swept:
+    """Drop the multipart uploads that nobody will complete.
+
+    Those are the ones noted for wallpapers that nobody has in hand, and those that the store says
+    were begun before `begun_before`, unless a claim that lives has noted one. No upload is ever
+    completed here, and no object deleted. Raises Outage(upload). Safe to repeat: what could not be
+    dropped stays noted, or old.
+    """
+    noted = await _abort_noted(catalog, store)
+    swept = await _sweep(catalog, store, begun_before)
+    return Swept(noted.aborted + swept.aborted, noted.left + swept.left)
+
+
+async def _abort_noted(catalog: JanitorCatalog, store: ObjectStore) -> Swept:
+    aborted = left = behind_row = 0
+    while batch := await catalog.noted_uploads(behind_row, BATCH_UPLOADS):
+        for noted in batch:
+            # Where the key is no longer known, the sweep will find the upload by its age.
+            if noted.key is None or await _is_aborted(store, Upload(noted.key, noted.upload_id)):
+                await catalog.forget_upload(noted)
+                aborted += noted.key is not None
+            else:
+                left += 1
+        behind_row = batch[-1].wallpaper_key
+    return Swept(aborted, left)
+
+
+async def _sweep(catalog: JanitorCatalog, store: ObjectStore, begun_before: datetime) -> Swept:
+    aborted, stubborn = 0, set[Upload]()
+    for _ in range(MOST_SWEEPS):
+        stale = [
+            upload
+            async for upload in _stale(catalog, store, begun_before)
+            if upload not in stubborn
+        ]
+        for upload in stale:
+            if await _is_aborted(store, upload):
+                aborted += 1
+            else:
+                stubborn.add(upload)
+        if not stale:
+            break
+    return Swept(aborted, len(stubborn))
+
+
+async def _stale(
+    catalog: JanitorCatalog, store: ObjectStore, begun_before: datetime
+) -> AsyncIterator[Upload]:
+    old = [
+        upload
+        async for upload in store.uploads(KEY_PREFIX)
+        if upload.begun_at is not None and upload.begun_at < begun_before
+    ]
+    in_hand = await catalog.uploads_in_hand([upload.upload_id for upload in old])
+    for upload in old:
+        if upload.upload_id not in in_hand:
+            yield upload
+
+
+async def _is_aborted(store: ObjectStore, upload: Upload) -> bool:
+    try:
+        with anyio.fail_after(ABORT_TIMEOUT_SECONDS):
+            await store.abort(upload)
+    except (ItemError, TimeoutError) as error:
+        problem = error.reason if isinstance(error, ItemError) else "no answer in time"
+        logger.warning("upload of %s not aborted yet: %s", upload.key, problem)
+        return False
+    return True

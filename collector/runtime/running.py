@@ -12,6 +12,7 @@ from collector.core.audit import OUTAGE_SECONDS, AuditRow
 from collector.core.errors import CollectorError
 from collector.core.pacing import Priority
 from collector.core.runs import Json, Run, StageCall, StageEnd, StageName, StageReport, StageStatus
+from collector.failpoints import Point, reach
 from collector.flow import task_group
 from collector.runtime.needs import Need, RunOptions
 from collector.runtime.opening import Runtime
@@ -80,7 +81,9 @@ async def run_all_stages(
     notes. Cancellation, or a defect, ends the line, and the audit is written before that goes on.
     Raises what went wrong where even the audit cannot be written.
     """
+    reach(Point.STARTED)
     run_key = await runtime.runs.open_run(run)
+    reach(Point.RUN_OPENED)
 
     async def work() -> None:
         for stage in stages:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from collector.core.runs import StageName, StageReport
+from collector.failpoints import Point, reach
 from collector.ports import LoadCatalog
 
 
@@ -16,4 +17,5 @@ async def load(run_key: int, *, catalog: LoadCatalog) -> StageReport:
     the loads of the run have done so far.
     """
     await catalog.merge(run_key)
+    reach(Point.MERGED)
     return StageReport(StageName.LOAD, asdict(await catalog.loaded(run_key)))

@@ -21,6 +21,7 @@ from collector.core.keys import expected_type, object_key
 from collector.core.parts import PART_BYTES, Chunk, Part, PartCutter
 from collector.core.throughput import Throughput
 from collector.core.transfers import Claim, Outcome, StoredObject
+from collector.failpoints import Point, reach
 from collector.flow import ByteBudget
 from collector.ports import (
     Body,
@@ -161,6 +162,7 @@ class _Mirror:
         asked_at = clock()
         async for chunk in body.chunks():
             throughput.note(len(chunk), clock() - asked_at)
+            reach(Point.BODY_ARRIVING)
             yield chunk
             asked_at = clock()
 
@@ -199,6 +201,7 @@ class _Mirror:
             )
         except (ObjectExists, WriteUnknown) as error:
             return await self._resolve(sha256, whole.size_bytes, checksum, error)
+        reach(Point.WRITTEN)
         # The store compared the bytes with our checksum before it said yes: that is verified.
         return self._stored(sha256, whole.size_bytes, Outcome.UPLOADED)
 

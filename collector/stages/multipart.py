@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup
 from collector.core.errors import CollectorError
 from collector.core.images import ImageType
 from collector.core.parts import Part
+from collector.failpoints import Point, reach
 from collector.flow import task_group
 from collector.ports import ObjectStore, Upload, UploadedPart
 
@@ -48,7 +49,9 @@ class MultipartWriter:
         """Send `part` as soon as the one before it is stored; returns when sending begins."""
         if self.upload is None:
             self.upload = await self._begin()
+            reach(Point.UPLOAD_BEGUN)
             await self._journal(self.upload.upload_id)
+            reach(Point.UPLOAD_NOTED)
         await self._sent.wait()
         self._sent = anyio.Event()
         self._tasks.start_soon(self._send, self.upload, part)
@@ -61,8 +64,10 @@ class MultipartWriter:
         await self._sent.wait()
         if self.upload is None:
             raise ValueError("no part was written")
+        reach(Point.PARTS_STORED)
         before_write()
         await self._store.complete(self.upload, self._parts)
+        reach(Point.WRITTEN)
         self.completed = True
         return self.composite_checksum
 
@@ -85,6 +90,7 @@ class MultipartWriter:
                 sha256=sha256.digest(),
             )
         )
+        reach(Point.PART_STORED)
         self._sent.set()
 
 

@@ -9,6 +9,7 @@ from collector.core.errors import QuestionIgnored
 from collector.core.paging import CoveredPage, PageRead
 from collector.core.runs import Json
 from collector.core.wallpapers import Contradiction, Page
+from collector.failpoints import Point, reach
 from collector.ports import PageCatalog
 from collector.sources import Source
 from collector.stages.api import ApiClient
@@ -53,11 +54,13 @@ class PageReader:
         QuestionIgnored where it still contradicts, and Outage; nothing of the page is staged then.
         """
         page = await self._answer(read.number)
+        reach(Point.PAGE_FETCHED)
         self._source = self._source.following(page)
         self._note_oddities(page)
         covered = await self._catalog.stage_page(
             self._run_key, self._search_key, page, read.reading
         )
+        reach(Point.PAGE_STAGED)
         self.counts.update(
             pages=1, items=covered.items, invalid=covered.invalid, known=covered.known
         )

@@ -26,6 +26,7 @@ from collector.core.retry import GiveUp, decide
 from collector.core.runs import StageName, StageReport
 from collector.core.transfers import Claim, ItemFailure, Outcome, StoredObject
 from collector.core.verification import QuarantinedObject
+from collector.failpoints import Point, reach
 from collector.flow import ByteBudget, Supply, task_group
 from collector.ports import Http, ObjectStore, Progress, TransferCatalog
 from collector.stages.leases import Leases
@@ -191,6 +192,8 @@ class _Transfer:
         asked_at = self._chance.clock()
         claim = self._catalog.claim(self._run_key, free, self._options.limit)
         batch = await _committed(claim)
+        if batch:
+            reach(Point.CLAIMED)
         for claimed in batch:
             self._leases.add(claimed, asked_at)
         return batch
@@ -235,6 +238,7 @@ class _Transfer:
     async def _carry(self, claim: Claim) -> None:
         try:
             stored = await mirror_image(claim, self._ports)
+            reach(Point.VERIFIED)
             self._leases.require(claim)
         except LeaseLost as error:
             logger.warning("%s", error)
@@ -251,6 +255,7 @@ class _Transfer:
     async def _stored(self, claim: Claim, stored: StoredObject) -> None:
         if not await _committed(self._catalog.confirm(claim, stored)):
             return
+        reach(Point.CONFIRMED)
         for health in self._health.values():
             health.answered()
         if stored.outcome is Outcome.UPLOADED:

@@ -20,6 +20,7 @@ from collector.adapters.postgres.staging import (
 )
 from collector.core.paging import CoveredPage
 from collector.core.wallpapers import Page
+from collector.failpoints import Point, reach
 from collector.ports import SearchTotal
 
 _COVERED = tuple(field.name for field in fields(CoveredPage))
@@ -108,6 +109,7 @@ class PostgresPages:
             # The first of a key is the one that was entered.
             new = {each.key: each for each in reversed(entries) if each.key in covered}
             await copy_records(session, [it for each in new.values() for it in each.records])
+            reach(Point.PAGE_COPIED)
             for each in entries:
                 if each.key not in covered:
                     covered[each.key] = await session.one("covered_page", *each.key)

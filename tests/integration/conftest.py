@@ -6,25 +6,22 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 from uuid import uuid4
 
-import asyncpg
 import pytest
 import world
 from anyio.from_thread import start_blocking_portal
+from databases import TEMPLATE, execute, make_template, with_name
 from homes import passable_home
 from PIL import Image
 from world import OpenWorld
 
-from collector.adapters.migrations import migrate
 from collector.adapters.postgres import Database, open_database
 from collector.local import LocalPostgres, LocalS3, open_local_servers
 
 SYSTEM_POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 # Tests need no durability; the statement log shows what was asked (COPY above all).
 POSTGRES_SETTINGS = {"fsync": "off", "full_page_writes": "off", "log_statement": "all"}
-TEMPLATE = "collector_template"
 
 
 @pytest.fixture(scope="session")
@@ -58,26 +55,8 @@ def postgres_server(request: pytest.FixtureRequest) -> Iterator[LocalPostgres]:
         ) as running,
     ):
         assert running.postgres is not None
-        portal.call(_make_template, running.postgres.dsn)
+        portal.call(make_template, running.postgres.dsn)
         yield running.postgres
-
-
-async def _make_template(dsn: str) -> None:
-    await _execute(dsn, f"CREATE DATABASE {TEMPLATE}")
-    async with open_database(_with_name(dsn, TEMPLATE)) as database, database.session() as session:
-        await migrate(session)
-
-
-async def _execute(dsn: str, statement: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-def _with_name(dsn: str, name: str) -> str:
-    return urlsplit(dsn)._replace(path=f"/{name}").geturl()
 
 
 @pytest.fixture
@@ -89,9 +68,9 @@ def new_database(
     @asynccontextmanager
     async def make(template: str) -> AsyncIterator[str]:
         name = f"test_{uuid4().hex}"
-        await _execute(postgres_server.dsn, f"CREATE DATABASE {name} TEMPLATE {template}")
-        yield _with_name(postgres_server.dsn, name)
-        await _execute(postgres_server.dsn, f"DROP DATABASE {name} WITH (FORCE)")
+        await execute(postgres_server.dsn, f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield with_name(postgres_server.dsn, name)
+        await execute(postgres_server.dsn, f"DROP DATABASE {name} WITH (FORCE)")
 
     return make
 

@@ -1,0 +1,38 @@
+"""Servers of the fault tests: one PostgreSQL is enough, the protocol is the same on another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from uuid import uuid4
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+from databases import make_template
+from faulty_world import OpenFaults, open_faulty_world
+from homes import passable_home
+
+from collector.local import LocalPostgres, LocalS3, open_local_servers
+
+POSTGRES_SETTINGS = {"fsync": "off", "full_page_writes": "off"}
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[LocalPostgres]:
+    """The embedded PostgreSQL."""
+    with (
+        passable_home() as home,
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(
+            open_local_servers(home, s3=False, postgres_settings=POSTGRES_SETTINGS)
+        ) as running,
+    ):
+        assert running.postgres is not None
+        portal.call(make_template, running.postgres.dsn)
+        yield running.postgres
+
+
+@pytest.fixture
+def open_faults(dsn: str, s3_server: LocalS3) -> OpenFaults:
+    """Open a world behind peers, on this test's database and a bucket of its own."""
+    return partial(open_faulty_world, dsn, s3_server, f"test-{uuid4().hex[:20]}")

@@ -71,7 +71,7 @@ CODE_MEANING: dict[Code, str] = {
     Code.NOT_FOUND: "the image host answered 404",
     Code.GONE: "the image host answered 410 or 451",
     Code.FORBIDDEN: "the image host answered 401 or 403",
-    Code.REDIRECT_REFUSED: "the image host answered with a redirect; none is followed",
+    Code.REDIRECT_REFUSED: "the image host redirects to where we do not go, or too often",
     Code.HOST_REFUSED: "the image address is not on a host of WALLHAVEN_IMAGE_HOSTS",
     Code.CONFLICT_OBJECT: "another object is already stored under this key; it was left alone",
     Code.CHECKSUM_MISMATCH: "the store received other bytes than were sent",

@@ -1,14 +1,19 @@
-"""Which addresses images may be fetched from."""
+"""Which addresses images may be fetched from, and which ones a name may lead to."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from urllib.parse import SplitResult, urlsplit
+from collections.abc import Mapping
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from collector.core.errors import Code, Fault, ItemError
 
 _HTTPS_PORT = 443
+# Of RFC 9110, section 15.4: those that name another place for the same GET.
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# RFC 6052: IPv4 addresses behind a translator.
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 # Resolvers read these as IPv4 addresses without dots (inet_aton): 134744072 is 8.8.8.8.
 _NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+", re.IGNORECASE)
 
@@ -33,6 +38,53 @@ def require_allowed(url: str, hosts: frozenset[str]) -> None:
     problem = _problem(url, hosts)
     if problem:
         raise ItemError(Code.HOST_REFUSED, problem, fault=Fault.PERMANENT)
+
+
+def redirect_target(
+    url: str, status: int, headers: Mapping[str, str], hosts: frozenset[str]
+) -> str | None:
+    """Return where an answer sends us on to, None where it is none that does.
+
+    Raises ItemError(redirect_refused, permanent) where that is not one of ours to fetch.
+    """
+    location = headers.get("Location")
+    if status not in _REDIRECTS or location is None:
+        return None
+    try:
+        target = urljoin(url, location)
+    except ValueError:
+        problem: str | None = "the address cannot be read"
+    else:
+        problem = _problem(target, hosts)
+    if problem:
+        raise ItemError(Code.REDIRECT_REFUSED, problem, fault=Fault.PERMANENT)
+    return target
+
+
+def is_public_name(host: str) -> bool:
+    """Say whether `host` is a name of the public internet: it has a dot, and is no address."""
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return "." in host
+    return False
+
+
+def is_public_address(text: str) -> bool:
+    """Say whether an address is one of the public internet, also in the IPv6 forms of IPv4."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        address = _unwrapped(address)
+    return address.is_global and not address.is_multicast
+
+
+def _unwrapped(
+    address: ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    if address in _NAT64:
+        return ipaddress.IPv4Address(address.packed[-4:])
+    teredo = address.teredo[1] if address.teredo else None
+    return address.ipv4_mapped or address.sixtofour or teredo or address
 
 
 def _problem(url: str, hosts: frozenset[str]) -> str | None:

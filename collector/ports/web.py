@@ -35,13 +35,17 @@ class Body(Protocol):
 
 
 class Http(Protocol):
-    """The outside: API answers whole and bounded, images as streams. Follows no redirect."""
+    """The outside: API answers whole and bounded, images as streams."""
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Reply:
-        """GET a small answer. Raises PayloadError when it is too large, Outage when refused."""
+        """GET a small answer; follows no redirect.
+
+        Raises PayloadError when it is too large, Outage when refused.
+        """
 
     def open(self, url: str) -> AbstractAsyncContextManager[Body]:
         """GET an image; leaving the context drops what was not read.
 
-        Raises ItemError with `fault` transient, or systemic where nobody answers.
+        A few redirects are followed, to listed hosts only. Raises ItemError: permanent where
+        one leads elsewhere, transient, or systemic where nobody answers.
         """

@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager, closing
 
 import aiohttp
 
+from collector.adapters.http.addresses import PublicResolver
 from collector.adapters.http.errors import describe, source_error
 from collector.adapters.http.lane import Lane
-from collector.core.errors import Edge, Outage, PayloadError
-from collector.core.hosts import require_allowed
+from collector.core.errors import Code, Edge, Fault, ItemError, Outage, PayloadError
+from collector.core.hosts import redirect_target, require_allowed
 from collector.core.parts import Chunk
 from collector.ports import Body, Reply
 
@@ -21,15 +22,18 @@ CONNECT_TIMEOUT_SECONDS = 10.0
 READ_TIMEOUT_SECONDS = 30.0
 # An API answer comes whole within this, or is asked for again.
 REPLY_TIMEOUT_SECONDS = 60.0
+# An image host that has moved sends us on once; a chain is a mistake, or a trap.
+MOST_REDIRECTS = 3
 # Large reads cost less CPU per byte; two of these may lie in aiohttp's buffer per connection.
 READ_BUFFER_BYTES = 256 * 1024
 
 
 class AiohttpClient:
-    """The Http port on one aiohttp session. Follows no redirect, keeps no cookie.
+    """The Http port on one aiohttp session. Keeps no cookie.
 
     Images are fetched from `image_hosts` only, without the API's headers: a key never reaches
     another host. They take the `lane`, and the session where that is not for them, or is None.
+    Their redirects are followed by hand, those of the API never.
     """
 
     def __init__(
@@ -68,10 +72,24 @@ class AiohttpClient:
     async def open(self, url: str) -> AsyncIterator[Body]:
         """GET an image; leaving the context drops what was not read.
 
-        Raises ItemError: host_refused (permanent) for a host that is not listed, source_error
-        (transient; systemic where no connection can be made).
+        Up to MOST_REDIRECTS are followed, each to a listed host. Raises ItemError: host_refused,
+        redirect_refused (permanent) for one that is not listed, source_error (transient; systemic
+        where no connection can be made).
         """
         require_allowed(url, self._image_hosts)
+        for _ in range(MOST_REDIRECTS + 1):
+            async with self._asked(url) as body:
+                target = redirect_target(url, body.status, body.headers, self._image_hosts)
+                if target is None:
+                    yield body
+                    return
+            url = target
+        raise ItemError(
+            Code.REDIRECT_REFUSED, f"more than {MOST_REDIRECTS} redirects", fault=Fault.PERMANENT
+        )
+
+    @asynccontextmanager
+    async def _asked(self, url: str) -> AsyncIterator[Body]:
         if self._lane is not None:
             async with self._lane.get(url, self._image_headers) as body:
                 if body is not None:
@@ -121,7 +139,7 @@ async def open_http(
     On the fast lane there are as many as images on their way, and `connections` of them are kept.
     """
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections),
+        connector=aiohttp.TCPConnector(limit=connections, resolver=PublicResolver()),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from aiohappyeyeballs import start_connection
 
+from collector.adapters.http.addresses import require_public
 from collector.adapters.http.connection import BrokenOff, Connection
 from collector.adapters.http.errors import source_error, unreached_source
 from collector.adapters.http.head import Head
@@ -116,6 +117,7 @@ class Lane:
         try:
             async with asyncio.timeout(self._connect_seconds):
                 addresses = await loop.getaddrinfo(host, place.port, type=socket.SOCK_STREAM)
+                require_public(host, (str(address[4][0]) for address in addresses))
                 connected = await start_connection(
                     addresses, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS, loop=loop
                 )

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from collector.core.errors import Code, Fault, ItemError
-from collector.core.hosts import is_local_name, require_allowed
+from collector.core.hosts import (
+    is_local_name,
+    is_public_address,
+    is_public_name,
+    redirect_target,
+    require_allowed,
+)
 
 HOSTS = frozenset(
     [
@@ -184,3 +190,38 @@ def test_a_name_without_a_dot_is_local_but_not_loopback(host: str) -> None:
 def test_the_rest_of_the_world_is_not_local(host: str | None) -> None:
     assert not is_local_name(host)
     assert not is_local_name(host, loopback_only=True)
+
+
+PUBLIC = ("8.8.8.8", "104.18.0.1", "2606:4700::1", "::ffff:8.8.8.8", "64:ff9b::808:808")
+PRIVATE = (
+    *("127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1"),
+    *("0.0.0.0", "255.255.255.255", "224.0.0.1", "::1", "::", "fe80::1%eth0", "fc00::1"),
+    *("::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "2002:7f00:1::"),
+)
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_a_public_address(address: str) -> None:
+    assert is_public_address(address)
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_an_address_that_is_not_public_in_any_spelling(address: str) -> None:
+    assert not is_public_address(address)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_public"),
+    [("w.wallhaven.cc", True), ("localhost", False), ("127.0.0.1", False), ("[::1]", False)],
+)
+def test_a_public_name_has_a_dot_and_is_no_address(host: str, is_public: bool) -> None:
+    assert is_public_name(host) is is_public
+
+
+def test_a_redirect_is_resolved_against_where_it_came_from() -> None:
+    hosts = frozenset({"w.wallhaven.cc"})
+    url = "https://w.wallhaven.cc/full/ab/wallhaven-abc123.jpg"
+    found = redirect_target(url, 302, {"Location": "../cd/wallhaven-cd.jpg"}, hosts)
+    assert found == "https://w.wallhaven.cc/full/cd/wallhaven-cd.jpg"
+    assert redirect_target(url, 200, {"Location": "/x"}, hosts) is None
+    assert redirect_target(url, 302, {}, hosts) is None

@@ -18,6 +18,7 @@ from aiohttp.test_utils import TestServer
 from aioresponses import aioresponses
 
 from collector.adapters.http import MAX_REPLY_BYTES, AiohttpClient, describe, open_http
+from collector.adapters.http.client import MOST_REDIRECTS
 from collector.core.errors import Code, Edge, Fault, ItemError, Outage, PayloadError
 
 API_URL = "https://wallhaven.cc/api/v1/search?page=1"
@@ -215,7 +216,7 @@ async def test_no_cookie_is_sent_back() -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_no_redirect_is_followed(status: int) -> None:
+async def test_redirects_of_images_are_followed_and_of_the_api_not(status: int) -> None:
     followed: list[str] = []
 
     async def elsewhere(_: web.Request) -> web.Response:
@@ -223,13 +224,59 @@ async def test_no_redirect_is_followed(status: int) -> None:
 
     async def target(request: web.Request) -> web.Response:
         followed.append(request.path)
-        return web.Response()
+        return web.Response(text="image")
 
     async with serving(moved=elsewhere, target=target) as host, client(host) as http:
         assert (await http.get(f"http://{host}/moved", {})).status == status
+        assert followed == []
         async with http.open(f"http://{host}/moved") as body:
-            assert body.status == status
-    assert followed == []
+            assert body.status == 200
+        assert followed == ["/target"]
+
+
+async def test_a_chain_of_redirects_has_an_end() -> None:
+    asked: list[str] = []
+
+    async def onward(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(status=302, headers={"Location": "/onward"})
+
+    async with serving(onward=onward) as host, client(host) as http:
+        with pytest.raises(ItemError) as caught:
+            await body_of(http, f"http://{host}/onward")
+    assert (caught.value.code, caught.value.fault) == (Code.REDIRECT_REFUSED, Fault.PERMANENT)
+    assert len(asked) == MOST_REDIRECTS + 1
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        *("http://169.254.169.254/latest", "http://10.0.0.1/", "https://elsewhere.example/a.jpg"),
+        *("//elsewhere.example/a.jpg", "http://user@{host}/a.jpg", "file:///etc/passwd"),
+        *("javascript:alert(1)", "http://[", "http://127.0.0.1:1/a.jpg", "ftp://{host}/a.jpg"),
+    ],
+)
+async def test_a_redirect_to_where_we_do_not_go_is_refused(location: str) -> None:
+    async def onward(request: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": location.format(host=request.host)})
+
+    async with serving(onward=onward) as host, client(host) as http:
+        with pytest.raises(ItemError) as caught:
+            await body_of(http, f"http://{host}/onward")
+    assert (caught.value.code, caught.value.fault) == (Code.REDIRECT_REFUSED, Fault.PERMANENT)
+
+
+@pytest.mark.parametrize("status", [300, 304, 302])
+async def test_what_names_no_other_place_is_an_answer(status: int) -> None:
+    async def odd(_: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    async with (
+        serving(odd=odd) as host,
+        client(host) as http,
+        http.open(f"http://{host}/odd") as body,
+    ):
+        assert body.status == status
 
 
 async def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

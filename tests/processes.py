@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,8 @@ def environment_of(settings: Settings, **more: str) -> dict[str, str]:
     ours = ("WALLHAVEN_", "COLLECTOR_", "AWS_", "S3_", "DATABASE_URL", "BUCKET_NAME", "UPLOAD_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     named = {name.upper(): _text(getattr(settings, name)) for name in settings.model_fields_set}
-    return {**inherited, **named, **more}
+    # One that hangs is aborted, and then says where.
+    return {**inherited, **named, "PYTHONFAULTHANDLER": "1", **more}
 
 
 def _text(value: Any) -> str:
@@ -61,12 +63,37 @@ class Running:
     outputs: tuple[Any, Any]
     began: float
 
-    async def ended(self) -> Ended:
-        """Wait for its end."""
+    async def stopped(self) -> None:
+        """Wait until it has stopped itself at a failpoint."""
         with anyio.fail_after(COMMAND_TIMEOUT_SECONDS):
-            status = await self.process.wait()
+            while not (await self._state()).startswith("T"):
+                assert self.process.returncode is None, "it ended before it came to the failpoint"
+                await anyio.sleep(0.02)
+
+    async def _state(self) -> str:
+        asked = await anyio.run_process(
+            ["ps", "-o", "state=", "-p", str(self.process.pid)], check=False
+        )
+        return asked.stdout.decode().strip()
+
+    def go_on(self, *first: signal.Signals) -> float:
+        """Let it go on, with these signals before all else; return when."""
+        for number in (*first, signal.SIGCONT):
+            self.process.send_signal(number)
+        return time.monotonic()
+
+    async def ended(self, within_seconds: float = COMMAND_TIMEOUT_SECONDS) -> Ended:
+        """Wait for its end; one that hangs fails the test, and says where all its threads are."""
+        with anyio.move_on_after(within_seconds) as waiting:
+            await self.process.wait()
+        if waiting.cancelled_caught:
+            self.process.send_signal(signal.SIGABRT)
+            await self.process.wait()
         seconds = time.monotonic() - self.began
-        return Ended(status, *map(_read, self.outputs), seconds)
+        assert self.process.returncode is not None
+        ended = Ended(self.process.returncode, *map(_read, self.outputs), seconds)
+        assert not waiting.cancelled_caught, f"it hangs:\n{ended.stderr}"
+        return ended
 
 
 def _read(file: Any) -> str:
@@ -82,12 +109,13 @@ async def started(
     failpoint: str = "",
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    before: Sequence[str] = (),
 ) -> AsyncIterator[Running]:
-    """Start a command; one that still runs in the end is killed."""
+    """Start a command, behind the words `before`; one that still runs in the end is killed."""
     armed = {VARIABLE: failpoint} if failpoint else {}
     with TemporaryFile() as stdout, TemporaryFile() as stderr:
         process = await anyio.open_process(
-            [sys.executable, "-m", "collector", *words],
+            [*before, sys.executable, "-m", "collector", *words],
             env=environment_of(settings, **armed, **(env or {})),
             stdin=None,
             stdout=stdout,

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 TOTAL_FRESH_SECONDS = 86_400.0
 # Ours: in the seconds between two answers no honest list loses a twentieth of its items, or a page.
 MOST_LOST_PARTS = 20
+# One item may move from page to page as others come and go; a few do not move together.
+LEAST_TELLING_ITEMS = 3
 # Reports are for people: the most frequent unknown fields tell what has changed.
 _MOST_UNKNOWN_FIELDS = 20
 
@@ -43,6 +45,8 @@ class PageReader:
         self._catalog = catalog
         self._unfiltered_total: int | None = None
         self._total = known_total
+        # Digests of what pages held, with the number of each: one that comes again is no new page.
+        self._number_of: dict[int, int] = {}
         self._short_pages: list[Json] = []
         self._unknown_fields: Counter[str] = Counter()
         self.counts: Counter[str] = Counter(pages=0, items=0, invalid=0, known=0)
@@ -85,7 +89,16 @@ class PageReader:
         return page
 
     async def _problems(self, page: Page) -> tuple[Contradiction, ...]:
-        return (*await self._contradictions(page), *self._collapse(page))
+        return (*await self._contradictions(page), *self._collapse(page), *self._repeated(page))
+
+    def _repeated(self, page: Page) -> tuple[Contradiction, ...]:
+        """The same wallpapers under another number, of a list that has not grown meanwhile."""
+        if len(page.ids) < LEAST_TELLING_ITEMS:
+            return ()
+        number = self._number_of.setdefault(hash((page.total, *page.ids)), page.number)
+        if number == page.number:
+            return ()
+        return (Contradiction("page", f"page {page.number} holds what page {number} held"),)
 
     def _collapse(self, page: Page) -> tuple[Contradiction, ...]:
         """A total that falls so far at once is an answer about another list, or about none."""

@@ -122,6 +122,7 @@ def test_what_is_copied_exists_and_passes_dockerignore(stage: Stage) -> None:
         assert any(fnmatch(source, f"{name}*") for name in kept), source
 
 
+@pytest.mark.case("SEC-11")
 def test_only_locked_requirements_that_were_copied_are_installed() -> None:
     for stage in STAGES.values():
         for run in stage.arguments("RUN"):

@@ -112,6 +112,7 @@ class _TimeOut(Exception):
     """What a caller's handler of SIGALRM raises."""
 
 
+@pytest.mark.case("AF-03")
 def test_an_alarm_of_the_caller_cancels_and_then_reaches_the_caller() -> None:
     ends: list[str] = []
 

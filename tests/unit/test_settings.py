@@ -300,6 +300,7 @@ def test_half_a_credential_is_refused(load: Any, name: str) -> None:
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.case("SEC-05")
 def test_secrets_are_not_shown(load: Any) -> None:
     settings = load(
         DATABASE_URL=f"postgresql://user:{SECRET}@host/db",
@@ -427,6 +428,7 @@ def test_the_purity_of_a_collection_is_checked(load: Any) -> None:
 # --- Where they come from -----------------------------------------------------------------------
 
 
+@pytest.mark.case("SEC-19")
 def test_a_dotenv_file_in_the_working_directory_is_ignored(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("WALLHAVEN_API_URL=http://localhost:1\nBUCKET_NAME=evil\n")
     for settings in (load_settings(), Settings()):

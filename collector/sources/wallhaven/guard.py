@@ -58,6 +58,11 @@ def _not_the_page(page: Page) -> Iterator[Contradiction]:
     if page.current_page not in (None, page.number) and not is_behind_the_end:
         problem = f"page {page.current_page} came instead of page {page.number}"
         yield Contradiction("page", problem)
+    # Whoever believed it would never come to the rest. A keyed page may be larger than it says.
+    size = max(page.per_page, len(page.items))
+    if (page.last_page + 1) * size <= page.total:
+        problem = f"{page.last_page} pages of {size} do not hold {page.total} wallpapers"
+        yield Contradiction("last_page", problem)
 
 
 def _filters_lost(query: Query, page: Page, unfiltered_total: int) -> Iterator[Contradiction]:

@@ -36,6 +36,7 @@ def key_or_error(wallhaven_id: str, url: str, file_type: str | None) -> str | It
         return error
 
 
+@pytest.mark.case("SEC-02")
 @given(ids, urls, file_types)
 def test_a_key_has_our_shape_or_the_item_fails(
     wallhaven_id: str, url: str, file_type: str | None

@@ -33,6 +33,7 @@ class _Canary(asyncio.Protocol):
         _Canary.connections += 1
 
 
+@pytest.mark.case("SEC-01")
 @pytest.mark.parametrize("fast_lane", [True, False])
 async def test_a_name_that_answers_with_a_private_address_is_not_connected_to(
     monkeypatch: pytest.MonkeyPatch, fast_lane: bool

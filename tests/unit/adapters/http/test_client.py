@@ -179,6 +179,7 @@ def test_a_connection_that_fails_is_told_with_its_host() -> None:
 # --- What leaves --------------------------------------------------------------------------------
 
 
+@pytest.mark.case("SEC-04")
 async def test_the_key_goes_to_the_api_alone() -> None:
     seen: dict[str, dict[str, str]] = {}
 
@@ -199,6 +200,7 @@ async def test_the_key_goes_to_the_api_alone() -> None:
         assert "cookie" not in headers
 
 
+@pytest.mark.case("SEC-18")
 async def test_no_cookie_is_sent_back() -> None:
     cookies: list[str | None] = []
 

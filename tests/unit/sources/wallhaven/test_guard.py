@@ -138,7 +138,7 @@ def test_a_first_page_without_what_it_counts() -> None:
         page(total=0, last_page=1),
         page(number=2),
         page(ITEM, total=0),
-        page(*[ITEM] * 2, total=EVERYTHING),
+        page(*[ITEM] * 2, total=EVERYTHING, last_page=20_890),
     ],
     ids=["nothing found", "a later page", "an item too many", "a short page"],
 )
@@ -155,7 +155,27 @@ def test_another_page_than_was_asked_for() -> None:
 
 @pytest.mark.parametrize(("current", "last"), [(None, 9), (5, 9), (5, 4), (4, 4), (1, 4)])
 def test_the_page_or_one_behind_the_end_is_no_alarm(current: int | None, last: int) -> None:
-    assert told(Query(), page(ITEM, number=5, current_page=current, last_page=last)) == []
+    answer = page(ITEM, number=5, current_page=current, last_page=last, total=24 * last)
+    assert told(Query(), answer) == []
+
+
+@pytest.mark.parametrize(
+    ("total", "last", "items", "names"),
+    [
+        (96, 4, 1, []),
+        (119, 4, 1, []),
+        (120, 4, 1, ["last_page"]),
+        (24, 0, 1, ["last_page"]),
+        (0, 1, 0, []),
+        # With a key, a page may hold 64, whatever it says of itself.
+        (128, 2, 64, []),
+    ],
+)
+def test_a_last_page_that_leaves_out_a_whole_page(
+    total: int, last: int, items: int, names: list[str]
+) -> None:
+    answer = page(*[ITEM] * items, number=1, total=total, last_page=last)
+    assert told(Query(categories="111"), answer) == names
 
 
 # --- Totals -------------------------------------------------------------------------------------

@@ -41,10 +41,10 @@ from collector.simulator import SimulatorOptions
 WORKERS = 3
 FAULTY_SHARE = 1 / 3
 # Between two deaths of a worker; a start takes one of them.
-SHORTEST_LIFE_SECONDS, LONGEST_LIFE_SECONDS = 2.0, 8.0
+SHORTEST_LIFE_SECONDS, LONGEST_LIFE_SECONDS = 2.0, 6.0
 JANITOR_PAUSE_SECONDS = 5.0
 # The database loses an answer, or a connection, so often.
-DATABASE_PAUSE_SECONDS = 3.0
+DATABASE_PAUSE_SECONDS = 10.0
 SMALL_PICTURES, LARGE_PICTURE_PIXELS = 199, 2000
 # Rounds in which all that was given up is tried again, where nothing misbehaves any more.
 MOST_ROUNDS = 5

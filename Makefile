@@ -14,11 +14,13 @@ IMAGES ?= 600
 ITEMS ?= 20000
 DRIFT_IMAGES ?= 100000
 WALLPAPERS ?= 100000
+# How long `make soak` breaks things.
+MINUTES ?= 2
 ROUNDS ?= 5
 export COLLECTOR_HOME ?= $(CURDIR)/.collector
 
 .PHONY: help setup demo test test-airflow test-celery compose-smoke lint clean requirements \
-	bench bench-full bench-tune bench-load
+	bench bench-full bench-tune bench-load reliability soak
 
 help:
 	@echo "make demo           set up, then mirror a simulated search end to end"
@@ -30,6 +32,8 @@ help:
 	@echo "make bench-full     longer: many workers on one backlog, a hundred thousand images"
 	@echo "make bench-tune     what to set for your own store (ENV_FILE=my.env)"
 	@echo "make bench-load     the same for our load of metadata"
+	@echo "make reliability   try every fault of docs/reliability.md, and write that page anew"
+	@echo "make soak           thousands of images under faults and kills (MINUTES=2, SEED=)"
 	@echo "make lint           ruff, mypy, import contracts, hadolint, schema of docker-compose.yml"
 	@echo "make setup          only set up, in $(VENV)"
 	@echo "make requirements   compile requirements/ anew from pyproject.toml"
@@ -48,6 +52,13 @@ test-airflow: $(AIRFLOW_VENV)/.ready
 
 test-celery: $(AIRFLOW_VENV)/.ready
 	@$(AIRFLOW_VENV)/bin/python -m pytest tests/airflow/celery
+
+reliability: $(VENV)/.dev $(AIRFLOW_VENV)/.ready
+	@$(BIN)/python tests/reliability.py
+
+# Whoever finds a defect has its seed on the last line: make soak SEED=that.
+soak: $(VENV)/.dev
+	@$(BIN)/python tests/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 compose-smoke:
 	@$(PYTHON) tests/compose_smoke.py

@@ -1,0 +1,168 @@
+"""What was tried and what held, as docs/reliability.md tells it: made by the tests themselves.
+
+    python tests/reliability.py            run the tests of all cases, store what they say, write
+    python tests/reliability.py --render   write the page from what is stored
+
+The cases are tests/catalogue/*.toml; a test says with `@pytest.mark.case(ID)` which it tries.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).resolve().parents[1]
+CATALOGUE = ROOT / "tests/catalogue"
+RESULTS = ROOT / "benchmarks/results/reliability.json"
+PAGE = ROOT / "docs/reliability.md"
+BEGIN, END = "<!-- made by tests/reliability.py -->", "<!-- until here -->"
+# In the order of the page. The last area is tried in an environment of its own.
+AREAS = {
+    "api": "The Wallhaven API",
+    "cdn": "The image host",
+    "pg": "PostgreSQL",
+    "s3": "The store",
+    "proc": "The process",
+    "clk": "Clocks",
+    "dsk": "Disk and memory",
+    "af": "Airflow",
+}
+KILLS, THREATS = "k", "sec"
+PATHS = ("single", "multipart")
+# Where cases are tried, and the environment that it needs.
+SUITES = {
+    "": ["tests/unit", "tests/integration", "tests/end_to_end"],
+    "-airflow": ["tests/airflow"],
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing that may go wrong, and what happens then."""
+
+    id: str
+    fault: str
+    behaviour: str
+    excluded: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """How many tests have tried a case, and whether all of them passed."""
+
+    tests: int
+    held: bool
+
+
+def cases(area: str) -> list[Case]:
+    """Return the cases of an area, in their order."""
+    found = tomllib.loads((CATALOGUE / f"{area}.toml").read_text(encoding="utf-8"))
+    return [Case(name, **said) for name, said in found.items()]
+
+
+def stored_results() -> dict[str, Result]:
+    """Return what the tests said last, by case."""
+    stored = json.loads(RESULTS.read_text(encoding="utf-8"))
+    return {name: Result(**said) for name, said in stored.items()}
+
+
+def rendered(page: str, results: Mapping[str, Result]) -> str:
+    """Return the page with its tables made anew."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n" + "\n".join(_tables(results)) + f"\n{END}{after}"
+
+
+def _tables(results: Mapping[str, Result]) -> Iterator[str]:
+    yield from _summary(results)
+    for area, title in AREAS.items():
+        yield from _table(f"### {title}", cases(area), results, ("fault", "what happens"))
+    yield from _kills(results)
+    yield from _table("## Threats", cases(THREATS), results, ("threat", "what is done about it"))
+
+
+def _summary(results: Mapping[str, Result]) -> Iterator[str]:
+    faults = [case for area in AREAS for case in cases(area)]
+    points, threats = cases(KILLS), cases(THREATS)
+    paths = [f"{point.id} {path}" for point in points for path in PATHS]
+    excluded = [case for case in faults if case.excluded]
+    yield "| | listed | tried | held | excluded |"
+    yield "|---|---|---|---|---|"
+    for name, ids, out in (
+        ("faults", [case.id for case in faults], len(excluded)),
+        ("kill points on both paths", paths, len(paths) - len(results.keys() & paths)),
+        ("threats", [case.id for case in threats], sum(bool(it.excluded) for it in threats)),
+    ):
+        tried = [results[each] for each in ids if each in results]
+        held = sum(result.held for result in tried)
+        yield f"| {name} | {len(ids)} | {len(tried)} | {held} | {out} |"
+    yield ""
+
+
+def _table(
+    title: str, listed: list[Case], results: Mapping[str, Result], heads: tuple[str, str]
+) -> Iterator[str]:
+    yield f"{title}\n\n| case | {heads[0]} | {heads[1]} | tests |\n|---|---|---|---|"
+    for case in listed:
+        yield f"| {case.id} | {case.fault} | {case.behaviour} | {_verdict(case, results)} |"
+    yield ""
+
+
+def _verdict(case: Case, results: Mapping[str, Result]) -> str:
+    if case.excluded:
+        return f"not tried: {case.excluded}"
+    result = results.get(case.id)
+    if result is None:
+        return "NOT TRIED"
+    return f"{result.tests}" if result.held else "DID NOT HOLD"
+
+
+def _kills(results: Mapping[str, Result]) -> Iterator[str]:
+    yield "## Kill points\n"
+    yield "Killed with `kill -9` there; then the run goes on, and the janitor passes once.\n"
+    yield "| point | killed when | what happens | one PUT | multipart |\n|---|---|---|---|---|"
+    for case in cases(KILLS):
+        cells = [results.get(f"{case.id} {path}") for path in PATHS]
+        marks = [("held" if it.held else "DID NOT HOLD") if it else "never there" for it in cells]
+        yield f"| {case.id} | {case.fault} | {case.behaviour} | {' | '.join(marks)} |"
+    yield ""
+
+
+def _run(environment: str, folders: list[str]) -> dict[str, Result]:
+    with TemporaryDirectory() as folder:
+        report = Path(folder) / "cases.json"
+        subprocess.run(
+            [
+                *(str(ROOT / f".venv{environment}/bin/python"), "-m", "pytest", "-q"),
+                *("-p", "case_report", "-p", "no:xdist", "-m", "case", *folders),
+            ],
+            cwd=ROOT,
+            env={**os.environ, "CASE_REPORT": str(report)},
+            check=False,
+        )
+        said = json.loads(report.read_text(encoding="utf-8"))
+    return {name: Result(**result) for name, result in said.items()}
+
+
+def main() -> int:
+    """Run, store and write; the exit status is 1 where something did not hold."""
+    if "--render" not in sys.argv[1:]:
+        results = {
+            name: {"tests": result.tests, "held": result.held}
+            for environment, folders in SUITES.items()
+            for name, result in _run(environment, folders).items()
+        }
+        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    PAGE.write_text(rendered(PAGE.read_text(encoding="utf-8"), stored_results()), encoding="utf-8")
+    return 0 if all(result.held for result in stored_results().values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 
 from collector.core.errors import Code, Fault, ItemError
 from collector.core.images import ImageScanner, ImageType
+from collector.core.pacing import retry_date_seconds
 from collector.core.parts import Chunk
 
 _OK = 200
+# Said by a cache that is confused: no condition was set.
+_NOT_MODIFIED = 304
 # Answers that say "not this one", with their code. Everything else below is the host's trouble.
 _REFUSALS = {
     401: Code.FORBIDDEN,
@@ -124,14 +127,16 @@ def _check_status(status: int, headers: Mapping[str, str]) -> None:
     if status in _REFUSALS:
         fault = Fault.TRANSIENT if status in _TRANSIENT_REFUSALS else Fault.PERMANENT
         raise ItemError(_REFUSALS[status], f"HTTP {status}", fault=fault)
-    if 300 <= status < 400:
+    if 300 <= status < 400 and status != _NOT_MODIFIED:
         raise ItemError(Code.REDIRECT_REFUSED, f"HTTP {status}", fault=Fault.PERMANENT)
     retry_after = _whole_number(headers, "Retry-After")
     raise ItemError(
         Code.SOURCE_ERROR,
         f"HTTP {status}",
         fault=Fault.TRANSIENT,
-        retry_after_seconds=None if retry_after is None else float(retry_after),
+        retry_after_seconds=(
+            retry_date_seconds(headers) if retry_after is None else float(retry_after)
+        ),
     )
 
 

@@ -95,6 +95,15 @@ def pause_seconds(headers: Mapping[str, str], now_epoch_seconds: float) -> float
     return min(MAX_PAUSE_SECONDS, max(LEAST_PAUSE_SECONDS, wait_seconds))
 
 
+def retry_date_seconds(headers: Mapping[str, str]) -> float | None:
+    """Return how long it is from an answer's Date to the date in its Retry-After.
+
+    None where one of them is missing or no date, or where the latter is past.
+    """
+    said, until = _date(headers.get("Date", "")), _date(headers.get("Retry-After", ""))
+    return None if said is None else _until(until, said)
+
+
 def _seconds(text: str) -> int | None:
     # RFC 9110 has whole seconds alone; a decimal is meant well, and rounded up.
     whole, point, fraction = text.strip().partition(".")

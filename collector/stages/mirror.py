@@ -136,7 +136,8 @@ class _Mirror:
             async for chunk in self._arriving(body):
                 judge.feed(chunk)
                 whole.chunks.append(chunk)
-        sha256 = judge.verdict()
+            # Inside: a connection that brought a wrong image may be one answer behind.
+            sha256 = judge.verdict()
         whole.size_bytes = judge.size_bytes
         self._is_writing = True
         return await self._put(whole, sha256)

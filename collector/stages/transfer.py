@@ -140,6 +140,7 @@ class _Transfer:
         self._health = {Edge.DOWNLOAD: EdgeHealth(), Edge.UPLOAD: EdgeHealth()}
         self._counts: Counter[str] = Counter()
         self._codes: Counter[str] = Counter()
+        self._paused_until = float("-inf")
 
     async def run(self) -> StageReport:
         try:
@@ -231,9 +232,25 @@ class _Transfer:
             async for claim in claims:
                 with anyio.CancelScope() as scope:
                     self._leases.watch(claim, scope)
+                    await self._patience()
                     await self._carry(claim)
                 self._leases.drop(claim)
                 self._supply.announce()
+
+    async def _patience(self) -> None:
+        """Wait as long as the image host has asked all of us to."""
+        while (wait_seconds := self._paused_until - self._chance.clock()) > 0:
+            await anyio.sleep(wait_seconds)
+
+    def _heed(self, error: ItemError) -> None:
+        """Let nobody ask the image host until the time that it names has passed.
+
+        A time longer than a run waits is the item's alone: it comes back in a later run.
+        """
+        asked_seconds = error.retry_after_seconds or 0.0
+        if error.edge is Edge.DOWNLOAD and asked_seconds <= LONGEST_WAIT_SECONDS:
+            until = self._chance.clock() + asked_seconds
+            self._paused_until = max(self._paused_until, until)
 
     async def _carry(self, claim: Claim) -> None:
         try:
@@ -266,6 +283,7 @@ class _Transfer:
         self._progress.advance("images", 1, stored.size_bytes)
 
     async def _failed(self, claim: Claim, error: ItemError) -> None:
+        self._heed(error)
         decision = decide(
             error.fault,
             error.code,

@@ -29,21 +29,23 @@ READ_BUFFER_BYTES = 256 * 1024
 
 
 class AiohttpClient:
-    """The Http port on one aiohttp session. Keeps no cookie.
+    """The Http port on aiohttp. Keeps no cookie.
 
     Images are fetched from `image_hosts` only, without the API's headers: a key never reaches
-    another host. They take the `lane`, and the session where that is not for them, or is None.
+    another host. They take the `lane`, and `image_session` where that is not for them, or is None.
     Their redirects are followed by hand, those of the API never.
     """
 
     def __init__(
         self,
         session: aiohttp.ClientSession,
+        image_session: aiohttp.ClientSession,
         image_hosts: frozenset[str],
         user_agent: str,
         lane: Lane | None = None,
     ) -> None:
         self._session = session
+        self._image_session = image_session
         self._lane = lane
         self._image_hosts = image_hosts
         self._image_headers = {"User-Agent": user_agent, "Accept-Encoding": "identity"}
@@ -104,7 +106,7 @@ class AiohttpClient:
             total=None, sock_connect=CONNECT_TIMEOUT_SECONDS, sock_read=READ_TIMEOUT_SECONDS
         )
         try:
-            response = await self._session.get(
+            response = await self._image_session.get(
                 url, headers=self._image_headers, timeout=timeout, allow_redirects=False
             )
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
@@ -138,21 +140,33 @@ async def open_http(
 
     On the fast lane there are as many as images on their way, and `connections` of them are kept.
     """
-    session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, resolver=PublicResolver()),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        trust_env=False,
-        read_bufsize=READ_BUFFER_BYTES,
-    )
     lane = Lane(
         most_idle=connections,
         connect_seconds=CONNECT_TIMEOUT_SECONDS,
         silence_seconds=READ_TIMEOUT_SECONDS,
     )
-    async with session:
+    async with (
+        _session(connections, force_close=False) as session,
+        # aiohttp keeps a connection as soon as a body has ended, whatever is thought of it then: a
+        # host that is one answer behind would give each image to the next one.
+        _session(connections, force_close=True) as image_session,
+    ):
         with closing(lane):
-            yield AiohttpClient(session, image_hosts, user_agent, lane if fast_lane else None)
+            yield AiohttpClient(
+                session, image_session, image_hosts, user_agent, lane if fast_lane else None
+            )
+
+
+def _session(connections: int, *, force_close: bool) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=connections, resolver=PublicResolver(), force_close=force_close
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+        read_bufsize=READ_BUFFER_BYTES,
+    )
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -74,6 +74,10 @@ class Lane:
         connection = self._kept(place) or await self._connect(place)
         try:
             yield await self._answer(place, connection, _request(address, headers))
+        except BaseException:
+            # Also where the answer came whole: it may be another request's.
+            connection.abort()
+            raise
         finally:
             self._let_go(place, connection)
 

@@ -14,6 +14,10 @@ from collector.core.images.walk import Findings, MalformedImageError, Read, Step
 # Start of image, and the first byte of the marker that must follow.
 SIGNATURE = b"\xff\xd8\xff"
 
+# Ours: a step each. Real files have some hundred at most; millions of empty ones would be a way to
+# keep us busy.
+MOST_MARKERS = 10_000
+
 _SOI, _EOI, _SOS, _FILL = 0xD8, 0xD9, 0xDA, 0xFF
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0-15 without DHT, JPG and DAC
 _STANDALONE = frozenset(range(0xD0, 0xD8)) | {0x01}  # RST0-7 and TEM have no segment
@@ -37,7 +41,9 @@ def walk_jpeg(found: Findings) -> Walk:
     found.type = ImageType.JPEG
     scanned = False
     code = (yield Read(1))[0]
-    while code != _EOI:
+    for _ in range(MOST_MARKERS):
+        if code == _EOI:
+            break
         if code == _FILL:
             code = (yield _AFTER_FILL)[0]
         elif code in _STANDALONE:
@@ -47,6 +53,8 @@ def walk_jpeg(found: Findings) -> Walk:
             scanned = True
         else:
             code = yield from _pass_segment(code, found)
+    else:
+        raise MalformedImageError
     if not scanned:
         raise MalformedImageError
 

@@ -13,6 +13,9 @@ from collector.core.images.walk import Findings, MalformedImageError, Read, Walk
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
+# Ours: a step each. A file as large as we take, in the 4 kB chunks of a careful encoder, has fewer.
+MOST_CHUNKS = 200_000
+
 _MAX_INTEGER = 2**31 - 1  # the format's largest length, width and height
 _CRC_BYTES = 4
 _CHUNK = struct.Struct(">I4s")  # body length, type
@@ -32,11 +35,15 @@ def walk_png(found: Findings) -> Walk:
     found.width, found.height = _dimensions((yield Read(_HEADER.size)))
     has_data = False
     length, kind = _CHUNK.unpack((yield Read(_CHUNK.size)))
-    while kind != b"IEND":
+    for _ in range(MOST_CHUNKS):
+        if kind == b"IEND":
+            break
         if length > _MAX_INTEGER or not kind.isalpha():
             raise MalformedImageError
         has_data = has_data or kind == b"IDAT"
         length, kind = _CHUNK.unpack((yield Read(_CHUNK.size, skip=length + _CRC_BYTES)))
+    else:
+        raise MalformedImageError
     if length or not has_data:
         raise MalformedImageError
     yield Read(_CRC_BYTES)

@@ -46,6 +46,7 @@ def run_interruptible(
     that is how Airflow limits a task, and uvloop would swallow what its handler raises. Handlers
     are in the end what they were in the beginning.
     """
+    _require_no_loop()
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     watched = [number for number in _SIGNALS if number is not _ALARM or callable(handlers[number])]
     try:
@@ -59,6 +60,15 @@ def run_interruptible(
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def _require_no_loop() -> None:
+    """Raise RuntimeError before anything is made that would have to be taken back."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError("a loop is running here already: call this from a thread without one")
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

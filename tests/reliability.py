@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -59,6 +59,12 @@ class Result:
 
     tests: int
     held: bool
+
+    def beside(self, other: Result | None) -> Result:
+        """Return what both suites say together."""
+        if other is None:
+            return self
+        return Result(self.tests + other.tests, self.held and other.held)
 
 
 def cases(area: str) -> list[Case]:
@@ -154,12 +160,12 @@ def _run(environment: str, folders: list[str]) -> dict[str, Result]:
 def main() -> int:
     """Run, store and write; the exit status is 1 where something did not hold."""
     if "--render" not in sys.argv[1:]:
-        results = {
-            name: {"tests": result.tests, "held": result.held}
-            for environment, folders in SUITES.items()
-            for name, result in _run(environment, folders).items()
-        }
-        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        results: dict[str, Result] = {}
+        for environment, folders in SUITES.items():
+            for name, result in _run(environment, folders).items():
+                results[name] = result.beside(results.get(name))
+        stored = {name: asdict(result) for name, result in results.items()}
+        RESULTS.write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     PAGE.write_text(rendered(PAGE.read_text(encoding="utf-8"), stored_results()), encoding="utf-8")
     return 0 if all(result.held for result in stored_results().values()) else 1
 

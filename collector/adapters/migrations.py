@@ -7,7 +7,7 @@ from pathlib import Path
 
 from collector.adapters.postgres.database import Session
 from collector.adapters.sql import sql_folder
-from collector.core.errors import SchemaMissing
+from collector.core.errors import SchemaMissing, SchemaTooNew
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,14 @@ async def migrate(session: Session) -> list[str]:
 
 
 async def require_schema(session: Session) -> None:
-    """Raise SchemaMissing unless the database is at exactly this version's schema."""
+    """Raise SchemaMissing, SchemaTooNew unless the database is at exactly this version's schema."""
     applied = await applied_versions(session)
     known = [migration.version for migration in known_migrations()]
     if not applied:
         raise SchemaMissing("the database has no draenei_content schema")
-    if applied != known:
-        raise SchemaMissing(f"the schema is at version {applied[-1]}, not {known[-1]}")
+    if newer := sorted(set(applied) - set(known)):
+        raise SchemaTooNew(newer[-1], known[-1])
+    if missing := sorted(set(known) - set(applied)):
+        older = missing[0] > applied[-1]
+        state = f"is at version {applied[-1]}, not {known[-1]}" if older else f"lacks {missing[0]}"
+        raise SchemaMissing(f"the schema {state}")

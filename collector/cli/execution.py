@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shlex
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -130,8 +132,21 @@ def conclude(
     except Exception as error:
         logger.exception("[draenei] a defect of the collector")
         return _unfinished(invocation, Exit.FAILED, type(error).__name__, fallback)
-    invocation.answer(answer)
-    return answer.status
+    return _said(invocation, answer, answer.status)
+
+
+def _said(invocation: Invocation, answer: Answer, status: Exit) -> Exit:
+    """Answer, where somebody listens; what was done stays done where nobody does."""
+    try:
+        invocation.answer(answer)
+    except OSError as error:
+        # What is left in the buffer must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return status
+        logger.error("[draenei] the answer cannot be written: %s", error.strerror)
+        return Exit.FAILED
+    return status
 
 
 def _unfinished(
@@ -140,8 +155,7 @@ def _unfinished(
     logger.error("[draenei] %s", problem)
     name = "interrupted" if status is Exit.INTERRUPTED else "failed"
     answer = fallback() or Answer({"status": name, "notes": problem}, lambda _: None)
-    invocation.answer(answer)
-    return status
+    return _said(invocation, answer, status)
 
 
 @contextmanager

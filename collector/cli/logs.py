@@ -17,11 +17,12 @@ class _OneLine(logging.Filter):
     """Keep each record one printable line: text from outside must not forge log lines."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        text = record.getMessage()[:_MESSAGE_CHARACTERS]
+        text = record.getMessage()
         if record.exc_info:
             text += " " + "".join(traceback.format_exception(*record.exc_info)).strip()
             record.exc_info = record.exc_text = None
-        record.msg = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+        shown = text[:_MESSAGE_CHARACTERS]
+        record.msg = "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown)
         record.args = None
         return True
 

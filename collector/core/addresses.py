@@ -11,11 +11,19 @@ _POSTGRES = re.compile(
     r"postgres(ql)?://([^/@:?#]*(:[^/@:?#]*)?@)?"
     r"((\[[0-9a-fA-F:]+\]|[^/@:?#,\[\]]*)(:\d{1,5})?,?)*(/[^/@?#]*)?(\?[^@#]*)?"
 )
+_PORT = re.compile(r":\d+$")
 
 
 def is_unambiguous_dsn(text: str) -> bool:
     """Say whether user, password and hosts of a Postgres address can be told apart."""
     return _POSTGRES.fullmatch(text) is not None
+
+
+def password_and_hosts(dsn: str) -> tuple[str, list[str]]:
+    """Return the password of an unambiguous Postgres address, and its hosts without ports."""
+    login, _, hosts = urlsplit(dsn).netloc.rpartition("@")
+    names = [_PORT.sub("", host).strip("[]") for host in hosts.split(",")]
+    return login.partition(":")[2], names
 
 
 def split_address(text: str) -> SplitResult:

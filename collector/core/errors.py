@@ -102,6 +102,16 @@ class SchemaMissing(CollectorError):
         super().__init__(f"{problem}; run `collector migrate`")
 
 
+class SchemaTooNew(SchemaMissing):
+    """A newer collector has migrated the database: exit 2, only that version can use it."""
+
+    def __init__(self, found: int, known: int) -> None:
+        CollectorError.__init__(
+            self,
+            f"the schema is at version {found}, this collector knows {known}; use the newer one",
+        )
+
+
 class Outage(CollectorError):
     """A systemic failure: not the items' fault, so attempts are refunded and the run fails."""
 

@@ -17,7 +17,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from collector.core.addresses import is_unambiguous_dsn, split_address
+from collector.core.addresses import is_unambiguous_dsn, password_and_hosts, split_address
 from collector.core.errors import SettingsError
 from collector.core.hosts import is_local_name
 from collector.core.parts import PART_BYTES
@@ -56,6 +56,11 @@ def _range(least: int, most: int) -> Any:
 
 
 Positive = Annotated[int, Field(ge=1, description="a whole number from 1 on")]
+
+
+# Defaults of the composed stack and of others like it: good for this machine, and known to all.
+KNOWN_PASSWORDS = frozenset({"airflow", "collector", "minioadmin", "postgres", "admin", "password"})
+_EVERYBODY_KNOWS = "is a password that everybody knows; it is taken for local servers only"
 
 
 class Settings(BaseSettings):
@@ -207,6 +212,18 @@ class Settings(BaseSettings):
             raise SettingsError(
                 "AWS_ACCESS_KEY_ID", "set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or none"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _keep_known_passwords_at_home(self) -> Settings:
+        secret = self.aws_secret_access_key and self.aws_secret_access_key.get_secret_value()
+        endpoint = urlsplit(self.s3_endpoint_url or "").hostname
+        if secret in KNOWN_PASSWORDS and self.s3_endpoint_url and not is_local_name(endpoint):
+            raise SettingsError("AWS_SECRET_ACCESS_KEY", _EVERYBODY_KNOWS)
+        if self.database_url is not None:
+            password, hosts = password_and_hosts(self.database_url.get_secret_value())
+            if password in KNOWN_PASSWORDS and not all(map(is_local_name, hosts)):
+                raise SettingsError("DATABASE_URL", _EVERYBODY_KNOWS)
         return self
 
     @property

@@ -42,6 +42,7 @@ def test_the_services_of_the_contract_are_there() -> None:
     assert profiles == {"celery", "simulator"}
 
 
+@pytest.mark.case("SEC-13")
 def test_host_ports_are_those_of_the_contract_and_open_on_this_machine_alone() -> None:
     ports = [port for entry in DOCUMENT["services"].values() for port in entry.get("ports", [])]
     assert sorted(ports) == [
@@ -80,12 +81,14 @@ def test_no_image_is_built_twice_at_once() -> None:
     assert len(built) == len(set(built)) == 2
 
 
+@pytest.mark.case("SEC-14")
 def test_only_airflow_init_writes_the_keys() -> None:
     mounts = {name: DOCUMENT["services"][name]["volumes"] for name in AIRFLOW}
     writing = {name for name in AIRFLOW if "airflow-secrets:/opt/airflow/secrets" in mounts[name]}
     assert writing == {"airflow-init"}
 
 
+@pytest.mark.case("SEC-12")
 def test_pulled_images_have_a_version() -> None:
     ours = {"draenei-collector-airflow", "draenei-collector-cli"}
     pulled = {entry["image"] for entry in DOCUMENT["services"].values()} - ours

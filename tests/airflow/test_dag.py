@@ -58,6 +58,8 @@ def test_each_task_imports_the_engine_and_calls_one_stage() -> None:
         assert ast.unparse(call).startswith(f"return run_stage('{stage}', settings_for(")
 
 
+@pytest.mark.case("AF-08")
+@pytest.mark.case("AF-10")
 def test_importing_it_is_quick_and_needs_no_network_database_or_settings(tmp_path: Path) -> None:
     _describe(tmp_path)  # writes airflow.cfg, once
     before = os.times()
@@ -213,6 +215,7 @@ def dag_test(composed: Stack, bucket: Bucket) -> Iterator[Callable[..., DagRun]]
     bucket.create(bucket.name)
 
 
+@pytest.mark.case("AF-06")
 def test_a_failed_extract_is_audited_and_fails_the_run(dag_test: Callable[..., DagRun]) -> None:
     run = dag_test({}, WALLHAVEN_API_KEY="nobody")
     assert run.state == "failed", run.output
@@ -250,6 +253,7 @@ def test_the_maintenance_is_red_where_bucket_and_tables_differ(
     assert dag_test({"deep": True}, MAINTENANCE).state == "success"
 
 
+@pytest.mark.case("AF-05")
 def test_workers_share_one_transfer(dag_test: Callable[..., DagRun]) -> None:
     run = dag_test({"limit": 20}, TRANSFER_WORKERS="3")
     assert run.state == "success", run.output
@@ -265,6 +269,7 @@ def test_a_failed_download_is_audited_and_fails_the_run(dag_test: Callable[..., 
     assert run.audit["download_failures"] == WALLPAPERS - 30
 
 
+@pytest.mark.case("AF-04")
 def test_a_backfill_that_failed_is_gone_on_with_as_the_same_run(
     dag_test: Callable[..., DagRun],
 ) -> None:
@@ -328,6 +333,7 @@ def test_a_field_that_the_form_lacks_is_refused_and_audited(
     assert run.audit["status"] == "failed"
 
 
+@pytest.mark.case("SEC-14")
 def test_an_older_database_gets_the_role_without_losing_a_row(composed: Stack) -> None:
     composed.up("postgres-init")
 

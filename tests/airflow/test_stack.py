@@ -59,6 +59,7 @@ def _wait(condition: Callable[[], Any]) -> Any:
     return found
 
 
+@pytest.mark.case("AF-10")
 def test_the_first_daily_run_starts_by_itself_and_stores_everything(
     airflow: AirflowApi, query: Query, bucket: Bucket
 ) -> None:
@@ -75,6 +76,7 @@ def test_the_first_daily_run_starts_by_itself_and_stores_everything(
     assert airflow.xcom(run["dag_run_id"], "extract_metadata")["invalid"] == 0
 
 
+@pytest.mark.case("AF-07")
 def test_a_manual_run_has_no_logical_date_and_finds_nothing_new(
     airflow: AirflowApi, query: Query
 ) -> None:
@@ -151,6 +153,7 @@ def test_a_run_marked_failed_in_mid_download_is_audited_and_leaves_no_upload(
     assert len(bucket.keys()) == WALLPAPERS
 
 
+@pytest.mark.case("AF-01")
 def test_a_killed_task_is_tried_again_and_counts_nothing_twice(
     airflow: AirflowApi, query: Query, bucket: Bucket, gate: ImageGate, simulator: Simulator
 ) -> None:
@@ -209,6 +212,7 @@ def test_a_whole_list_is_mirrored_once(airflow: AirflowApi, query: Query) -> Non
     assert query("SELECT id FROM draenei_content.run_audit WHERE run_id = 'again'") == []
 
 
+@pytest.mark.case("AF-09")
 def test_stopping_the_scheduler_hands_claims_back_and_aborts_uploads(
     stack: Stack, airflow: AirflowApi, query: Query, bucket: Bucket, gate: ImageGate
 ) -> None:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import anyio
 import asyncpg
 
-from collector.adapters.postgres.database import Database
+from collector.adapters.postgres.database import Database, Session, retry_conflicts
 from collector.core.certificate import CrawlVerdict
+from collector.core.errors import Edge, Outage
 from collector.core.runs import Json, Run
 
 logger = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ class PostgresCrawls:
             return known.run_key
         return run_key
 
+    @retry_conflicts
     async def end(self, run_key: int, verdict: CrawlVerdict, joined_to: str | None = None) -> bool:
         """Note the verdict: the crawl is over.
 
@@ -106,7 +108,8 @@ class PostgresCrawls:
         """Be the only process that reads the crawl; wait while another one is, or until `stop`.
 
         Two at once would stage pages in an order that is not that of their answers, and the ledger
-        would prove what nobody has seen. The right ends with its process at the latest.
+        would prove what nobody has seen. The right ends with its process or its connection: where
+        that is lost, what is done with it is cancelled, and Outage raised.
         """
         async with self._database.session() as session:
             is_told = False
@@ -119,7 +122,34 @@ class PostgresCrawls:
                 with anyio.move_on_after(LOOK_AGAIN_SECONDS):
                     await stop.wait()
             try:
-                yield
+                async with _while_connected(session):
+                    yield
             finally:
-                with anyio.move_on_after(RELEASE_SECONDS, shield=True):
-                    await session.execute("end_reading", run_key)
+                await _end_reading(session, run_key)
+
+
+@asynccontextmanager
+async def _while_connected(session: Session) -> AsyncIterator[None]:
+    """Cancel what is done meanwhile when the connection ends, and raise Outage."""
+    with anyio.CancelScope() as scope:
+
+        def lose(_: object) -> None:
+            scope.cancel()
+
+        session.connection.add_termination_listener(lose)
+        try:
+            yield
+        finally:
+            session.connection.remove_termination_listener(lose)
+    if scope.cancelled_caught:
+        raise Outage(Edge.DATABASE, "the connection that held the right to read the list is lost")
+
+
+async def _end_reading(session: Session, run_key: int) -> None:
+    if session.connection.is_closed():
+        return
+    with anyio.move_on_after(RELEASE_SECONDS, shield=True) as releasing:
+        await session.execute("end_reading", run_key)
+    if releasing.cancelled_caught:
+        # Lent to the next one, it would hold the right still.
+        session.connection.terminate()

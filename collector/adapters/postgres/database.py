@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 from urllib.parse import urlsplit
 
 import anyio
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    retry,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 from collector.adapters.sql import load_queries
 from collector.core.errors import Edge, Outage, Refusal
@@ -40,7 +46,14 @@ _SYSTEMIC = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InsufficientPrivilegeError,
     asyncpg.InterfaceError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.PostgresSystemError,
+    # What asyncpg says where the server has ended a connection that it is about to use.
+    asyncpg.InternalClientError,
 )
+# What a pooler in transaction mode makes of prepared statements.
+_POOLED = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
 # Of these, what a server in good health says, and will say again.
 _REFUSING = (
     asyncpg.InvalidAuthorizationSpecificationError,
@@ -49,12 +62,18 @@ _REFUSING = (
 )
 
 
-# Two transactions met; whoever lost begins anew. Five tries outlast a burst of them.
+def _give_up(state: RetryCallState) -> NoReturn:
+    problem = type(state.outcome.exception()).__name__ if state.outcome else "unknown"
+    raise Outage(Edge.DATABASE, f"transactions met {state.attempt_number} times on end ({problem})")
+
+
+# Two transactions met; whoever lost begins anew, for nothing of it has been done. Five tries
+# outlast a burst of them.
 retry_conflicts = retry(
     retry=retry_if_exception_type((asyncpg.DeadlockDetectedError, asyncpg.SerializationError)),
     stop=stop_after_attempt(5),
     wait=wait_random_exponential(max=2.0),
-    reraise=True,
+    retry_error_callback=_give_up,
 )
 
 
@@ -74,6 +93,15 @@ def database_errors(address: str) -> Iterator[None]:
         problem = str(error).splitlines()[0] if str(error) else type(error).__name__
         kind = Refusal if isinstance(error, _REFUSING) else Outage
         raise kind(Edge.DATABASE, f"{address}: {problem}") from None
+    except _POOLED:
+        problem = (
+            "a prepared statement is gone, as behind a pooler in transaction mode; name the server"
+            " itself in DATABASE_URL"
+        )
+        raise Refusal(Edge.DATABASE, f"{address}: {problem}") from None
+    except asyncpg.PostgresError as error:
+        error.detail = None
+        raise
 
 
 def _unreachable(address: str, error: OSError) -> str:
@@ -124,6 +152,9 @@ class Session:
 class Database:
     """A pool of sessions. Every method raises Outage(database) when it is not there.
 
+    A single statement that met another transaction is begun anew here; who does several in one
+    transaction sees to that (`retry_conflicts`).
+
     `address` is for people and logs: no password, no options.
     """
 
@@ -149,16 +180,19 @@ class Database:
         ):
             yield session
 
+    @retry_conflicts
     async def fetch(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run query `name`, return all rows."""
         async with self.session() as session:
             return await session.fetch(name, *arguments)
 
+    @retry_conflicts
     async def value(self, name: str, *arguments: Any) -> Any:
         """Run query `name`, return the first column of the first row, None without rows."""
         async with self.session() as session:
             return await session.value(name, *arguments)
 
+    @retry_conflicts
     async def execute(self, name: str, *arguments: Any) -> None:
         """Run query `name` for its effect."""
         async with self.session() as session:
@@ -195,8 +229,9 @@ async def open_database(dsn: str) -> AsyncIterator[Database]:
 async def _as_it_was(_: asyncpg.Connection[asyncpg.Record]) -> None:
     """Leave a returned connection alone, and save a round trip for each time it is lent.
 
-    Nothing of ours outlives its transaction: no SET, LISTEN, cursor or lock of a session. What a
-    broken transaction leaves is rolled back all the same.
+    Nothing of ours outlives its transaction: no SET, LISTEN or cursor, and the one lock of a
+    session ends with its own connection where it cannot be given back (`PostgresCrawls.reading`).
+    What a broken transaction leaves is rolled back all the same.
     """
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import asyncpg
 
-from collector.adapters.postgres.database import Database
+from collector.adapters.postgres.database import Database, retry_conflicts
 from collector.adapters.postgres.staging import (
     ListedBefore,
     copy_records,
@@ -97,6 +97,7 @@ class PostgresPages:
             self._waiting.remove(entry)
         return entry.entered
 
+    @retry_conflicts
     async def _commit(self, entries: list[_Entry]) -> None:
         async with self._database.transaction() as session:
             before = await listed_before(

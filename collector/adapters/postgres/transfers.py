@@ -102,6 +102,7 @@ class PostgresTransfers:
                 noted = await self._bury(claim, failure, code)
         return noted is not None
 
+    @retry_conflicts
     async def _bury(self, claim: Claim, failure: ItemFailure, code: Code) -> int | None:
         async with self._database.transaction() as session:
             letter: int | None = await session.value(
@@ -113,7 +114,6 @@ class PostgresTransfers:
                 )
         return letter
 
-    @retry_conflicts
     async def release(self, claims: Sequence[Claim]) -> None:
         """Hand claims back at once and refund their attempts."""
         await self._database.execute("release", *_identities(claims))
@@ -146,6 +146,7 @@ class PostgresTransfers:
                 wait = use["lapse_seconds"]
         return None if wait is None else max(0.0, wait)
 
+    @retry_conflicts
     async def enlist(self) -> None:
         """Put into the backlog what has no object and is not in it: rows that others inserted."""
         async with self._database.transaction() as session:

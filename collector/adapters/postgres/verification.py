@@ -35,25 +35,23 @@ class PostgresVerification:
             "quarantine", found.s3_key, found.etag, found.size_bytes, found.reason
         )
 
+    @retry_conflicts
     async def enlist(self) -> None:
         """Put into the backlog what has no object and is not in it."""
         async with self._database.transaction() as session:
             await session.execute("lock_enlisting")
             await session.execute("enlist")
 
-    @retry_conflicts
     async def unstore(self, row: KeyedRow) -> bool:
         """Make the row one that is to be fetched again. False: it has changed meanwhile."""
         found = await self._database.value("unstore", row.wallpaper_key, row.s3_key)
         return found is not None
 
-    @retry_conflicts
     async def adopt(self, row: PresentRow, s3_key: str, sha256: str, size_bytes: int) -> bool:
         """Commit that the object is the row's. False: it is stored already, or in hand."""
         adopted = await self._database.value("adopt", row.wallpaper_key, s3_key, sha256, size_bytes)
         return adopted is not None
 
-    @retry_conflicts
     async def retry(self, row: PresentRow) -> bool:
         """Make the row due at once, given up as it may be. False: it is in hand."""
         return await self._database.value("retry_dead", row.wallpaper_key) is not None

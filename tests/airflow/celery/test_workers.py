@@ -28,6 +28,7 @@ def _wait(condition: Callable[[], Any]) -> Any:
     return found
 
 
+@pytest.mark.case("AF-02")
 @pytest.mark.timeout(LIMIT_SECONDS)
 def test_a_worker_that_is_killed_costs_nothing_but_time(
     stack: Stack,

@@ -69,6 +69,7 @@ async def arrivals(dsn: str, simulator: Simulator, processes: int) -> list[float
     return [visit.at for visit in simulator.journal.of("search")]
 
 
+@pytest.mark.case("SEC-16")
 @pytest.mark.parametrize("window", ["fixed", "sliding"])
 @pytest.mark.parametrize("processes", [1, 3])
 async def test_processes_are_never_refused_and_use_the_limit_up(
@@ -98,6 +99,7 @@ async def test_where_others_use_the_limit_too_it_is_shared_with_them(dsn: str) -
     assert len([it for it in visits if it.at < began + WINDOW_SECONDS]) == REQUESTS
 
 
+@pytest.mark.case("SEC-16")
 async def test_a_429_pauses_all_processes(dsn: str) -> None:
     # The server allows less than it is known to, and its first word of that is a 429.
     limit = Limit(requests=5, window_seconds=WINDOW_SECONDS, headers=False)

@@ -164,6 +164,7 @@ async def test_a_database_without_schema_or_of_another_version_is_refused(
             await require_schema(session)
 
 
+@pytest.mark.case("SEC-02")
 @pytest.mark.parametrize(
     "statement",
     [
@@ -180,6 +181,7 @@ async def test_the_schema_refuses_what_must_not_be(database: Database, statement
             await session.connection.execute(statement)
 
 
+@pytest.mark.case("SEC-06")
 def test_sql_lives_in_sql_alone() -> None:
     package = sql_folder().parent / "collector"
     for path in package.rglob("*.py"):

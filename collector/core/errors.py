@@ -128,6 +128,10 @@ class Refusal(Outage):
     """
 
 
+class MissingRight(Refusal):
+    """A right is not granted, or a call not supported: another one may do."""
+
+
 class PayloadError(CollectorError):
     """An API answer cannot be understood as a whole (not JSON, wrong shape)."""
 
@@ -210,11 +214,18 @@ class ItemError(CollectorError):
 
 
 class ObjectConflict(ItemError):
-    """Another object lies under the item's key; it was left alone, for a person to look at."""
+    """Another object lies under the item's key; it was left alone, for a person to look at.
 
-    def __init__(self, s3_key: str, etag: str, size_bytes: int) -> None:
-        reason = f"{s3_key} holds another object of {size_bytes} bytes; it was left alone"
-        super().__init__(Code.CONFLICT_OBJECT, reason, fault=Fault.PERMANENT, edge=Edge.UPLOAD)
+    Where it is our own, which a store without checksums has damaged, the code says so.
+    """
+
+    def __init__(
+        self, s3_key: str, etag: str, size_bytes: int, *, is_damaged: bool = False
+    ) -> None:
+        code = Code.CHECKSUM_MISMATCH if is_damaged else Code.CONFLICT_OBJECT
+        what = "what was sent, damaged," if is_damaged else "another object"
+        reason = f"{s3_key} holds {what} of {size_bytes} bytes; it was left alone"
+        super().__init__(code, reason, fault=Fault.PERMANENT, edge=Edge.UPLOAD)
         self.s3_key = s3_key
         self.etag = etag
         self.size_bytes = size_bytes

@@ -40,6 +40,11 @@ class EdgeHealth:
         self._failing.append(True)
         self._unreachable = self._unreachable or fault is Fault.SYSTEMIC
 
+    @property
+    def ends_failing(self) -> bool:
+        """True where the last try failed as a host in trouble fails."""
+        return bool(self._failing) and self._failing[-1]
+
     def acquit(self) -> None:
         """The edge has proved to be well: what failed so far says nothing against it."""
         self._failing.clear()

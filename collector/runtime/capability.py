@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from collector.adapters.s3 import S3Store
 from collector.adapters.s3.probe import Capabilities, probe
 from collector.core.audit import STORE_LACKS
-from collector.core.errors import Edge, ItemError, Outage, Refusal
+from collector.core.errors import Edge, ItemError, MissingRight, Outage
 from collector.core.runs import Json
 from collector.ports import WriteUnknown
 
@@ -18,24 +20,38 @@ logger = logging.getLogger("collector")
 PROBE_TRIES = 3
 
 
-async def fit_store(store: S3Store) -> tuple[S3Store, dict[str, Json]]:
-    """Return the store to write with, and what a report should say that it lacks.
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A store to write with, whether what it has stored must be read back, and what it lacks."""
 
-    One that would replace objects is asked before each write whether one is there. Raises Outage
-    where it cannot be used at all. One that may not be probed to the end is not trusted either.
+    store: S3Store
+    reads_back: bool
+    lacks: Mapping[str, Json]
+
+
+async def fit_store(store: S3Store) -> Fitted:
+    """Return how to write to the store, so that its promises hold.
+
+    One that would replace objects is asked before each write whether one is there; of one that does
+    not verify checksums each object is read back. Raises Outage where it cannot be used at all. One
+    that may not be probed to the end is not trusted to refuse what is there.
     """
     try:
         capabilities = await _probed(store)
-    except Refusal as refusal:
+    except MissingRight as refusal:
         logger.warning("[draenei] the store may not be probed, so it is asked first: %s", refusal)
-        return store.looking_first(), {}
+        return Fitted(store.looking_first(), reads_back=False, lacks={})
     if not capabilities.missing:
-        return store, {}
+        return Fitted(store, reads_back=False, lacks={})
     lacks = ", ".join(capabilities.missing)
     logger.warning("[draenei] the store lacks %s; `collector doctor` says more", lacks)
     if capabilities.replaces_objects:
         store = store.looking_first()
-    return store, {STORE_LACKS: list(capabilities.missing)}
+    return Fitted(
+        store,
+        reads_back=not capabilities.checksums,
+        lacks={STORE_LACKS: list(capabilities.missing)},
+    )
 
 
 async def _probed(store: S3Store) -> Capabilities:

@@ -57,12 +57,12 @@ async def run_transfer(
     """Run the stage `transfer`; the limit is of the run, which has `stored_before` already."""
     settings = runtime.settings
     limit = settings.upload_batch_limit if options.limit is None else options.limit
-    store, lacks = await fit_store(runtime.store)
+    fitted = await fit_store(runtime.store)
     report = await transfer(
         run_key,
         catalog=runtime.transfers,
         http=runtime.http,
-        store=store,
+        store=fitted.store,
         options=TransferOptions(
             in_flight=settings.collector_in_flight,
             limit=limit,
@@ -72,12 +72,13 @@ async def run_transfer(
             max_attempts=settings.collector_max_attempts,
             retry_base_seconds=settings.collector_retry_base_seconds,
             stored_before=stored_before,
+            reads_back=fitted.reads_back,
         ),
         chance=Chance(time.monotonic, random.random),
         progress=runtime.progress,
         supply=supply,
     )
-    return replace(report, details={**report.details, **lacks})
+    return replace(report, details={**report.details, **fitted.lacks})
 
 
 async def run_enrich(

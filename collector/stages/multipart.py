@@ -59,7 +59,8 @@ class MultipartWriter:
     async def complete(self, before_write: Callable[[], None]) -> str:
         """Make the object visible and return its composite checksum, `sha256:<base64>-<parts>`.
 
-        Raises ObjectExists, WriteUnknown.
+        Until the caller has looked and sets `completed`, the upload will be aborted, which does
+        nothing to an object that is there. Raises ObjectExists, WriteUnknown.
         """
         await self._sent.wait()
         if self.upload is None:
@@ -68,7 +69,6 @@ class MultipartWriter:
         before_write()
         await self._store.complete(self.upload, self._parts)
         reach(Point.WRITTEN)
-        self.completed = True
         return self.composite_checksum
 
     @property

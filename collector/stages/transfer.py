@@ -41,6 +41,8 @@ T = TypeVar("T")
 LONGEST_WAIT_SECONDS = 30.0
 # A commit takes milliseconds; a database that needs this long is not there.
 COMMIT_TIMEOUT_SECONDS = 10.0
+# Of this key, only whether the store answers is asked; its rights are granted for the probe.
+ASKED_KEY = ".probe/conditional"
 # What a host in good health says of an image that it has, or has no more.
 _HEALTHY_STATUSES = frozenset({200, 404, 410, 451})
 # Reasons are read by people and kept for ever; the first 500 characters tell enough.
@@ -51,7 +53,8 @@ _REASON_CHARACTERS = 500
 class TransferOptions:
     """Bounds of one transfer; `limit` 0 means no limit of images stored by the run.
 
-    `stored_before` of these were stored when this transfer began.
+    `stored_before` of these were stored when this transfer began. With `reads_back`, for a store
+    that does not verify checksums, each object is read back before it counts as stored.
     """
 
     in_flight: int
@@ -62,6 +65,7 @@ class TransferOptions:
     max_attempts: int
     retry_base_seconds: float
     stored_before: int = 0
+    reads_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,7 @@ class _Transfer:
             journal_upload=catalog.journal_upload,
             max_image_bytes=options.max_image_bytes,
             clock=chance.clock,
+            reads_back=options.reads_back,
         )
         self._health = {Edge.DOWNLOAD: EdgeHealth(), Edge.UPLOAD: EdgeHealth()}
         self._counts: Counter[str] = Counter()
@@ -165,6 +170,8 @@ class _Transfer:
         for edge, health in self._health.items():
             if health.never_answered:
                 await self._suspect(edge)
+            elif health.ends_failing:
+                await self._ask_once_more(edge)
 
     async def _work(self) -> None:
         # No buffer: a claim that waits would cost its item an attempt if the process died.
@@ -314,6 +321,16 @@ class _Transfer:
         most = ", ".join(f"{code} {count}" for code, count in self._codes.most_common(3))
         who = "the image host" if edge is Edge.DOWNLOAD else "the store"
         raise Outage(edge, f"{who} fails for most images ({most})")
+
+    async def _ask_once_more(self, edge: Edge) -> None:
+        """Raise Outage where the edge went down with the last images: too few to be sure of it."""
+        if edge is Edge.UPLOAD:
+            try:
+                await self._ports.store.head(ASKED_KEY)
+            except ItemError as error:
+                raise Outage(edge, f"the store fails in the end ({error.reason})") from None
+        elif await self._catalog.known_good_url() and not await self._host_delivers():
+            raise Outage(edge, "the image host fails in the end, for what it has delivered, too")
 
     async def _host_delivers(self) -> bool:
         """Ask for an image that was delivered before; any answer about it but trouble will do."""

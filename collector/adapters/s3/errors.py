@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-from collector.core.errors import Code, Edge, Fault, ItemError, Outage, Refusal
+from collector.core.errors import Code, Edge, Fault, ItemError, MissingRight, Outage, Refusal
 from collector.ports import ObjectExists, WriteUnknown
 
 
@@ -159,7 +159,8 @@ class Place:
             return _item_error(Code.STORE_ERROR, refusal)
         region = f" ({refusal.region})" if refusal.region else ""
         line = remedy.format(bucket=self.bucket, region=region)
-        return Refusal(Edge.UPLOAD, f"store {self.host}: {line} [{refusal.code}]")
+        kind = MissingRight if remedy in (_DENIED, _UNSUPPORTED) else Refusal
+        return kind(Edge.UPLOAD, f"store {self.host}: {line} [{refusal.code}]")
 
 
 def _item_error(code: Code, failure: StoreFailure) -> ItemError:

@@ -12,7 +12,7 @@ from world import OpenWorld, World, small
 from collector.adapters.s3.bodies import BodySender
 from collector.adapters.s3.client import ControlCalls
 from collector.cli.progress import SilentProgress
-from collector.core.errors import Code, Edge, Refusal
+from collector.core.errors import Code, Edge, MissingRight
 from collector.core.runs import RunStatus
 from collector.doctor import examine
 from collector.runtime import capability
@@ -87,10 +87,10 @@ async def test_a_store_that_may_not_be_probed_is_asked_first(
     open_world: OpenWorld, small_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse(_: object) -> None:
-        raise Refusal(Edge.UPLOAD, "not allowed")
+        raise MissingRight(Edge.UPLOAD, "not allowed")
 
     monkeypatch.setattr(capability, "probe", refuse)
     async with open_world(small(small_images, 2)) as world:
-        store, lacks = await capability.fit_store(world.runtime.store)
-        assert (store._looks_first, lacks) == (True, {})
+        fitted = await capability.fit_store(world.runtime.store)
+        assert (fitted.store._looks_first, fitted.lacks) == (True, {})
         assert (await world.run()).images_uploaded == 2

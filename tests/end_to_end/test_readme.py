@@ -40,6 +40,8 @@ RECIPES = {
     "test": "$(BIN)/python -m pytest $(PYTEST_ARGS)",
     "test-airflow": "-m pytest $(PYTEST_ARGS) tests/airflow",
     "test-celery": "-m pytest tests/airflow/celery",
+    "soak": "tests/soak.py",
+    "reliability": "tests/reliability.py",
     "compose-smoke": "$(PYTHON) tests/compose_smoke.py",
     "lint": "$(BIN)/lint-imports",
     "requirements": "pyproject.toml -o requirements/engine.txt",

@@ -32,7 +32,7 @@ help:
 	@echo "make bench-full     longer: many workers on one backlog, a hundred thousand images"
 	@echo "make bench-tune     what to set for your own store (ENV_FILE=my.env)"
 	@echo "make bench-load     the same for our load of metadata"
-	@echo "make reliability   try every fault of docs/reliability.md, and write that page anew"
+	@echo "make reliability    try every fault of docs/reliability.md, and write that page anew"
 	@echo "make soak           thousands of images under faults and kills (MINUTES=2, SEED=)"
 	@echo "make lint           ruff, mypy, import contracts, hadolint, schema of docker-compose.yml"
 	@echo "make setup          only set up, in $(VENV)"

@@ -11,15 +11,16 @@ CREATE TABLE IF NOT EXISTS draenei_content.quarantined_objects (
     found_at   TIMESTAMPTZ NOT NULL DEFAULT now()
 );
 
+-- Multipart uploads that were noted and may still be there. First of the two: a confirm locks the
+-- tables in this order, too.
+CREATE INDEX IF NOT EXISTS ix_transfers_upload
+    ON draenei_content.transfers (wallpaper_id)
+    WHERE upload_id IS NOT NULL;
+
 -- In the order in which a bucket lists its keys: by bytes.
 CREATE INDEX IF NOT EXISTS ix_wallpapers_s3_key
     ON draenei_content.wallpapers (s3_key COLLATE "C", id)
     WHERE s3_key IS NOT NULL;
-
--- Multipart uploads that were noted and may still be there.
-CREATE INDEX IF NOT EXISTS ix_transfers_upload
-    ON draenei_content.transfers (wallpaper_id)
-    WHERE upload_id IS NOT NULL;
 
 INSERT INTO draenei_content.schema_migrations (version, name)
 VALUES (8, '008_quarantine.sql')

@@ -62,6 +62,12 @@ def _no_blocked_loop(monkeypatch: pytest.MonkeyPatch, collections: _Collections)
 
 
 @pytest.fixture(autouse=True)
+def _no_freezing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of ours opens one runtime and keeps what is there; this one opens hundreds."""
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+
+
+@pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
     """Undo what a command of ours sets up: the next test reads its log by levels of its own."""
     loggers = [logging.getLogger(), logging.getLogger("collector")]

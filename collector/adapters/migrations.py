@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from collector.adapters.postgres.database import Session
+from collector.adapters.postgres.database import Session, retry_conflicts
 from collector.adapters.sql import sql_folder
 from collector.core.errors import SchemaMissing, SchemaTooNew
 
@@ -31,6 +31,7 @@ async def applied_versions(session: Session) -> list[int]:
     return [row["version"] for row in await session.fetch("applied_migrations")]
 
 
+@retry_conflicts
 async def migrate(session: Session) -> list[str]:
     """Apply what is missing in one transaction and return the names of the applied files.
 

@@ -32,11 +32,14 @@ def verify(
             "--repair", help="Send for what is missing again, adopt what is ours; delete nothing."
         ),
     ] = False,
+    refill: Annotated[
+        bool, typer.Option("--refill", help="Repair also where most objects are missing.")
+    ] = False,
 ) -> None:
     """Compare the bucket with the tables, both ways."""
 
     async def command(runtime: Runtime) -> Answer:
-        findings = await run_verify(runtime, deep=deep, repair=repair)
+        findings = await run_verify(runtime, deep=deep, repair=repair or refill, refill=refill)
         return Answer(
             findings.as_json(),
             lambda console: _show(findings, console),

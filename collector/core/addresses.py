@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 # postgresql://user:password@host:port,host:port/database?options, nothing ambiguous in it: what
 # cannot be told apart cannot be kept out of the logs either.
@@ -20,10 +20,16 @@ def is_unambiguous_dsn(text: str) -> bool:
 
 
 def password_and_hosts(dsn: str) -> tuple[str, list[str]]:
-    """Return the password of an unambiguous Postgres address, and its hosts without ports."""
-    login, _, hosts = urlsplit(dsn).netloc.rpartition("@")
-    names = [_PORT.sub("", host).strip("[]") for host in hosts.split(",")]
-    return login.partition(":")[2], names
+    """Return the password of an unambiguous Postgres address, and its hosts without ports.
+
+    Either may stand in the query; a host that is empty, or a folder, is a socket of this machine.
+    """
+    parts = urlsplit(dsn)
+    login, _, hosts = parts.netloc.rpartition("@")
+    options = dict(parse_qsl(parts.query))
+    named = hosts or options.get("host", "")
+    names = [_PORT.sub("", host).strip("[]") for host in named.split(",")]
+    return unquote(login.partition(":")[2]) or options.get("password", ""), names
 
 
 def split_address(text: str) -> SplitResult:

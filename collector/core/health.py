@@ -7,7 +7,12 @@ from collections import deque
 from collector.core.errors import Code, Fault
 
 # Failures that a host in trouble gives for any item, and a healthy one for hardly any.
-OUTAGE_CODES = frozenset({Code.SOURCE_ERROR, Code.FORBIDDEN, Code.HTML_RESPONSE, Code.STORE_ERROR})
+OUTAGE_CODES = frozenset(
+    {
+        *(Code.SOURCE_ERROR, Code.FORBIDDEN, Code.HTML_RESPONSE, Code.STORE_ERROR),
+        Code.REDIRECT_REFUSED,
+    }
+)
 # Twenty answers are enough to tell a bad hour from a bad item; more than half of them bad is
 # nothing that retries of single items would mend.
 WINDOW_TRIES = 20

@@ -12,6 +12,11 @@ from collector.core.errors import Code, Fault, ItemError
 _HTTPS_PORT = 443
 # Of RFC 9110, section 15.4: those that name another place for the same GET.
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# What Python's registry leaves out, or has only since some version: a local translator's prefix
+# (RFC 8215), site-local addresses (RFC 3879), and two old forms of IPv4 (RFC 4291, RFC 2765).
+_NOT_PUBLIC = tuple(
+    map(ipaddress.ip_network, ("64:ff9b:1::/48", "fec0::/10", "::/96", "::ffff:0:0:0/96"))
+)
 # RFC 6052: IPv4 addresses behind a translator.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 # Resolvers read these as IPv4 addresses without dots (inet_aton): 134744072 is 8.8.8.8.
@@ -75,7 +80,8 @@ def is_public_address(text: str) -> bool:
     address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
         address = _unwrapped(address)
-    return address.is_global and not address.is_multicast
+    within = any(address.version == net.version and address in net for net in _NOT_PUBLIC)
+    return address.is_global and not address.is_multicast and not within
 
 
 def _unwrapped(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -197,15 +196,16 @@ def id_of_key(key: str) -> str:
 
 
 def judge_stray(
-    found: ListedObject, row: PresentRow | None, quarantined: Mapping[str, int]
+    found: ListedObject, row: PresentRow | None, *, quarantined: bool
 ) -> Kind | Standing:
     """Say what an object is that was listed without a stored row.
 
-    `row` is the wallpaper of its id as it is now; `quarantined` the sizes of known strays by key.
+    `row` is the wallpaper of its id as it is now; `quarantined` says that the object is on the list
+    of strays, and is still the same.
     """
     if row is not None and row.s3_key == found.key:
         return Standing.MATCHED  # it was confirmed since the rows were read
-    if quarantined.get(found.key) == found.size_bytes:
+    if quarantined:
         return Standing.QUARANTINED
     if row is None or row.s3_key is not None or row.planned_key != found.key:
         return Kind.UNOWNED

@@ -18,8 +18,8 @@ class VerifyCatalog(Protocol):
     async def present_rows(self, wallhaven_ids: Sequence[str]) -> dict[str, PresentRow]:
         """Return these wallpapers as they are now, by id; unknown ones are left out."""
 
-    async def quarantined(self, keys: Sequence[str]) -> dict[str, int]:
-        """Return the sizes of those of the keys that are in quarantine."""
+    async def quarantined(self, keys: Sequence[str]) -> dict[str, QuarantinedObject]:
+        """Return those of the keys that are in quarantine, as they were found."""
 
     async def quarantine(self, found: QuarantinedObject) -> None:
         """Note an object that is nobody's; the same key again is noted anew."""

@@ -22,10 +22,14 @@ PROBE_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A store to write with, whether what it has stored must be read back, and what it lacks."""
+    """A store to write with, whether what it has stored must be read back, and what it lacks.
+
+    `trusts_checksums` only where it was seen to compare bytes with their checksum.
+    """
 
     store: S3Store
     reads_back: bool
+    trusts_checksums: bool
     lacks: Mapping[str, Json]
 
 
@@ -40,16 +44,22 @@ async def fit_store(store: S3Store) -> Fitted:
         capabilities = await _probed(store)
     except MissingRight as refusal:
         logger.warning("[draenei] the store may not be probed, so it is asked first: %s", refusal)
-        return Fitted(store.looking_first(), reads_back=False, lacks={})
+        return Fitted(
+            store.looking_first(),
+            reads_back=False,
+            trusts_checksums=False,
+            lacks={STORE_LACKS: ["the right to be probed"]},
+        )
     if not capabilities.missing:
-        return Fitted(store, reads_back=False, lacks={})
-    lacks = ", ".join(capabilities.missing)
-    logger.warning("[draenei] the store lacks %s; `collector doctor` says more", lacks)
+        return Fitted(store, reads_back=False, trusts_checksums=True, lacks={})
+    missing = ", ".join(capabilities.missing)
+    logger.warning("[draenei] the store lacks %s; `collector doctor` says more", missing)
     if capabilities.replaces_objects:
         store = store.looking_first()
     return Fitted(
         store,
         reads_back=not capabilities.checksums,
+        trusts_checksums=capabilities.checksums,
         lacks={STORE_LACKS: list(capabilities.missing)},
     )
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from collector.adapters.postgres import PostgresJanitor, PostgresVerification
 from collector.core.runs import SILENT_SECONDS
 from collector.core.verification import Findings
+from collector.runtime.capability import fit_store
 from collector.runtime.needs import Need
 from collector.runtime.opening import Runtime
 from collector.runtime.running import log_audit
@@ -70,12 +71,21 @@ async def run_janitor(runtime: Runtime, options: JanitorOptions) -> Tidied:
     return Tidied(lapsed.released, lapsed.dead, len(closed), swept.aborted, swept.left)
 
 
-async def run_verify(runtime: Runtime, *, deep: bool, repair: bool) -> Findings:
+async def run_verify(
+    runtime: Runtime, *, deep: bool, repair: bool, refill: bool = False
+) -> Findings:
     """Compare the bucket with the tables; see `collector.stages.verify`."""
     findings = await verify(
         catalog=PostgresVerification(runtime.database),
         store=runtime.store,
-        options=VerifyOptions(deep, repair, runtime.settings.collector_in_flight),
+        options=VerifyOptions(
+            deep=deep,
+            repair=repair,
+            readers=runtime.settings.collector_in_flight,
+            # Adoption goes by the store's own checksum: worth what a probe finds it to be.
+            trusts_checksums=repair and (await fit_store(runtime.store)).trusts_checksums,
+            refill=refill,
+        ),
         progress=runtime.progress,
     )
     counts = " ".join(f"{name}={count}" for name, count in findings.counts().items())

@@ -218,11 +218,11 @@ class Settings(BaseSettings):
     def _keep_known_passwords_at_home(self) -> Settings:
         secret = self.aws_secret_access_key and self.aws_secret_access_key.get_secret_value()
         endpoint = urlsplit(self.s3_endpoint_url or "").hostname
-        if secret in KNOWN_PASSWORDS and self.s3_endpoint_url and not is_local_name(endpoint):
+        if secret in KNOWN_PASSWORDS and self.s3_endpoint_url and not _is_at_home(endpoint):
             raise SettingsError("AWS_SECRET_ACCESS_KEY", _EVERYBODY_KNOWS)
         if self.database_url is not None:
             password, hosts = password_and_hosts(self.database_url.get_secret_value())
-            if password in KNOWN_PASSWORDS and not all(map(is_local_name, hosts)):
+            if password in KNOWN_PASSWORDS and not all(map(_is_at_home, hosts)):
                 raise SettingsError("DATABASE_URL", _EVERYBODY_KNOWS)
         return self
 
@@ -290,3 +290,9 @@ class Settings(BaseSettings):
             colors=self.wallhaven_colors,
             ai_art_filter=self.wallhaven_ai_art_filter,
         )
+
+
+def _is_at_home(host: str | None) -> bool:
+    # A socket of this machine, or the machine that a container runs on.
+    is_socket = not host or host.startswith("/")
+    return is_socket or is_local_name(host) or host == "host.docker.internal"

@@ -53,21 +53,22 @@ async def _abort_noted(catalog: JanitorCatalog, store: ObjectStore) -> Swept:
 
 
 async def _sweep(catalog: JanitorCatalog, store: ObjectStore, begun_before: datetime) -> Swept:
-    aborted, stubborn = 0, set[Upload]()
+    aborted, stubborn = set[Upload](), set[Upload]()
     for _ in range(MOST_SWEEPS):
         stale = [
             upload
             async for upload in _stale(catalog, store, begun_before)
-            if upload not in stubborn
+            # A store may show for a while what it has dropped.
+            if upload not in stubborn | aborted
         ]
         for upload in stale:
             if await _is_aborted(store, upload):
-                aborted += 1
+                aborted.add(upload)
             else:
                 stubborn.add(upload)
         if not stale:
             break
-    return Swept(aborted, len(stubborn))
+    return Swept(len(aborted), len(stubborn))
 
 
 async def _stale(

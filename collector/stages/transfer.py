@@ -22,6 +22,7 @@ from collector.core.errors import (
     Outage,
 )
 from collector.core.health import OUTAGE_CODES, EdgeHealth
+from collector.core.keys import KEY_PREFIX
 from collector.core.retry import GiveUp, decide
 from collector.core.runs import StageName, StageReport
 from collector.core.transfers import Claim, ItemFailure, Outcome, StoredObject
@@ -41,8 +42,8 @@ T = TypeVar("T")
 LONGEST_WAIT_SECONDS = 30.0
 # A commit takes milliseconds; a database that needs this long is not there.
 COMMIT_TIMEOUT_SECONDS = 10.0
-# Of this key, only whether the store answers is asked; its rights are granted for the probe.
-ASKED_KEY = ".probe/conditional"
+# Of this key, only whether the store answers is asked.
+ASKED_KEY = f"{KEY_PREFIX}asked.jpg"
 # What a host in good health says of an image that it has, or has no more.
 _HEALTHY_STATUSES = frozenset({200, 404, 410, 451})
 # Reasons are read by people and kept for ever; the first 500 characters tell enough.

@@ -11,7 +11,7 @@ from functools import partial
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
-from collector.core.errors import Code, Fault, ItemError
+from collector.core.errors import Code, Edge, Fault, ItemError, Refusal
 from collector.core.keys import KEY_PREFIX
 from collector.core.verification import (
     Difference,
@@ -33,6 +33,8 @@ from collector.stages.pairing import paired
 
 # A listing's page has as many keys.
 BATCH_ROWS = 1_000
+# So many rows tell whether a bucket is theirs; a smaller collection is soon fetched again.
+SAMPLED_ROWS = 100
 # One that breaks off three times in a row does so for a reason.
 READ_TRIES = 3
 
@@ -43,12 +45,16 @@ Job = Callable[[], Awaitable[None]]
 class VerifyOptions:
     """`deep` reads every object and compares its sha256; `repair` puts right what can be.
 
-    `readers` objects are looked at, one by one, at once.
+    `readers` objects are looked at, one by one, at once. Without `trusts_checksums` nothing is
+    adopted by what the store says of it. Where most objects are missing, only `refill` sends for
+    them again.
     """
 
     deep: bool
     repair: bool
     readers: int
+    trusts_checksums: bool = True
+    refill: bool = False
 
 
 async def verify(
@@ -80,6 +86,7 @@ class _Verify:
 
     async def run(self) -> Findings:
         if self._options.repair:
+            await self._require_its_bucket()
             # A row that is not in the backlog could not be adopted.
             await self._catalog.enlist()
         self._progress.start("objects", None)
@@ -93,6 +100,21 @@ class _Verify:
                 await self._walk(send)
         self._progress.finish("objects")
         return self._findings
+
+    async def _require_its_bucket(self) -> None:
+        """Raise Refusal where most objects are missing: the bucket may be another one."""
+        rows = await self._catalog.keyed_rows("", 0, SAMPLED_ROWS)
+        if self._options.refill or len(rows) < SAMPLED_ROWS:
+            return
+        missing = 0
+        for row in rows:
+            missing += await self._store.head(row.s3_key) is None
+        if missing > SAMPLED_ROWS / 2:
+            raise Refusal(
+                Edge.UPLOAD,
+                f"{missing} of the first {SAMPLED_ROWS} objects are missing: is it the right"
+                " bucket? --refill fetches all of them again",
+            )
 
     async def _walk(self, jobs: ObjectSendStream[Job]) -> None:
         strays: list[ListedObject] = []
@@ -209,7 +231,8 @@ class _Verify:
         quarantined = await self._catalog.quarantined([stray.key for stray in strays])
         for stray in strays:
             row = rows.get(id_of_key(stray.key))
-            match judge_stray(stray, row, quarantined):
+            is_known = await self._is_still(quarantined.get(stray.key), stray)
+            match judge_stray(stray, row, quarantined=is_known):
                 case Standing.MATCHED:
                     self._findings.matched += 1
                 case Standing.QUARANTINED:
@@ -218,6 +241,15 @@ class _Verify:
                     self._findings.in_hand += 1
                 case Kind() as kind:
                     await self._found_stray(kind, stray, row)
+
+    async def _is_still(self, known: QuarantinedObject | None, stray: ListedObject) -> bool:
+        """Say whether an object is the one that was put into quarantine."""
+        if known is None or known.size_bytes != stray.size_bytes:
+            return False
+        with suppress(ItemError):  # of the store: then it is news, and looked at again
+            info = await self._store.head(stray.key)
+            return info is not None and info.etag == known.etag
+        return False
 
     async def _found_stray(self, kind: Kind, stray: ListedObject, row: PresentRow | None) -> None:
         repair = None
@@ -237,7 +269,8 @@ class _Verify:
         if row is None or kind is not Kind.UNCONFIRMED:
             await self._catalog.quarantine(_quarantined(stray.key, info, "it belongs to no row"))
             return Repair.QUARANTINED
-        sha256 = true_sha256(info, row.object_sha256)
+        trusted = self._options.trusts_checksums
+        sha256 = true_sha256(info, row.object_sha256) if trusted else None
         if sha256 is not None and info.size_bytes == row.file_size:
             adopted = await self._catalog.adopt(row, stray.key, sha256, info.size_bytes)
             return Repair.ADOPTED if adopted else None

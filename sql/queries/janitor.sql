@@ -17,13 +17,19 @@ WITH lapsed AS (
     )
     RETURNING wallpaper_id, attempts, last_audit_id, state
 ),
+-- Locked: who closes one of them counts before this, or after it.
+open_runs AS (
+    SELECT id
+    FROM draenei_content.run_audit
+    WHERE status = 'running' AND id IN (SELECT last_audit_id FROM lapsed WHERE state = 'dead')
+    FOR SHARE
+),
 dead AS (
-    SELECT
-        l.wallpaper_id, l.attempts, w.wallhaven_id, a.run_id,
-        CASE WHEN a.status = 'running' THEN a.id END AS audit_id
+    SELECT l.wallpaper_id, l.attempts, w.wallhaven_id, a.run_id, o.id AS audit_id
     FROM lapsed AS l
     INNER JOIN draenei_content.wallpapers AS w ON w.id = l.wallpaper_id
     LEFT JOIN draenei_content.run_audit AS a ON a.id = l.last_audit_id
+    LEFT JOIN open_runs AS o ON o.id = l.last_audit_id
     WHERE l.state = 'dead'
 ),
 noted AS (

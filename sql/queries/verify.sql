@@ -19,7 +19,7 @@ WHERE w.wallhaven_id = ANY($1::text[]);
 
 -- name: quarantined
 -- What is known of the keys $1 in quarantine.
-SELECT s3_key, etag, size_bytes
+SELECT s3_key, etag, size_bytes, reason
 FROM draenei_content.quarantined_objects
 WHERE s3_key = ANY($1::text[]);
 
@@ -34,11 +34,18 @@ ON CONFLICT (s3_key) DO UPDATE SET
     found_at = now();
 
 -- name: unstore
--- Wallpaper $1 is not stored under key $2 after all: it is to be fetched again.
+-- Wallpaper $1 is not stored under key $2, with sha256 $3, after all: it is to be fetched again. Where
+-- the site has named another address since, from there; what was known of the old file is not
+-- known of that one.
 WITH unstored AS (
     UPDATE draenei_content.wallpapers
-    SET s3_key = NULL, object_sha256 = NULL, object_bytes = NULL, stored_at = NULL
-    WHERE id = $1 AND s3_key = $2
+    SET
+        s3_key = NULL, object_sha256 = NULL, object_bytes = NULL, stored_at = NULL,
+        url = COALESCE(pending_url, url),
+        file_type = CASE WHEN pending_url IS NULL THEN file_type END,
+        file_size = CASE WHEN pending_url IS NULL THEN file_size END,
+        pending_url = NULL
+    WHERE id = $1 AND s3_key = $2 AND object_sha256 IS NOT DISTINCT FROM $3
     RETURNING id
 ),
 enlisted AS (
@@ -50,10 +57,10 @@ SELECT id FROM unstored;
 
 -- name: adopt
 -- What lies under key $2, with sha256 $3 and $4 bytes, is the image of wallpaper $1. Nothing happens
--- where it is stored already, or in somebody's hands.
+-- where it is stored already, or in the hands of somebody who lives.
 WITH free AS (
     DELETE FROM draenei_content.transfers
-    WHERE wallpaper_id = $1 AND state <> 'claimed'
+    WHERE wallpaper_id = $1 AND (state <> 'claimed' OR lease_until < now())
     RETURNING wallpaper_id
 ),
 stored AS (
@@ -77,15 +84,18 @@ resolved AS (
 SELECT id FROM stored;
 
 -- name: retry_dead
--- Wallpaper $1 is worth another try, given up as it may be. It is due at once.
+-- Wallpaper $1 is due at once. One that was given up has all its tries again, and its dead letter is
+-- closed; of any other the tries stay counted.
 WITH due AS (
     UPDATE draenei_content.transfers SET
         state = 'pending',
+        owner = NULL,
+        lease_until = NULL,
         next_attempt_at = now(),
-        attempts = 0,
-        run_attempts = 0,
-        last_audit_id = NULL
-    WHERE wallpaper_id = $1 AND state <> 'claimed'
+        attempts = CASE WHEN state = 'dead' THEN 0 ELSE attempts END,
+        run_attempts = CASE WHEN state = 'dead' THEN 0 ELSE run_attempts END,
+        last_audit_id = CASE WHEN state = 'dead' THEN NULL ELSE last_audit_id END
+    WHERE wallpaper_id = $1 AND (state <> 'claimed' OR lease_until < now())
     RETURNING wallpaper_id
 ),
 resolved AS (

@@ -6,6 +6,7 @@ import socket
 
 import aiohttp
 
+from collector.adapters.http.addresses import PrivateAddress
 from collector.core.errors import Code, Fault, ItemError
 
 
@@ -36,4 +37,6 @@ def unreached_source(host: str, port: int, error: Exception) -> ItemError:
 def _unreached(host: str, port: int | None, error: Exception) -> str:
     unknown = isinstance(error, socket.gaierror)
     reason = "the name is not known here" if unknown else type(error).__name__
+    if isinstance(error, PrivateAddress):
+        reason = "the name leads to an address that is not public"
     return f"cannot connect to {host}:{port} ({reason})"

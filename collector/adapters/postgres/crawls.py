@@ -63,6 +63,7 @@ class PostgresCrawls:
         """Return the newest backfills, newest first, ready for people or JSON."""
         return [dict(row) for row in await self._database.fetch("last_crawls", limit)]
 
+    @retry_conflicts
     async def begin(self, run: Run, wanted: CrawlRange, *, is_oldest_first: bool) -> int:
         """Begin `run` as the one that reads these pages, or go on with it; return its key.
 
@@ -121,33 +122,36 @@ class PostgresCrawls:
                     is_told = True
                 with anyio.move_on_after(LOOK_AGAIN_SECONDS):
                     await stop.wait()
-            try:
-                async with _while_connected(session):
+            async with _while_connected(session):
+                try:
                     yield
-            finally:
-                await _end_reading(session, run_key)
+                finally:
+                    if not session.connection.is_closed():
+                        await _end_reading(session, run_key)
 
 
 @asynccontextmanager
 async def _while_connected(session: Session) -> AsyncIterator[None]:
     """Cancel what is done meanwhile when the connection ends, and raise Outage."""
+    connection, lost = session.connection, anyio.Event()
     with anyio.CancelScope() as scope:
 
         def lose(_: object) -> None:
+            lost.set()
             scope.cancel()
 
-        session.connection.add_termination_listener(lose)
+        connection.add_termination_listener(lose)
         try:
             yield
         finally:
-            session.connection.remove_termination_listener(lose)
-    if scope.cancelled_caught:
+            # One that is lost has been taken from us already, with its listeners.
+            if not lost.is_set():
+                connection.remove_termination_listener(lose)
+    if lost.is_set():
         raise Outage(Edge.DATABASE, "the connection that held the right to read the list is lost")
 
 
 async def _end_reading(session: Session, run_key: int) -> None:
-    if session.connection.is_closed():
-        return
     with anyio.move_on_after(RELEASE_SECONDS, shield=True) as releasing:
         await session.execute("end_reading", run_key)
     if releasing.cancelled_caught:

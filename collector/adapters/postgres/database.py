@@ -72,7 +72,8 @@ def _give_up(state: RetryCallState) -> NoReturn:
 retry_conflicts = retry(
     retry=retry_if_exception_type((asyncpg.DeadlockDetectedError, asyncpg.SerializationError)),
     stop=stop_after_attempt(5),
-    wait=wait_random_exponential(max=2.0),
+    # A commit has ten seconds in all, the end after a signal four.
+    wait=wait_random_exponential(multiplier=0.05, max=0.5),
     retry_error_callback=_give_up,
 )
 

@@ -42,6 +42,7 @@ class PostgresEnrichments:
         """Return about how many wallpapers the run has asked."""
         return int(await self._database.value("asked_by_run", run_key))
 
+    @retry_conflicts
     async def claim(self, most: int) -> list[Target]:
         """Take up to `most` due wallpapers in hand for a fresh owner, in order of their value."""
         owner, targets = uuid4(), list[Target]()

@@ -24,10 +24,10 @@ class PostgresVerification:
         rows = await self._database.fetch("present_rows", list(wallhaven_ids))
         return {row["wallhaven_id"]: PresentRow(**row) for row in rows}
 
-    async def quarantined(self, keys: Sequence[str]) -> dict[str, int]:
-        """Return the sizes of those of the keys that are in quarantine."""
+    async def quarantined(self, keys: Sequence[str]) -> dict[str, QuarantinedObject]:
+        """Return those of the keys that are in quarantine, as they were found."""
         rows = await self._database.fetch("quarantined", list(keys))
-        return {row["s3_key"]: row["size_bytes"] for row in rows}
+        return {row["s3_key"]: QuarantinedObject(**row) for row in rows}
 
     async def quarantine(self, found: QuarantinedObject) -> None:
         """Note an object that is nobody's; the same key again is noted anew."""
@@ -44,7 +44,9 @@ class PostgresVerification:
 
     async def unstore(self, row: KeyedRow) -> bool:
         """Make the row one that is to be fetched again. False: it has changed meanwhile."""
-        found = await self._database.value("unstore", row.wallpaper_key, row.s3_key)
+        found = await self._database.value(
+            "unstore", row.wallpaper_key, row.s3_key, row.object_sha256
+        )
         return found is not None
 
     async def adopt(self, row: PresentRow, s3_key: str, sha256: str, size_bytes: int) -> bool:

@@ -12,6 +12,7 @@ from world import OpenWorld, World, small
 from collector.adapters.memory import MemoryStore
 from collector.adapters.postgres import Database, PostgresVerification
 from collector.cli.progress import SilentProgress
+from collector.core.errors import Refusal
 from collector.core.images import ImageType
 from collector.core.runs import RunStatus
 from collector.core.verification import Findings, Kind, Repair
@@ -154,9 +155,90 @@ async def test_an_object_of_no_row_is_put_on_a_list_and_not_deleted(
         known = await found(world)
         assert (known.quarantined, known.kinds.total()) == (1, 0)
         assert key in await world.objects()
-        # Changed since, it is news.
-        await put(world, key, b"mine, and more")
+        # Changed since, it is news, be it as long as before.
+        await put(world, key, b"ours")
         assert kinds(await found(world)) == {key: Kind.UNOWNED}
+
+
+async def test_what_is_missing_is_fetched_from_where_it_is_now(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(small(small_images, 3)) as world:
+        await world.run()
+        lost = min(world.truth())
+        await delete(world, lost)
+        # The site has moved it since it was stored.
+        await world.rows(
+            "UPDATE draenei_content.wallpapers SET pending_url = url,"
+            " url = 'http://gone.example/full/ab/old.jpg' WHERE s3_key = $1",
+            lost,
+        )
+        assert (await found(world, repair=True)).left == 0
+        assert (await world.run("again")).images_uploaded == 1
+        assert await world.objects() == world.truth()
+
+
+async def test_a_bucket_that_is_not_theirs_is_not_filled_again_by_mistake(
+    open_world: OpenWorld, small_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collector.stages.verify.SAMPLED_ROWS", 4)
+    async with open_world(small(small_images, 6)) as world:
+        await world.run()
+        for key in sorted(world.truth())[:3]:
+            await delete(world, key)
+        with pytest.raises(Refusal, match="is it the right bucket"):
+            await found(world, repair=True)
+        assert (await found(world)).kinds[Kind.MISSING] == 3
+        refilled = await run_verify(world.runtime, deep=False, repair=True, refill=True)
+        assert (refilled.repairs[Repair.REQUEUED], refilled.left) == (3, 0)
+
+
+async def test_what_only_a_store_without_checksums_says_is_not_believed(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(small(small_images, 3)) as world:
+        await world.run()
+        key = min(world.truth())
+        await unstore(world, key)
+        options = VerifyOptions(deep=False, repair=True, readers=2, trusts_checksums=False)
+        findings = await verify(
+            catalog=PostgresVerification(world.runtime.database),
+            store=world.runtime.store,
+            options=options,
+            progress=SilentProgress(),
+        )
+        assert findings.repairs == {Repair.REQUEUED: 1}
+        assert (await world.run("again")).images_adopted == 1
+
+
+async def test_a_repair_takes_no_try_back_of_what_is_not_given_up(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(small(small_images, 3)) as world:
+        await world.run()
+        key = min(world.truth())
+        await unstore(world, key)
+        await put(world, key, b"another object")
+        await world.rows("UPDATE draenei_content.transfers SET attempts = 3, run_attempts = 1")
+        assert (await found(world, repair=True)).repairs == {Repair.REQUEUED: 1}
+        (row,) = await world.rows("SELECT attempts, run_attempts FROM draenei_content.transfers")
+        assert tuple(row) == (3, 1)
+
+
+async def test_what_a_dead_worker_held_is_adopted_too(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(small(small_images, 3)) as world:
+        await world.run()
+        key = min(world.truth())
+        await unstore(world, key)
+        run_key = await world.value("SELECT max(id) FROM draenei_content.run_audit")
+        (claim,) = await world.runtime.transfers.claim(run_key, 10)
+        await world.rows(
+            "UPDATE draenei_content.transfers SET lease_until = now() - interval '1 s'"
+        )
+        assert (await found(world, repair=True)).repairs == {Repair.ADOPTED: 1}
+        assert await world.runtime.transfers.heartbeat([claim]) == set()
 
 
 async def test_what_a_worker_holds_is_no_difference(

@@ -31,24 +31,27 @@ def row(s3_key: str | None = None, *, is_in_hand: bool = False) -> PresentRow:
 @pytest.mark.parametrize(
     ("present", "quarantined", "verdict"),
     [
-        (row(KEY), {}, Standing.MATCHED),
-        (row(), {}, Kind.UNCONFIRMED),
-        (row(is_in_hand=True), {}, Standing.IN_HAND),
-        (row("wallpapers/abc123.png"), {}, Kind.UNOWNED),
-        (None, {}, Kind.UNOWNED),
-        (None, {KEY: 10}, Standing.QUARANTINED),
-        (row(), {KEY: 10}, Standing.QUARANTINED),
-        (None, {KEY: 11}, Kind.UNOWNED),
+        (row(KEY), False, Standing.MATCHED),
+        (row(KEY), True, Standing.MATCHED),
+        (row(), False, Kind.UNCONFIRMED),
+        (row(is_in_hand=True), False, Standing.IN_HAND),
+        (row("wallpapers/abc123.png"), False, Kind.UNOWNED),
+        (None, False, Kind.UNOWNED),
+        (None, True, Standing.QUARANTINED),
+        (row(), True, Standing.QUARANTINED),
     ],
 )
 def test_what_a_stray_is(
-    present: PresentRow | None, quarantined: dict[str, int], verdict: Kind | Standing
+    present: PresentRow | None, quarantined: bool, verdict: Kind | Standing
 ) -> None:
-    assert judge_stray(FOUND, present, quarantined) is verdict
+    assert judge_stray(FOUND, present, quarantined=quarantined) is verdict
 
 
 def test_an_object_of_another_type_than_its_row_says_is_nobodys() -> None:
-    assert judge_stray(ListedObject("wallpapers/abc123.png", 10), row(), {}) is Kind.UNOWNED
+    assert (
+        judge_stray(ListedObject("wallpapers/abc123.png", 10), row(), quarantined=False)
+        is Kind.UNOWNED
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from databases import make_template
 from faulty_world import OpenFaults, open_faulty_world
 from homes import passable_home
 
+from collector.core.health import EdgeHealth
 from collector.local import LocalPostgres, LocalS3, open_local_servers
 
 POSTGRES_SETTINGS = {"fsync": "off", "full_page_writes": "off"}
@@ -36,3 +37,10 @@ def postgres_server() -> Iterator[LocalPostgres]:
 def open_faults(dsn: str, s3_server: LocalS3) -> OpenFaults:
     """Open a world behind peers, on this test's database and a bucket of its own."""
     return partial(open_faulty_world, dsn, s3_server, f"test-{uuid4().hex[:20]}")
+
+
+@pytest.fixture
+def no_outages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each image answer for itself: whether it is the fault of the host is another case."""
+    for name in ("is_down", "never_answered", "ends_failing"):
+        monkeypatch.setattr(EdgeHealth, name, property(lambda _: False))

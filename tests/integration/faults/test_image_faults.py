@@ -260,7 +260,8 @@ async def test_a_body_cut_short_is_never_stored(
         audit = await world.run()
         assert (audit.status, audit.images_uploaded) == (RunStatus.PARTIAL, 4)
         assert await codes(world) == {always.id: (Code.SOURCE_ERROR, TRIES)}
-        assert [world.images.count(of(it)) for it in (once, always)] == [2, TRIES]
+        # In the end, the one that was stored last is asked for: does the host still deliver?
+        assert [world.images.count(of(it)) for it in (once, always)] == [2 + 1, TRIES]
         await world.converge()
 
 
@@ -1699,8 +1700,21 @@ REFUSED: dict[str, tuple[int, str | None]] = {
 }
 
 
+@pytest.mark.case("CDN-19")
+async def test_a_host_that_sends_all_images_elsewhere_is_an_outage_and_blames_none(
+    open_faults: OpenFaults, small_images: Path, three_hosts: Hosts
+) -> None:
+    portal = {str(number): (302, "http://STRANGER/image/ID") for number in range(25)}
+    async with redirecting(open_faults, small_images, three_hosts, portal) as (world, _):
+        audit = await world.run()
+        assert audit.status is RunStatus.FAILED
+        assert await codes(world) == {}
+        await world.check(converged=False, secrets=["canary"])
+
+
 @both_ways
 @pytest.mark.case("CDN-19")
+@pytest.mark.usefixtures("no_outages")
 async def test_a_redirect_to_anywhere_else_is_refused_at_once(
     open_faults: OpenFaults, small_images: Path, three_hosts: Hosts
 ) -> None:

@@ -215,6 +215,7 @@ async def test_no_spelling_of_an_address_leads_where_we_do_not_go(
 
 
 @pytest.mark.case("SEC-01")
+@pytest.mark.usefixtures("no_outages")
 async def test_no_redirect_leads_where_we_do_not_go(
     open_faults: OpenFaults, small_images: Path
 ) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 
-from collector.core.errors import CollectorError, ItemError
+from collector.core.errors import CollectorError, Edge, ItemError, Outage
+
+T = TypeVar("T")
+
+# A commit takes milliseconds; a database that needs this long is not there.
+COMMIT_TIMEOUT_SECONDS = 10.0
 
 
 @asynccontextmanager
@@ -37,6 +43,20 @@ def _gravity(error: BaseException) -> int:
     order = (ItemError, CollectorError, Exception)
     matching = [rank for rank, kind in enumerate(order) if isinstance(error, kind)]
     return -min(matching, default=len(order))
+
+
+async def committed(commit: Awaitable[T]) -> T:
+    """Wait for a commit, whatever is cancelled meanwhile; raises Outage where no answer comes.
+
+    Not to be cut in two: a claim that we never heard of could not be handed back, an outcome that
+    lands after an outage's tries were given back would count against its item for ever, and a run
+    that is entered must be ended.
+    """
+    try:
+        with anyio.fail_after(COMMIT_TIMEOUT_SECONDS, shield=True):
+            return await commit
+    except TimeoutError:
+        raise Outage(Edge.DATABASE, "a commit was not answered in time") from None
 
 
 class Supply:

@@ -40,10 +40,11 @@ PATHS = ("single", "multipart")
 # How often each point is asked to end, for the figure on the page.
 REPEATS = "2"
 # Where cases are tried, and the environment that it needs.
-SUITES = {
-    "": ["tests/unit", "tests/integration", "tests/end_to_end"],
-    "-airflow": ["tests/airflow"],
-}
+SUITES = [
+    ("", ["tests/unit", "tests/integration", "tests/end_to_end"]),
+    ("-airflow", ["tests/airflow", "--ignore", "tests/airflow/celery"]),
+    ("-airflow", ["tests/airflow/celery"]),
+]
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def _tried() -> dict[str, Any]:
     """Run all suites and return what they said, as it is stored."""
     results: dict[str, Result] = {}
     ends: list[float] = []
-    for environment, folders in SUITES.items():
+    for environment, folders in SUITES:
         said, numbers = _run(environment, folders)
         ends += numbers.get("sigterm_seconds", [])
         for name, result in said.items():

@@ -15,7 +15,7 @@ from collector.core.certificate import CrawlVerdict
 from collector.core.errors import CollectorError, SettingsError
 from collector.core.pacing import Priority
 from collector.core.runs import Run, StageCall, StageName, StageReport
-from collector.flow import Supply, task_group
+from collector.flow import Supply, committed, task_group
 from collector.runtime.endpoints import source_of
 from collector.runtime.needs import RunOptions
 from collector.runtime.opening import Runtime
@@ -75,8 +75,8 @@ def run_for(known: KnownCrawl | None, new: Run) -> Run:
 async def begin_crawl(runtime: Runtime, run: Run, options: BackfillOptions) -> int:
     """Open the run, note that it reads these pages, and return its key; safe to repeat."""
     source = whole_list(runtime.settings)
-    return await runtime.crawls.begin(
-        run, _range(source, options), is_oldest_first=source.is_oldest_first
+    return await committed(
+        runtime.crawls.begin(run, _range(source, options), is_oldest_first=source.is_oldest_first)
     )
 
 

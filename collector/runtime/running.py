@@ -13,7 +13,7 @@ from collector.core.errors import CollectorError
 from collector.core.pacing import Priority
 from collector.core.runs import Json, Run, StageCall, StageEnd, StageName, StageReport, StageStatus
 from collector.failpoints import Point, reach
-from collector.flow import task_group
+from collector.flow import committed, task_group
 from collector.runtime.needs import Need, RunOptions
 from collector.runtime.opening import Runtime
 from collector.runtime.stages import run_audit, run_enrich, run_extract, run_load, run_transfer
@@ -52,7 +52,7 @@ async def run_one_stage(
     transfer that ended well raises TooManyDead where the run has given up on too many items by
     then: its caller may never see the audit's verdict.
     """
-    run_key = await runtime.runs.open_run(run)
+    run_key = await committed(runtime.runs.open_run(run))
     if stage is StageName.AUDIT:
         return await _audited(runtime, run_key)
     async with _heartbeat(runtime, run_key):
@@ -82,7 +82,7 @@ async def run_all_stages(
     Raises what went wrong where even the audit cannot be written.
     """
     reach(Point.STARTED)
-    run_key = await runtime.runs.open_run(run)
+    run_key = await committed(runtime.runs.open_run(run))
     reach(Point.RUN_OPENED)
 
     async def work() -> None:

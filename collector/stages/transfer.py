@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
@@ -28,20 +27,16 @@ from collector.core.runs import StageName, StageReport
 from collector.core.transfers import Claim, ItemFailure, Outcome, StoredObject
 from collector.core.verification import QuarantinedObject
 from collector.failpoints import Point, reach
-from collector.flow import ByteBudget, Supply, task_group
+from collector.flow import ByteBudget, Supply, committed, task_group
 from collector.ports import Http, ObjectStore, Progress, TransferCatalog
 from collector.stages.leases import Leases
 from collector.stages.mirror import MirrorPorts, mirror_image
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 # Work that falls due later than this is the next run's: waiting costs more than it brings. Where
 # there is no next run, with a supply, the claims of a process that died are waited for, too.
 LONGEST_WAIT_SECONDS = 30.0
-# A commit takes milliseconds; a database that needs this long is not there.
-COMMIT_TIMEOUT_SECONDS = 10.0
 # Of this key, only whether the store answers is asked.
 ASKED_KEY = f"{KEY_PREFIX}asked.jpg"
 # What a host in good health says of an image that it has, or has no more.
@@ -200,7 +195,7 @@ class _Transfer:
             return []
         asked_at = self._chance.clock()
         claim = self._catalog.claim(self._run_key, free, self._options.limit)
-        batch = await _committed(claim)
+        batch = await committed(claim)
         if batch:
             reach(Point.CLAIMED)
         for claimed in batch:
@@ -278,7 +273,7 @@ class _Transfer:
             await self._stored(claim, stored)
 
     async def _stored(self, claim: Claim, stored: StoredObject) -> None:
-        if not await _committed(self._catalog.confirm(claim, stored)):
+        if not await committed(self._catalog.confirm(claim, stored)):
             return
         reach(Point.CONFIRMED)
         for health in self._health.values():
@@ -303,7 +298,7 @@ class _Transfer:
         )
         reason = error.reason[:_REASON_CHARACTERS]
         failure = ItemFailure(error.code, reason, error.edge, decision, _stranger(error))
-        if not await _committed(self._catalog.fail(claim, failure)):
+        if not await committed(self._catalog.fail(claim, failure)):
             return
         logger.info("%s not stored (try %d): %s", claim.wallhaven_id, claim.attempt, error)
         self._codes[error.code] += 1
@@ -357,16 +352,6 @@ class _Transfer:
                 "is_limit_reached": self._is_limit_reached,
             },
         )
-
-
-async def _committed(commit: Awaitable[T]) -> T:
-    # Not to be cut in two: a claim that we never heard of could not be handed back, and an outcome
-    # that lands after an outage's tries were given back would count against its item for ever.
-    try:
-        with anyio.fail_after(COMMIT_TIMEOUT_SECONDS, shield=True):
-            return await commit
-    except TimeoutError:
-        raise Outage(Edge.DATABASE, "a commit was not answered in time") from None
 
 
 def _stranger(error: ItemError) -> QuarantinedObject | None:

@@ -260,8 +260,9 @@ async def test_a_body_cut_short_is_never_stored(
         audit = await world.run()
         assert (audit.status, audit.images_uploaded) == (RunStatus.PARTIAL, 4)
         assert await codes(world) == {always.id: (Code.SOURCE_ERROR, TRIES)}
-        # In the end, the one that was stored last is asked for: does the host still deliver?
-        assert [world.images.count(of(it)) for it in (once, always)] == [2 + 1, TRIES]
+        # In the end, the one that was stored last may be asked for: does the host still deliver?
+        assert world.images.count(of(once)) in (2, 3)
+        assert world.images.count(of(always)) == TRIES
         await world.converge()
 
 

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 import pytest
+import reliability
 from typer.main import get_command
 
 from collector.cli.app import COMMANDS, app
@@ -99,6 +100,16 @@ def test_the_codes_table_is_the_codes() -> None:
 def test_the_differences_are_the_kinds_of_the_code() -> None:
     documented = [(bare(kind), meaning) for kind, meaning, _ in table(README, "difference")]
     assert documented == [(str(kind), meaning) for kind, meaning in KIND_MEANING.items()]
+
+
+def test_the_page_of_reliability_is_what_the_tests_said() -> None:
+    page = (ROOT / "docs/reliability.md").read_text()
+    results = reliability.stored_results()
+    assert page == reliability.rendered(page, results)
+    listed = [case for area in reliability.AREAS for case in reliability.cases(area)]
+    listed += reliability.cases(reliability.THREATS)
+    assert {case.id for case in listed if not case.excluded} <= results.keys()
+    assert [name for name, result in results.items() if not result.held] == []
 
 
 def test_the_commands_table_has_every_command_with_every_option() -> None:

@@ -34,7 +34,7 @@ def variables() -> dict[str, str]:
         **read_env_file(".env.celery"),
         "WALLHAVEN_MAX_PAGES": "100",
         "UPLOAD_BATCH_LIMIT": "0",
-        "COLLECTOR_IN_FLIGHT": "4",
+        "COLLECTOR_IN_FLIGHT": "1",
     }
 
 

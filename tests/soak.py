@@ -131,6 +131,8 @@ async def soak(minutes: float, seed: int, wallpapers: int) -> dict[str, Any]:
                 await _database(servers.postgres.dsn), servers.s3, "soak", options, **SETTINGS
             )
             async with opening as world:
+                # What is listed first is what all of them fight about.
+                await collector(world.settings, "run", "--run-id", "before", "--limit", "1")
                 tally = await _broken(world, minutes, seed)
                 rounds = await _healed(world)
                 problem = await _judged(world)

@@ -52,6 +52,7 @@ MOST_XCOM_BYTES = 4096
 WALLPAPERS = 30
 DAILY = Run("dag", "scheduled__2026-11-01")
 AUDITS = "SELECT * FROM draenei_content.run_audit ORDER BY id"
+IN_OTHER_HANDS = "images in the hands of other workers"
 HELD = "SELECT count(*) FROM draenei_content.transfers WHERE state = 'claimed' OR attempts > 0"
 
 OpenTask = Callable[..., AbstractContextManager[FaultyWorld]]
@@ -246,6 +247,15 @@ def test_each_interval_that_is_made_up_for_has_a_row_of_its_own(
         portal.call(world.check)
 
 
+def is_whole_or_left_to_others(row: Mapping[str, Any]) -> bool:
+    """Tell whether all that a run did not store was in living hands when it looked last."""
+    if row["status"] == "succeeded":
+        return True
+    lacks_nothing_else = row["notes"].startswith(IN_OTHER_HANDS) and ";" not in row["notes"]
+    failures = row["download_failures"] + row["upload_failures"] + row["metadata_invalid"]
+    return row["status"] == "partial" and lacks_nothing_else and failures == 0
+
+
 @pytest.mark.case("AF-05")
 async def test_two_runs_and_a_backfill_at_once_store_each_image_once(
     open_faults: OpenFaults, small_images: Path
@@ -268,7 +278,7 @@ async def test_two_runs_and_a_backfill_at_once_store_each_image_once(
         while not ends:
             await anyio.sleep(0.05)
         rows = await world.rows(AUDITS)
-        assert {row["status"] for row in rows} == {"succeeded"}
+        assert all(is_whole_or_left_to_others(row) for row in rows), rows
         assert sum(row["images_uploaded"] for row in rows) == 3 * WALLPAPERS == commits(world)
         assert sum(row["metadata_inserted"] for row in rows) == 3 * WALLPAPERS
         await world.converge()

@@ -20,8 +20,7 @@ from collector.core.errors import (
     ObjectConflict,
     Outage,
 )
-from collector.core.health import OUTAGE_CODES, EdgeHealth
-from collector.core.keys import KEY_PREFIX
+from collector.core.health import OUTAGE_CODES
 from collector.core.retry import GiveUp, decide
 from collector.core.runs import StageName, StageReport
 from collector.core.transfers import Claim, ItemFailure, Outcome, StoredObject
@@ -29,6 +28,7 @@ from collector.core.verification import QuarantinedObject
 from collector.failpoints import Point, reach
 from collector.flow import ByteBudget, Supply, committed, task_group
 from collector.ports import Http, ObjectStore, Progress, TransferCatalog
+from collector.stages.breakers import Breakers
 from collector.stages.leases import Leases
 from collector.stages.mirror import MirrorPorts, mirror_image
 
@@ -37,10 +37,6 @@ logger = logging.getLogger(__name__)
 # Work that falls due later than this is the next run's: waiting costs more than it brings. Where
 # there is no next run, with a supply, the claims of a process that died are waited for, too.
 LONGEST_WAIT_SECONDS = 30.0
-# Of this key, only whether the store answers is asked.
-ASKED_KEY = f"{KEY_PREFIX}asked.jpg"
-# What a host in good health says of an image that it has, or has no more.
-_HEALTHY_STATUSES = frozenset({200, 404, 410, 451})
 # Reasons are read by people and kept for ever; the first 500 characters tell enough.
 _REASON_CHARACTERS = 500
 
@@ -138,10 +134,10 @@ class _Transfer:
             clock=chance.clock,
             reads_back=options.reads_back,
         )
-        self._health = {Edge.DOWNLOAD: EdgeHealth(), Edge.UPLOAD: EdgeHealth()}
+        self._breakers = Breakers(
+            http, store, catalog.known_good_url, chance.clock, LONGEST_WAIT_SECONDS
+        )
         self._counts: Counter[str] = Counter()
-        self._codes: Counter[str] = Counter()
-        self._paused_until = float("-inf")
 
     async def run(self) -> StageReport:
         try:
@@ -163,11 +159,7 @@ class _Transfer:
             await self._work()
             tasks.cancel_scope.cancel()
         self._progress.finish("images")
-        for edge, health in self._health.items():
-            if health.never_answered:
-                await self._suspect(edge)
-            elif health.ends_failing:
-                await self._ask_once_more(edge)
+        await self._breakers.ask_in_the_end()
 
     async def _work(self) -> None:
         # No buffer: a claim that waits would cost its item an attempt if the process died.
@@ -235,25 +227,10 @@ class _Transfer:
             async for claim in claims:
                 with anyio.CancelScope() as scope:
                     self._leases.watch(claim, scope)
-                    await self._patience()
+                    await self._breakers.pause()
                     await self._carry(claim)
                 self._leases.drop(claim)
                 self._supply.announce()
-
-    async def _patience(self) -> None:
-        """Wait as long as the image host has asked all of us to."""
-        while (wait_seconds := self._paused_until - self._chance.clock()) > 0:
-            await anyio.sleep(wait_seconds)
-
-    def _heed(self, error: ItemError) -> None:
-        """Let nobody ask the image host until the time that it names has passed.
-
-        A time longer than a run waits is the item's alone: it comes back in a later run.
-        """
-        asked_seconds = error.retry_after_seconds or 0.0
-        if error.edge is Edge.DOWNLOAD and asked_seconds <= LONGEST_WAIT_SECONDS:
-            until = self._chance.clock() + asked_seconds
-            self._paused_until = max(self._paused_until, until)
 
     async def _carry(self, claim: Claim) -> None:
         try:
@@ -276,8 +253,7 @@ class _Transfer:
         if not await committed(self._catalog.confirm(claim, stored)):
             return
         reach(Point.CONFIRMED)
-        for health in self._health.values():
-            health.answered()
+        self._breakers.answered()
         if stored.outcome is Outcome.UPLOADED:
             self._counts["images_uploaded"] += 1
             self._counts["bytes_uploaded"] += stored.size_bytes
@@ -286,7 +262,7 @@ class _Transfer:
         self._progress.advance("images", 1, stored.size_bytes)
 
     async def _failed(self, claim: Claim, error: ItemError) -> None:
-        self._heed(error)
+        self._breakers.heed(error)
         decision = decide(
             error.fault,
             error.code,
@@ -301,53 +277,19 @@ class _Transfer:
         if not await committed(self._catalog.fail(claim, failure)):
             return
         logger.info("%s not stored (try %d): %s", claim.wallhaven_id, claim.attempt, error)
-        self._codes[error.code] += 1
         self._counts["dead_letters"] += isinstance(decision, GiveUp)
-        health = self._health[error.edge]
-        health.failed(error.code, error.fault)
-        if health.is_down:
-            await self._suspect(error.edge)
-
-    async def _suspect(self, edge: Edge) -> None:
-        """Raise Outage, unless the edge proves to be well: then the items are bad, not it."""
-        health = self._health[edge]
-        if edge is Edge.DOWNLOAD and not health.is_unreachable and await self._host_delivers():
-            health.acquit()
-            return
-        most = ", ".join(f"{code} {count}" for code, count in self._codes.most_common(3))
-        who = "the image host" if edge is Edge.DOWNLOAD else "the store"
-        raise Outage(edge, f"{who} fails for most images ({most})")
-
-    async def _ask_once_more(self, edge: Edge) -> None:
-        """Raise Outage where the edge went down with the last images: too few to be sure of it."""
-        if edge is Edge.UPLOAD:
-            try:
-                await self._ports.store.head(ASKED_KEY)
-            except ItemError as error:
-                raise Outage(edge, f"the store fails in the end ({error.reason})") from None
-        elif await self._catalog.known_good_url() and not await self._host_delivers():
-            raise Outage(edge, "the image host fails in the end, for what it has delivered, too")
-
-    async def _host_delivers(self) -> bool:
-        """Ask for an image that was delivered before; any answer about it but trouble will do."""
-        url = await self._catalog.known_good_url()
-        if url is None:
-            return False
-        try:
-            async with self._ports.http.open(url) as body:
-                return body.status in _HEALTHY_STATUSES
-        except ItemError:
-            return False
+        await self._breakers.failed(error)
 
     def _report(self) -> StageReport:
         names = ("images_uploaded", "images_adopted", "bytes_uploaded", "dead_letters")
         counts = {name: self._counts[name] for name in names}
-        counts["failed_tries"] = sum(self._codes.values())
+        codes = self._breakers.codes
+        counts["failed_tries"] = sum(codes.values())
         return StageReport(
             StageName.TRANSFER,
             counts,
             {
-                "codes": {str(code): count for code, count in sorted(self._codes.items())},
+                "codes": {str(code): count for code, count in sorted(codes.items())},
                 "peak_body_bytes": self._ports.budget.peak_bytes,
                 "is_limit_reached": self._is_limit_reached,
             },

@@ -19,8 +19,8 @@ MINUTES ?= 2
 ROUNDS ?= 5
 export COLLECTOR_HOME ?= $(CURDIR)/.collector
 
-.PHONY: help setup demo test test-airflow test-celery compose-smoke lint clean requirements \
-	bench bench-full bench-tune bench-load reliability soak
+.PHONY: help setup demo test test-airflow test-celery compose-smoke lint advisories clean \
+	requirements bench bench-full bench-tune bench-load reliability soak
 
 help:
 	@echo "make demo           set up, then mirror a simulated search end to end"
@@ -35,6 +35,7 @@ help:
 	@echo "make reliability    try every fault of docs/reliability.md, and write that page anew"
 	@echo "make soak           thousands of images under faults and kills (MINUTES=2, SEED=)"
 	@echo "make lint           ruff, mypy, import contracts, hadolint, schema of docker-compose.yml"
+	@echo "make advisories     whether any are known of the packages that are shipped"
 	@echo "make setup          only set up, in $(VENV)"
 	@echo "make requirements   compile requirements/ anew from pyproject.toml"
 	@echo "make clean          remove .venv, .venv-airflow, .venv-bench and .collector"
@@ -94,6 +95,10 @@ lint: $(VENV)/.dev
 	@$(BIN)/lint-imports
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+# Of the outside world as it is today: it may turn red without a change of ours.
+advisories: $(VENV)/.dev
+	@$(BIN)/python tests/advisories.py
 
 # Compiled for every platform and Python of the project at once; no index is named in the result.
 # What is locked stays, unless a range in pyproject.toml excludes it; delete a file to renew it.

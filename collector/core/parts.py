@@ -42,12 +42,17 @@ class PartCutter:
         """
         view = memoryview(chunk)
         while view:
-            if self._part.size_bytes == self._part_bytes:
+            if self.is_full:
                 yield self._turn()
             taken = view[: self._part_bytes - self._part.size_bytes]
             self._part.chunks.append(chunk if len(taken) == len(chunk) else taken)
             self._part.size_bytes += len(taken)
             view = view[len(taken) :]
+
+    @property
+    def is_full(self) -> bool:
+        """True where the next byte will end the part that fills now."""
+        return self._part.size_bytes == self._part_bytes
 
     def rest(self) -> Part:
         """Return the last part (possibly the only one, possibly empty)."""

@@ -31,7 +31,11 @@ class Body(Protocol):
         """Header fields, names case-insensitive."""
 
     def chunks(self) -> AsyncIterator[Chunk]:
-        """Yield the body as it arrives; raises ItemError(transient) when it breaks off."""
+        """Yield the body as it arrives; raises ItemError(transient) when it breaks off.
+
+        Small pieces come together, for a second at most: a body has few chunks, however it was
+        cut on its way, so what they cost beside their bytes may be left out of account.
+        """
 
 
 class Http(Protocol):

@@ -151,8 +151,13 @@ class _Mirror:
             judge.check_head(body.status, body.headers)
             async for chunk in self._arriving(body):
                 judge.feed(chunk)
+                self._is_writing = True
                 for part in cutter.feed(chunk):
                     await writer.write(part)
+                if cutter.is_full:
+                    # No third part begins to fill while one is on its way.
+                    await writer.sent()
+                self._is_writing = False
             sha256 = judge.verdict()
             self._is_writing = True
             if writer.upload is None:

@@ -52,9 +52,13 @@ class MultipartWriter:
             reach(Point.UPLOAD_BEGUN)
             await self._journal(self.upload.upload_id)
             reach(Point.UPLOAD_NOTED)
-        await self._sent.wait()
+        await self.sent()
         self._sent = anyio.Event()
         self._tasks.start_soon(self._send, self.upload, part)
+
+    async def sent(self) -> None:
+        """Wait until no part is on its way."""
+        await self._sent.wait()
 
     async def complete(self, before_write: Callable[[], None]) -> str:
         """Make the object visible and return its composite checksum, `sha256:<base64>-<parts>`.
@@ -62,7 +66,7 @@ class MultipartWriter:
         Until the caller has looked and sets `completed`, the upload will be aborted, which does
         nothing to an object that is there. Raises ObjectExists, WriteUnknown.
         """
-        await self._sent.wait()
+        await self.sent()
         if self.upload is None:
             raise ValueError("no part was written")
         reach(Point.PARTS_STORED)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
 
 import aiohttp
 
 from collector.adapters.http.addresses import PublicResolver
+from collector.adapters.http.crumbs import gathered
 from collector.adapters.http.errors import describe, source_error
 from collector.adapters.http.lane import Lane
 from collector.core.errors import Code, Edge, Fault, ItemError, Outage, PayloadError
@@ -126,7 +128,8 @@ class _AiohttpBody:
 
     async def chunks(self) -> AsyncIterator[Chunk]:
         try:
-            async for chunk in self._response.content.iter_any():
+            clock = asyncio.get_running_loop().time
+            async for chunk in gathered(self._response.content.iter_any(), clock):
                 yield chunk
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise source_error(error) from None

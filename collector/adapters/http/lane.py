@@ -20,6 +20,7 @@ from aiohappyeyeballs import start_connection
 
 from collector.adapters.http.addresses import require_public
 from collector.adapters.http.connection import BrokenOff, Connection
+from collector.adapters.http.crumbs import CRUMB_SECONDS, LEAST_CHUNK_BYTES
 from collector.adapters.http.errors import source_error, unreached_source
 from collector.adapters.http.head import Head
 
@@ -166,13 +167,19 @@ class LaneBody:
             self._connection.receive_into(slab, expected, is_last=not left)
             taken = 0
             while taken < expected:
-                filled = await self._more_than(taken)
+                filled = await self._chunk_behind(taken, expected)
                 yield slab[taken:filled]
                 taken = filled
 
-    async def _more_than(self, taken: int) -> int:
+    async def _chunk_behind(self, taken: int, expected: int) -> int:
+        """Wait until a chunk has come behind the first `taken` bytes; return where it ends."""
+        clock, filled = asyncio.get_running_loop().time, taken
+        due = clock() + CRUMB_SECONDS
         try:
-            return await self._connection.more_than(taken, self._silence_seconds)
+            while True:
+                filled = await self._connection.more_than(filled, self._silence_seconds)
+                if filled == expected or filled - taken >= LEAST_CHUNK_BYTES or clock() >= due:
+                    return filled
         except (BrokenOff, TimeoutError) as error:
             raise source_error(error) from None
 

@@ -42,7 +42,7 @@ from collector.local import LocalS3
 from collector.ports import Upload
 from collector.runtime import capability, open_runtime, opening, run_janitor, run_verify
 from collector.simulator import Hooks
-from collector.stages import multipart
+from collector.stages import mirror, multipart
 
 # An item is tried twice in a run, and each of its calls four times.
 TRIES_OF_A_RUN = 2
@@ -648,6 +648,25 @@ async def test_a_part_that_fails_for_ever_takes_its_upload_with_it(
         assert world.store.count(part(3)) == 0, "no part goes out before the one in front"
         assert after_its_abort(world) == []
         await world.converge()
+
+
+@pytest.mark.case("S3-10")
+async def test_a_part_that_is_not_answered_is_the_stores_trouble_and_holds_the_source_back(
+    open_faults: OpenFaults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second part has come; while the first is on its way, there is no room for a third."""
+    monkeypatch.setattr(mirror, "DEADLINE_BASE_SECONDS", 3.0)
+    monkeypatch.setattr(mirror, "SLOWEST_BYTES_PER_SECOND", 1e9)
+    Image.effect_noise((2500, 2500), 90).convert("RGB").save(
+        tmp_path / "three_parts.png", compress_level=0
+    )
+    async with open_faults(small(tmp_path, 1), collector_max_attempts=1) as world:
+        world.store.on(part(1), http.hang, times=None)
+        audit = await world.run()
+        assert (audit.upload_failures, audit.download_failures) == (1, 0)
+        assert await codes(world) == [Code.STORE_ERROR]
+        assert world.store.count(part(2)) == 0
+        await world.check()
 
 
 @pytest.mark.case("S3-10")

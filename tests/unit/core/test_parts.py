@@ -50,6 +50,16 @@ def test_a_body_of_one_part_yields_nothing_before_its_rest(
     assert cutter.rest() == Part(number=2, chunks=[b"!"], size_bytes=1)
 
 
+@given(st.integers(1, 20), st.lists(st.integers(1, 20), max_size=8))
+def test_a_part_is_full_where_the_next_byte_would_end_it(part_bytes: int, sizes: list[int]) -> None:
+    cutter, fed_bytes = PartCutter(part_bytes), 0
+    assert not cutter.is_full
+    for size_bytes in sizes:
+        list(cutter.feed(bytes(size_bytes)))
+        fed_bytes += size_bytes
+        assert cutter.is_full == (fed_bytes % part_bytes == 0)
+
+
 def test_an_empty_body_is_one_empty_part() -> None:
     assert cut([], 5) == cut([b"", memoryview(b"")], 5) == [Part(number=1)]
 

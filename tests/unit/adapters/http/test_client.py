@@ -19,6 +19,7 @@ from aioresponses import aioresponses
 
 from collector.adapters.http import MAX_REPLY_BYTES, AiohttpClient, describe, open_http
 from collector.adapters.http.client import MOST_REDIRECTS
+from collector.adapters.http.crumbs import LEAST_CHUNK_BYTES
 from collector.core.errors import Code, Edge, Fault, ItemError, Outage, PayloadError
 
 API_URL = "https://wallhaven.cc/api/v1/search?page=1"
@@ -380,6 +381,53 @@ async def test_an_answer_that_is_none(name: str) -> None:
             await http.get(f"http://{host}/", {})
         error = await item_error(http, f"http://{host}/")
     assert (error.code, error.fault) == (Code.SOURCE_ERROR, Fault.TRANSIENT)
+
+
+@asynccontextmanager
+async def crumbling(body: bytes, size_bytes: int) -> AsyncIterator[str]:
+    """Answer with a body of which so many bytes are sent at a time."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK + f"Content-Length: {len(body)}\r\n\r\n".encode())
+        for start in range(0, len(body), size_bytes):
+            writer.write(body[start : start + size_bytes])
+            await writer.drain()
+            await asyncio.sleep(0)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield "{}:{}".format(*server.sockets[0].getsockname())
+
+
+def crumbs_within(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    for module in ("crumbs", "lane"):
+        monkeypatch.setattr(f"collector.adapters.http.{module}.CRUMB_SECONDS", seconds)
+
+
+async def test_a_body_in_crumbs_is_few_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A view or an object for each byte would weigh a hundred times what the budget counts."""
+    crumbs_within(monkeypatch, 1e9)
+    body = bytes(range(250)) * 200
+    async with (
+        crumbling(body, 50) as host,
+        client(host) as http,
+        http.open(f"http://{host}/") as got,
+    ):
+        chunks = [bytes(chunk) async for chunk in got.chunks()]
+    assert b"".join(chunks) == body
+    assert all(len(chunk) >= LEAST_CHUNK_BYTES for chunk in chunks[:-1])
+
+
+async def test_who_watches_hears_of_crumbs_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    crumbs_within(monkeypatch, 0.0)
+    async with (
+        crumbling(bytes(10_000), 50) as host,
+        client(host) as http,
+        http.open(f"http://{host}/") as got,
+    ):
+        first = await anext(got.chunks())
+    assert 0 < len(first) < LEAST_CHUNK_BYTES
 
 
 async def test_a_reset_is_transient() -> None:

@@ -13,6 +13,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 IMAGES ?= 600
 ITEMS ?= 20000
 DRIFT_IMAGES ?= 100000
+ROWS ?= 10000000
 WALLPAPERS ?= 100000
 # How long `make soak` breaks things.
 MINUTES ?= 2
@@ -29,7 +30,7 @@ help:
 	@echo "make test-celery    the same with two Celery workers, one of which is killed"
 	@echo "make compose-smoke  the stack in containers, where there is an engine"
 	@echo "make bench          set up $(BENCH_VENV), then compare our transfer with others"
-	@echo "make bench-full     longer: many workers on one backlog, a hundred thousand images"
+	@echo "make bench-full     longer: many workers, 100,000 images, a backlog of ten million"
 	@echo "make bench-tune     what to set for your own store (ENV_FILE=my.env)"
 	@echo "make bench-load     the same for our load of metadata"
 	@echo "make reliability    try every fault of docs/reliability.md, and write that page anew"
@@ -74,7 +75,7 @@ bench: $(BENCH_VENV)/.ready
 
 bench-full: $(BENCH_VENV)/.ready
 	@$(BENCH_VENV)/bin/python benchmarks/transfer/full.py --items $(ITEMS) \
-		--images $(DRIFT_IMAGES) > "$(BENCH_VENV)/transfer_full.json"
+		--images $(DRIFT_IMAGES) --rows $(ROWS) > "$(BENCH_VENV)/transfer_full.json"
 	@mv "$(BENCH_VENV)/transfer_full.json" benchmarks/results/transfer_full.json
 	@cat benchmarks/results/transfer_full.json
 

@@ -38,6 +38,7 @@ from contenders import (
     rclone,
     zero_sha256,
     zero_sockets,
+    zero_two_processes,
 )
 from rig import open_rig
 from work import Body, bodies, lognormal, write_all
@@ -108,7 +109,10 @@ def costs(taken: Rounds, job: Job) -> dict[str, Any]:
 def usual(images: int, rounds: int, *, tls: bool) -> dict[str, Any]:
     """Images of the sizes that the site has."""
     found = bodies(lognormal(images, SEED))
-    contenders = [ours, ours_by_aiohttp, rclone, zero_sha256, zero_sockets, ours_two_processes]
+    contenders = [
+        *(ours, ours_by_aiohttp, rclone, zero_sha256, zero_sockets),
+        *(ours_two_processes, zero_two_processes),
+    ]
     with job_of(found, tls=tls) as job:
         taken = take_turns("tls" if tls else "http", job, contenders, rounds)
         return {
@@ -118,11 +122,12 @@ def usual(images: int, rounds: int, *, tls: bool) -> dict[str, Any]:
             "cpu_to_rclone": ratio(taken, "ours", "rclone"),
             "speed_to_rclone": speed(taken, "ours", "rclone"),
             "speed_of_two_processes_to_rclone": speed(taken, "ours_two_processes", "rclone"),
+            "speed_of_the_zero_line_to_rclone": speed(taken, "zero_two_processes", "rclone"),
         }
 
 
 def beside_the_original(images: int, rounds: int) -> dict[str, Any]:
-    """The same sizes, fewer images: it is slow."""
+    """The same images by the way that this project began with."""
     with job_of(bodies(lognormal(images, SEED))) as job:
         taken = take_turns("original", job, [ours, ours_two_processes, original], rounds)
         return {
@@ -176,7 +181,7 @@ def main() -> None:
     parts = {
         "http": usual(options.images, options.rounds, tls=False),
         "tls": usual(options.images, options.rounds, tls=True),
-        "original": beside_the_original(options.images // 3, options.rounds),
+        "original": beside_the_original(options.images, options.rounds),
         "small": small(options.images * 5, options.rounds),
         "memory": memory(),
     }

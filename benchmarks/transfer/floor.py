@@ -2,6 +2,7 @@
 
 python floor.py sockets < order.json     GET and PUT on bare sockets, 16 threads, no HTTP client
 python floor.py sha256 < order.json      SHA-256 of as many bytes, which lie in memory
+python floor.py both < order.json        sockets, and the SHA-256 of what they carry
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import ssl
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,20 +26,40 @@ BUFFER_BYTES = 256 * 1024
 THREADS = 16
 _ZEROS = memoryview(bytes(BUFFER_BYTES))
 
+Digest = Callable[[memoryview], Any]
 
-def sockets(order: dict[str, Any]) -> None:
+
+class _NoDigest:
+    def update(self, _: memoryview) -> None:
+        pass
+
+
+def _no_digest(_: memoryview) -> _NoDigest:
+    return _NoDigest()
+
+
+def sockets(order: dict[str, Any], digest: Digest = _no_digest) -> None:
     """Carry every body; each thread keeps one connection to either end."""
     waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     for body in order["bodies"]:
         waiting.put(body)
-    threads = [threading.Thread(target=_carry_all, args=(order, waiting)) for _ in range(THREADS)]
+    threads = [
+        threading.Thread(target=_carry_all, args=(order, waiting, digest)) for _ in range(THREADS)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
 
-def _carry_all(order: dict[str, Any], waiting: queue.SimpleQueue[dict[str, Any]]) -> None:
+def both(order: dict[str, Any]) -> None:
+    """Carry every body and hash it, as it passes."""
+    sockets(order, hashlib.sha256)
+
+
+def _carry_all(
+    order: dict[str, Any], waiting: queue.SimpleQueue[dict[str, Any]], digest: Digest
+) -> None:
     origin, sink = _connect(order["origin_url"], order), _connect(order["sink_url"], order)
     buffer = memoryview(bytearray(BUFFER_BYTES))
     while True:
@@ -53,10 +75,12 @@ def _carry_all(order: dict[str, Any], waiting: queue.SimpleQueue[dict[str, Any]]
         )
         received = origin.recv_into(buffer)
         start = bytes(buffer[:received]).index(b"\r\n\r\n") + 4
+        hashed = digest(buffer[start:received])
         sink.sendall(buffer[start:received])
         left = size - (received - start)
         while left:
             received = origin.recv_into(buffer)
+            hashed.update(buffer[:received])
             sink.sendall(buffer[:received])
             left -= received
         while not sink.recv(BUFFER_BYTES).endswith(b"0\r\n\r\n"):
@@ -86,7 +110,7 @@ def sha256(order: dict[str, Any]) -> None:
 def main() -> None:
     """Read the order, print the cost."""
     order = json.load(sys.stdin)
-    line = {"sockets": sockets, "sha256": sha256}[sys.argv[1]]
+    line = {"sockets": sockets, "sha256": sha256, "both": both}[sys.argv[1]]
     before, wall = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     line(order)
     after = resource.getrusage(resource.RUSAGE_SELF)

@@ -1,4 +1,5 @@
-"""What takes longer: many workers on one backlog in PostgreSQL, and a hundred thousand images.
+"""What takes longer: many workers on one backlog in PostgreSQL, a hundred thousand images, and
+what a claim costs among ten million.
 
 make bench-full    replaces benchmarks/results/transfer_full.json
 """
@@ -26,6 +27,7 @@ from bench import SEED, job_of
 from catalog import TOKEN
 from contenders import Job, ended, start
 from rig import open_rig
+from scale import claims
 from work import Body, bodies, write_all
 
 from collector.adapters.migrations import migrate
@@ -131,7 +133,20 @@ def drift(images: int) -> dict[str, Any]:
     }
 
 
-async def measure(items: int, images: int) -> dict[str, Any]:
+async def claims_among(row_counts: list[int]) -> dict[str, Any]:
+    """Claim from backlogs of several lengths, each in a database of its own."""
+    found = []
+    for rows in row_counts:
+        async with database() as dsn:
+            found.append(await claims(dsn, rows))
+    cheapest = found[0]["buffers_per_claim"]
+    return {
+        "backlogs": found,
+        "times_the_shortest": [round(it["buffers_per_claim"] / cheapest, 2) for it in found],
+    }
+
+
+async def measure(items: int, images: int, most_rows: int) -> dict[str, Any]:
     """Return all parts."""
     tiny = [Body(f"w{number:07}", "jpg", TINY_BYTES) for number in range(items)]
     slow = [Body(f"s{number:07}", "jpg", SLOW_IMAGE_BYTES) for number in range(160)]
@@ -146,6 +161,7 @@ async def measure(items: int, images: int) -> dict[str, Any]:
         "times_faster": round(one["seconds"] / four["seconds"], 2),
     }
     parts["drift"] = await anyio.to_thread.run_sync(drift, images)
+    parts["claims"] = await claims_among([10_000, 1_000_000, most_rows])
     return parts
 
 
@@ -154,10 +170,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--rows", type=int, default=10_000_000)
     options = parser.parse_args()
-    parts = run_interruptible(lambda: measure(options.items, options.images))
+    parts = run_interruptible(lambda: measure(options.items, options.images, options.rows))
     summary = {
-        "command": f"make bench-full ITEMS={options.items} DRIFT_IMAGES={options.images}",
+        "command": f"make bench-full ITEMS={options.items} DRIFT_IMAGES={options.images}"
+        f" ROWS={options.rows}",
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
         f"Python {platform.python_version()}, clients, database and both ends on the same cores",

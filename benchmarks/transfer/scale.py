@@ -1,0 +1,68 @@
+"""What a claim costs in a backlog of any length: the pages that PostgreSQL touches for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+
+from collector.adapters.postgres import (
+    ClaimPolicy,
+    PostgresRuns,
+    PostgresTransfers,
+    open_database,
+)
+from collector.core.runs import Run
+
+CLAIMS, CLAIMED_AT_ONCE = 50, 16
+# Ten million rows with all their indexes, one after the other.
+FILL_SECONDS = 1800.0
+
+# Indexes that a claim needs are built when all is there: much faster, and the same in the end.
+_FILL = """
+SET session_replication_role = replica;
+SET synchronous_commit = off;
+DROP INDEX draenei_content.ix_transfers_due;
+ALTER TABLE draenei_content.transfers DROP CONSTRAINT transfers_pkey;
+INSERT INTO draenei_content.wallpapers (wallhaven_id, url, file_type, file_size)
+    SELECT 'w' || n, 'https://w.wallhaven.cc/' || n, 'image/jpeg', n
+    FROM generate_series(1, {rows}) AS s (n);
+INSERT INTO draenei_content.transfers (wallpaper_id, next_attempt_at)
+    SELECT n, now() - n * interval '1 ms' FROM generate_series(1, {rows}) AS s (n);
+ALTER TABLE draenei_content.transfers ADD PRIMARY KEY (wallpaper_id);
+CREATE INDEX ix_transfers_due ON draenei_content.transfers (next_attempt_at, wallpaper_id)
+    WHERE state = 'pending';
+"""
+_TOUCHED = """
+SELECT sum(heap_blks_hit + heap_blks_read + coalesce(idx_blks_hit + idx_blks_read, 0))::bigint
+FROM pg_statio_user_tables WHERE schemaname = 'draenei_content'
+"""
+
+
+async def claims(dsn: str, rows: int) -> dict[str, Any]:
+    """Fill an empty catalog with so many pending images, and claim some; return what that took."""
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(_FILL.format(rows=rows), timeout=FILL_SECONDS)
+    await connection.execute("VACUUM ANALYZE", timeout=FILL_SECONDS)
+    before = await connection.fetchval(_TOUCHED)
+    async with open_database(dsn) as database:
+        run_key = await PostgresRuns(database).open_run(Run("bench", "claims"))
+        transfers = PostgresTransfers(database, ClaimPolicy(lease_seconds=120, max_attempts=1))
+        claimed = [await transfers.claim(run_key, CLAIMED_AT_ONCE, 0) for _ in range(CLAIMS)]
+    # The sessions of the claims have told what they touched when they have ended.
+    await _until_alone(connection)
+    touched = await connection.fetchval(_TOUCHED) - before
+    await connection.close()
+    return {
+        "rows": rows,
+        "claimed": sum(map(len, claimed)),
+        "buffers_per_claim": round(touched / CLAIMS, 1),
+    }
+
+
+async def _until_alone(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    while await connection.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    ):
+        pass

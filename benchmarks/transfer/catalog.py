@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from uuid import UUID
@@ -47,7 +48,8 @@ class MemoryCatalog:
     async def confirm(self, _: Claim, __: StoredObject) -> bool:
         return True
 
-    async def fail(self, _: Claim, __: ItemFailure) -> bool:
+    async def fail(self, claim: Claim, failure: ItemFailure) -> bool:
+        sys.stderr.write(f"{claim.wallhaven_id}: {failure.code}, {failure.reason}\n")
         return True
 
     async def heartbeat(self, claims: Sequence[Claim]) -> set[int]:

@@ -50,7 +50,13 @@ class AiohttpClient:
         self._image_session = image_session
         self._lane = lane
         self._image_hosts = image_hosts
-        self._image_headers = {"User-Agent": user_agent, "Accept-Encoding": "identity"}
+        self._image_headers = {
+            "User-Agent": user_agent,
+            "Accept-Encoding": "identity",
+            # We end a connection, not the host: where it closes while a body waits in uvloop's TLS
+            # to be taken, the rest of that is lost (see `connection`).
+            "Connection": "keep-alive",
+        }
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Reply:
         """GET a small answer.

@@ -1,4 +1,9 @@
-"""One connection of the fast lane: a head, then a body that is received in place."""
+"""One connection of the fast lane: a head, then a body that is received in place.
+
+It is never left unread while little of an answer is left: what uvloop has taken off a TLS
+connection and not handed on yet is dropped when the peer closes meanwhile, as it may after its
+answer (https://github.com/MagicStack/uvloop/pull/661, seen with 0.23.0, 2026-11-28).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,13 @@ from typing import cast
 
 from collector.adapters.http.head import HEAD_END, MOST_HEAD_BYTES, Head, read_head
 
+# Received at once at most, but for the last ones: smaller ones cost more calls, larger ones leave
+# the CPU's cache.
+SLAB_BYTES = 1024 * 1024
+# Where the socket is not read for a while, more than this is left to come. uvloop holds back less:
+# it stops at 256 KiB, after a read of as much at most.
+LEAST_REST_BYTES = 512 * 1024
+_OK = 200
 _NOWHERE = memoryview(b"")
 
 
@@ -17,9 +29,9 @@ class BrokenOff(ConnectionError):
 class Connection(asyncio.BufferedProtocol):
     """Carries one answer after the other.
 
-    Bytes go where the reader has said, `receive_into`; until it has said so, up to MOST_HEAD_BYTES
-    of them wait behind the head, and then the socket is not read. What comes when nothing is
-    expected breaks the connection.
+    The body of a 200 is received in slabs: the first one as soon as the head has come, another one
+    when it is asked for; between two the socket is not read. What comes when nothing is expected
+    breaks the connection.
     """
 
     def __init__(self) -> None:
@@ -32,8 +44,13 @@ class Connection(asyncio.BufferedProtocol):
         self._into = _NOWHERE
         self._expected = 0
         self._filled = 0
-        self._body_at = 0
+        self._answer: Head | None = None
+        self._is_answered = False
+        # Of the body: what came behind the head, what no slab was made for yet, and a slab that
+        # nobody has taken.
         self._early = _NOWHERE
+        self._left = 0
+        self._slab = _NOWHERE
         self._is_last = True
         self._is_broken = False
         self._is_paused = False
@@ -53,45 +70,25 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is None or self._is_broken:
             raise BrokenOff
         self._into, self._expected, self._filled = self._head, len(self._head), 0
-        self._is_last = self._keeps_alive = False
+        self._is_last = self._keeps_alive = self._is_answered = False
+        self._slab = _NOWHERE
         self._read_on()
         self._transport.write(request)
-        while (end := bytes(self._head[: self._filled]).find(HEAD_END)) < 0:
-            if self._filled == len(self._head):
-                return None
-            await self.more_than(self._filled, silence_seconds)
-        head = read_head(bytes(self._head[: end + len(HEAD_END)]))
-        if head is None:
-            return None
-        self.is_new = False
-        self._keeps_alive = head.keeps_alive
-        self._body_at = end + len(HEAD_END)
-        return head
+        while not self._is_answered:
+            await self._next_bytes(silence_seconds)
+        if self._answer is not None:
+            self.is_new = False
+        return self._answer
 
-    def receive_into(self, slab: memoryview, expected: int, *, is_last: bool) -> None:
-        """Let the body go on in `slab`, for `expected` bytes; `is_last` where it ends there.
+    def next_slab(self) -> tuple[memoryview, int]:
+        """Return where the body goes on, and how many bytes are expected there.
 
-        The last slab has room for more than that: what is too much shows itself at once.
+        `more_than` says how many of them have come. Of one 200, called until all are expected.
         """
-        if self._into is self._head:
-            self._early = self._head[self._body_at : self._filled]
-        early = self._early[:expected]
-        self._early = self._early[len(early) :]
-        slab[: len(early)] = early
-        self._into, self._expected, self._filled, self._is_last = (
-            slab,
-            expected,
-            len(early),
-            is_last,
-        )
-        if is_last and self._early:
-            self.abort()
-        if is_last and self._is_paused and self._filled == expected:
-            # The socket was not read to where the answer ends: what lies behind it is unknown.
-            self._keeps_alive = False
-        self._after_filling()
-        if self._filled < expected:
-            self._read_on()
+        if self._slab is _NOWHERE:
+            self._begin_slab()
+        slab, self._slab = self._slab, _NOWHERE
+        return slab, self._expected
 
     async def more_than(self, filled: int, silence_seconds: float) -> int:
         """Wait until more bytes than `filled` are there; return how many.
@@ -99,12 +96,15 @@ class Connection(asyncio.BufferedProtocol):
         Raises BrokenOff where the connection ends first, TimeoutError.
         """
         while self._filled == filled:
-            if self._is_broken:
-                raise BrokenOff
-            self._waiter = asyncio.get_running_loop().create_future()
-            async with asyncio.timeout(silence_seconds):
-                await self._waiter
+            await self._next_bytes(silence_seconds)
         return self._filled
+
+    async def _next_bytes(self, silence_seconds: float) -> None:
+        if self._is_broken:
+            raise BrokenOff
+        self._waiter = asyncio.get_running_loop().create_future()
+        async with asyncio.timeout(silence_seconds):
+            await self._waiter
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -132,7 +132,10 @@ class Connection(asyncio.BufferedProtocol):
         if self._filled > self._expected:
             self._filled = self._expected
             self.abort()
-        self._after_filling()
+        if self._into is self._head and not self._is_answered:
+            self._look_for_the_head()
+        else:
+            self._after_filling()
         self._wake()
 
     def eof_received(self) -> None:
@@ -144,6 +147,47 @@ class Connection(asyncio.BufferedProtocol):
         """The connection has ended."""
         self._is_broken = True
         self._wake()
+
+    def _look_for_the_head(self) -> None:
+        end = bytes(self._head[: self._filled]).find(HEAD_END)
+        if end < 0:
+            self._is_answered = self._filled == len(self._head)
+            self._answer = None
+            return
+        body_at = end + len(HEAD_END)
+        self._answer, self._is_answered = read_head(bytes(self._head[:body_at])), True
+        if self._answer is None or self._answer.status != _OK or not self._answer.length_bytes:
+            return
+        self._left = self._answer.length_bytes
+        self._early = self._head[body_at : self._filled]
+        # With no room left behind the answer, what lies there is unknown.
+        is_cut = self._filled == len(self._head) and self._left == len(self._early)
+        self._keeps_alive = self._answer.keeps_alive and not is_cut
+        self._begin_slab()
+
+    def _begin_slab(self) -> None:
+        """Let the body go on in a slab of its own.
+
+        The last one has room for more than is expected: what is too much shows itself at once.
+        """
+        all_at_once = self._left <= SLAB_BYTES + LEAST_REST_BYTES
+        self._expected = self._left if all_at_once else SLAB_BYTES
+        self._left -= self._expected
+        self._is_last = not self._left
+        room = self._expected + 1 if self._is_last else self._expected
+        self._into = self._slab = memoryview(bytearray(room))
+        early = self._early[: self._expected]
+        self._early = self._early[len(early) :]
+        self._into[: len(early)] = early
+        self._filled = len(early)
+        if self._is_last and self._early:
+            self.abort()
+        if self._is_last and self._is_paused and self._filled == self._expected:
+            # The socket was not read to where the answer ends: what lies behind it is unknown.
+            self._keeps_alive = False
+        self._after_filling()
+        if self._filled < self._expected:
+            self._read_on()
 
     def _after_filling(self) -> None:
         if self._filled < self._expected:

@@ -24,8 +24,6 @@ from collector.adapters.http.crumbs import CRUMB_SECONDS, LEAST_CHUNK_BYTES
 from collector.adapters.http.errors import source_error, unreached_source
 from collector.adapters.http.head import Head
 
-# Received at once at most: smaller ones cost more calls, larger ones leave the CPU's cache.
-SLAB_BYTES = 1024 * 1024
 # Idle for longer, a connection may have been forgotten by whatever lies between, without a word:
 # aiohttp gives up its own as soon.
 MOST_IDLE_SECONDS = 15.0
@@ -161,10 +159,8 @@ class LaneBody:
         """Yield the body as it arrives, in place: nobody writes there again. Raises ItemError."""
         left = self._length_bytes
         while left:
-            expected = min(left, SLAB_BYTES)
+            slab, expected = self._connection.next_slab()
             left -= expected
-            slab = memoryview(bytearray(expected if left else expected + 1))
-            self._connection.receive_into(slab, expected, is_last=not left)
             taken = 0
             while taken < expected:
                 filled = await self._chunk_behind(taken, expected)

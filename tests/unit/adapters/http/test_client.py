@@ -486,6 +486,23 @@ async def test_an_image_that_is_refused_by_its_head_blocks_nobody() -> None:
                     _ = 1 / (body.status - 404)
 
 
+async def test_a_host_is_not_asked_to_close_and_a_connection_of_aiohttps_is_used_once() -> None:
+    """A host that closes may take with it what waits to be read; one that is behind, worse."""
+    said: list[str] = []
+    peers: list[Any] = []
+
+    async def image(request: web.Request) -> web.Response:
+        said.append(request.headers["Connection"].lower())
+        peers.append(request.transport and request.transport.get_extra_info("peername"))
+        return web.Response(body=b"image")
+
+    async with serving(image=image) as host, client(host) as http:
+        for _ in range(2):
+            assert await body_of(http, f"http://{host}/image") == b"image"
+    assert said == ["keep-alive"] * 2
+    assert (len(set(peers)) == 1) is FAST_LANE
+
+
 @pytest.mark.parametrize("call", [AiohttpClient.get, body_of], ids=["answer", "image"])
 async def test_a_cancelled_request_gives_its_connection_back(call: Any) -> None:
     arrived = anyio.Event()

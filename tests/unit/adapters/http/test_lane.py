@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from collector.adapters.http import connection
 from collector.adapters.http import lane as lanes
 from collector.adapters.http.client import AiohttpClient, open_http
 from collector.adapters.http.head import MOST_HEAD_BYTES
@@ -23,6 +26,12 @@ from collector.core.errors import Code, Fault, ItemError
 TIMEOUT_SECONDS = 10
 HEADERS = {"User-Agent": "test"}
 OK = b"HTTP/1.1 200 OK\r\n"
+
+
+def slabs_of(monkeypatch: pytest.MonkeyPatch, size_bytes: int) -> None:
+    """Let bodies come in slabs of this size, the last one included."""
+    monkeypatch.setattr(connection, "SLAB_BYTES", size_bytes)
+    monkeypatch.setattr(connection, "LEAST_REST_BYTES", 0)
 
 
 def head_of(length: int) -> bytes:
@@ -125,14 +134,14 @@ def test_bodies_come_as_they_are_however_they_are_cut(
             lane.close()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lanes, "SLAB_BYTES", slab_bytes)
+        slabs_of(patch, slab_bytes)
         anyio.run(main)
 
 
 async def test_a_chunk_stays_what_it_was_when_the_next_ones_come(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lanes, "SLAB_BYTES", 10)
+    slabs_of(monkeypatch, 10)
     lane, body = Lane(most_idle=1, connect_seconds=5, silence_seconds=5), bytes(range(100))
     async with peer(answers(body, body[::-1])) as server:
         kept = []
@@ -148,7 +157,7 @@ async def test_the_socket_is_not_read_while_nobody_takes_the_body(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What a slow consumer does not take stays with the sender, but for the kernel's buffers."""
-    monkeypatch.setattr(lanes, "SLAB_BYTES", 1000)
+    slabs_of(monkeypatch, 1000)
     sent = 0
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
@@ -348,6 +357,75 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words += ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
     subprocess.run(words, check=True, capture_output=True)
     return folder
+
+
+class ClosingHost:
+    """A host in a thread: it answers while nobody listens, and closes at once."""
+
+    def __init__(self, certificate: Path, size_bytes: int, is_heard: Callable[[], None]) -> None:
+        self._trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._trust.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+        self._size_bytes = size_bytes
+        self._is_heard = is_heard
+        self.closed = threading.Event()
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.url = "https://{}:{}/x".format(*self.listening.getsockname())
+
+    def serve(self) -> None:
+        """Answer one request."""
+        taken, _ = self.listening.accept()
+        with taken, self._trust.wrap_socket(taken, server_side=True) as secure:
+            request = b""
+            while b"\r\n\r\n" not in request:
+                request += secure.recv(65536)
+            self._is_heard()
+            secure.sendall(head_of(self._size_bytes) + bytes(self._size_bytes))
+        self.closed.set()
+
+
+# What fits the kernel's buffers comes with its end; more is left to come when a slab is full.
+CLOSING_SIZES = {
+    "smaller than a slab": 60_000,
+    "a little more than a slab": connection.SLAB_BYTES + 100_000,
+    "several slabs, the last one small": 3 * connection.SLAB_BYTES + 100_000,
+}
+
+
+@pytest.mark.parametrize("size_bytes", CLOSING_SIZES.values(), ids=CLOSING_SIZES)
+def test_what_came_before_a_host_closed_is_received_whole(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch, size_bytes: int
+) -> None:
+    """Also over TLS on uvloop, which drops what nobody has taken when it sees the end."""
+    uvloop = pytest.importorskip("uvloop")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "cert.pem"))
+    blocked = threading.Event()
+
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+
+        def wait_for_the_end() -> None:
+            blocked.set()
+            host.closed.wait(1)  # more than the kernel holds cannot be sent meanwhile
+
+        def heard() -> None:
+            loop.call_soon_threadsafe(wait_for_the_end)
+            blocked.wait()
+
+        host = ClosingHost(certificate, size_bytes, heard)
+        lane = Lane(most_idle=1, connect_seconds=5, silence_seconds=5)
+        received = 0
+        with host.listening:
+            serving = loop.run_in_executor(None, host.serve)
+            async with lane.get(host.url, HEADERS) as body:
+                assert body is not None
+                async for chunk in body.chunks():
+                    received += len(chunk)
+                    # Nobody reads until the host has closed, as far as it can.
+                    await loop.run_in_executor(None, host.closed.wait, 0.2)
+            await serving
+        return received
+
+    assert uvloop.run(main()) == size_bytes
 
 
 async def test_a_host_is_trusted_by_its_certificate_alone(

@@ -2,13 +2,15 @@
 
     python tests/advisories.py
 
-Exit 1 where one is known of a locked package. Where the index of advisories does not answer, that
-is said, and nothing is claimed: a silent index is no clean bill, and no fault of the project.
+Exit 1 where one is known of a locked package, and where the audit itself fails. Where the index of
+advisories does not answer, that is said, and nothing is claimed: a silent index is no clean bill,
+and no fault of the project.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +22,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # What users run; what only tests and benchmarks need is not shipped.
 SHIPPED = ("engine", "local", "airflow")
 _ANSWER_SECONDS = 30
+_PACKAGE = re.compile(r"^[A-Za-z0-9._-]+(?:\[[^]]*\])?==", re.MULTILINE)
+# How its traceback ends where nobody answers.
+_UNREACHED = re.compile(r"(?:ConnectionError|ServiceError|ConnectTimeout|ReadTimeout)\b")
+_MOST_COMPLAINT = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +65,24 @@ def ask(requirements: Path) -> Audit:
     done = subprocess.run(
         (sys.executable, *command, *options, *limit), capture_output=True, text=True, check=False
     )
-    if not done.stdout.strip():  # It could not even connect, and ends with a traceback.
-        packages = requirements.read_text(encoding="utf-8").count("==")
+    return judge(done.stdout, done.stderr, packages_of(requirements))
+
+
+def packages_of(requirements: Path) -> int:
+    """Count what a requirements file names."""
+    return len(_PACKAGE.findall(requirements.read_text(encoding="utf-8")))
+
+
+def judge(printed: str, complaints: str, packages: int) -> Audit:
+    """Read what pip-audit has printed; where no index could be reached, nothing was audited.
+
+    Raises SystemExit where it failed in any other way.
+    """
+    if printed.strip():
+        return read(json.loads(printed))
+    if _UNREACHED.search(complaints):
         return Audit(0, packages, ())
-    return read(json.loads(done.stdout))
+    raise SystemExit(f"[advisories] pip-audit failed: {complaints[-_MOST_COMPLAINT:]}")
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ Chunk = bytes | memoryview
 
 @dataclass(slots=True)
 class Part:
-    """Consecutive chunks as the socket gave them, at most PART_BYTES together."""
+    """Consecutive chunks of a body as they came, at most PART_BYTES together."""
 
     number: int
     chunks: list[Chunk] = field(default_factory=list)

@@ -33,8 +33,8 @@ class Body(Protocol):
     def chunks(self) -> AsyncIterator[Chunk]:
         """Yield the body as it arrives; raises ItemError(transient) when it breaks off.
 
-        Small pieces come together, for a second at most: a body has few chunks, however it was
-        cut on its way, so what they cost beside their bytes may be left out of account.
+        Small pieces come together, until the first one after a second: a body has few chunks,
+        however it was cut on its way, so what they cost beside their bytes does not count.
         """
 
 
@@ -47,8 +47,10 @@ class Http(Protocol):
         Raises PayloadError when it is too large, Outage when refused.
         """
 
-    def open(self, url: str) -> AbstractAsyncContextManager[Body]:
+    def open(self, url: str, *, most_bytes: int | None = None) -> AbstractAsyncContextManager[Body]:
         """GET an image; leaving the context drops what was not read.
+
+        There is room for `most_bytes`: of more, nothing is taken in before it is asked for.
 
         A few redirects are followed, to listed hosts only. Raises ItemError: permanent where
         one leads elsewhere, transient, or systemic where nobody answers.

@@ -103,7 +103,7 @@ class Breakers:
         if url is None:
             return False
         try:
-            async with self._http.open(url) as body:
+            async with self._http.open(url, most_bytes=0) as body:
                 return body.status in _HEALTHY_STATUSES
         except ItemError:
             return False

@@ -69,7 +69,8 @@ async def mirror_image(claim: Claim, ports: MirrorPorts) -> StoredObject:
 
         sum over images in flight of min(file_size or 2 parts, 2 parts) <= COLLECTOR_MEMORY_BYTES
 
-    besides what aiohttp buffers for each connection. Raises ItemError (this item's), LeaseLost or
+    besides what a connection has taken in ahead of us: half a MiB, and less than that of an image
+    that is not larger. Raises ItemError (this item's), LeaseLost or
     Outage (everything's). On failure or cancellation nothing wrong is visible, and no multipart
     upload is left as far as the store answers.
     """
@@ -134,7 +135,7 @@ class _Mirror:
     async def _transfer_whole(self) -> StoredObject:
         """Take an image that fits one part: what is larger than its row says is refused."""
         judge, whole = self._judge(), Part(number=1)
-        async with self._ports.http.open(self._claim.url) as body:
+        async with self._open() as body:
             judge.check_head(body.status, body.headers)
             async for chunk in self._arriving(body):
                 judge.feed(chunk)
@@ -147,7 +148,7 @@ class _Mirror:
 
     async def _transfer_in_parts(self) -> StoredObject:
         judge, cutter = self._judge(), PartCutter()
-        async with self._ports.http.open(self._claim.url) as body, self._writer() as writer:
+        async with self._open() as body, self._writer() as writer:
             judge.check_head(body.status, body.headers)
             async for chunk in self._arriving(body):
                 judge.feed(chunk)
@@ -155,7 +156,7 @@ class _Mirror:
                 for part in cutter.feed(chunk):
                     await writer.write(part)
                 if cutter.is_full:
-                    # No third part begins to fill while one is on its way.
+                    # While a part is on its way, nobody asks for a third one.
                     await writer.sent()
                 self._is_writing = False
             sha256 = judge.verdict()
@@ -164,6 +165,10 @@ class _Mirror:
                 return await self._put(cutter.rest(), sha256)
             await writer.write(cutter.rest())
             return await self._complete(writer, sha256, judge.size_bytes)
+
+    def _open(self) -> AbstractAsyncContextManager[Body]:
+        most_bytes = self._claim.file_size or self._ports.max_image_bytes
+        return self._ports.http.open(self._claim.url, most_bytes=most_bytes)
 
     async def _arriving(self, body: Body) -> AsyncIterator[Chunk]:
         """Yield the body; raises ItemError where it drips."""

@@ -79,7 +79,7 @@ class AiohttpClient:
             raise Outage(Edge.API, describe(error)) from None
 
     @asynccontextmanager
-    async def open(self, url: str) -> AsyncIterator[Body]:
+    async def open(self, url: str, *, most_bytes: int | None = None) -> AsyncIterator[Body]:
         """GET an image; leaving the context drops what was not read.
 
         Up to MOST_REDIRECTS are followed, each to a listed host. Raises ItemError: host_refused,
@@ -88,7 +88,7 @@ class AiohttpClient:
         """
         require_allowed(url, self._image_hosts)
         for _ in range(MOST_REDIRECTS + 1):
-            async with self._asked(url) as body:
+            async with self._asked(url, most_bytes) as body:
                 target = redirect_target(url, body.status, body.headers, self._image_hosts)
                 if target is None:
                     yield body
@@ -99,9 +99,9 @@ class AiohttpClient:
         )
 
     @asynccontextmanager
-    async def _asked(self, url: str) -> AsyncIterator[Body]:
+    async def _asked(self, url: str, most_bytes: int | None) -> AsyncIterator[Body]:
         if self._lane is not None:
-            async with self._lane.get(url, self._image_headers) as body:
+            async with self._lane.get(url, self._image_headers, most_bytes) as body:
                 if body is not None:
                     yield body
                     return

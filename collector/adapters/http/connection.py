@@ -29,9 +29,9 @@ class BrokenOff(ConnectionError):
 class Connection(asyncio.BufferedProtocol):
     """Carries one answer after the other.
 
-    The body of a 200 is received in slabs: the first one as soon as the head has come, another one
-    when it is asked for; between two the socket is not read. What comes when nothing is expected
-    breaks the connection.
+    A body is received in slabs, each when it is asked for; between two the socket is not read. The
+    first one of an image that there is room for begins as soon as the head has come. What comes
+    when nothing is expected breaks the connection.
     """
 
     def __init__(self) -> None:
@@ -44,10 +44,12 @@ class Connection(asyncio.BufferedProtocol):
         self._into = _NOWHERE
         self._expected = 0
         self._filled = 0
+        self._most_bytes: int | None = None
         self._answer: Head | None = None
         self._is_answered = False
-        # Of the body: what came behind the head, what no slab was made for yet, and a slab that
-        # nobody has taken.
+        # Of the body: where it begins behind the head, what came there, what no slab was made for
+        # yet, and a slab that nobody has taken.
+        self._body_at = 0
         self._early = _NOWHERE
         self._left = 0
         self._slab = _NOWHERE
@@ -59,19 +61,23 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def is_reusable(self) -> bool:
-        """True where an answer came whole, the next may follow, and nothing came uncalled for."""
-        return self._into is _NOWHERE and self._keeps_alive and not self._is_broken
+        """True where an answer was taken whole, another may follow, and no more has come."""
+        is_taken = self._into is _NOWHERE and self._slab is _NOWHERE
+        return is_taken and self._keeps_alive and not self._is_broken
 
-    async def ask(self, request: bytes, silence_seconds: float) -> Head | None:
+    async def ask(
+        self, request: bytes, silence_seconds: float, most_bytes: int | None = None
+    ) -> Head | None:
         """Send a request and return the head of its answer, None where that is an odd one.
 
-        Raises BrokenOff where the connection ends first, TimeoutError.
+        A body of more than `most_bytes` is not received before it is asked for. Raises BrokenOff
+        where the connection ends first, TimeoutError.
         """
         if self._transport is None or self._is_broken:
             raise BrokenOff
         self._into, self._expected, self._filled = self._head, len(self._head), 0
         self._is_last = self._keeps_alive = self._is_answered = False
-        self._slab = _NOWHERE
+        self._slab, self._most_bytes = _NOWHERE, most_bytes
         self._read_on()
         self._transport.write(request)
         while not self._is_answered:
@@ -83,9 +89,12 @@ class Connection(asyncio.BufferedProtocol):
     def next_slab(self) -> tuple[memoryview, int]:
         """Return where the body goes on, and how many bytes are expected there.
 
-        `more_than` says how many of them have come. Of one 200, called until all are expected.
+        `more_than` says how many of them have come. Raises ValueError where all were expected
+        before, or the answer has no body.
         """
         if self._slab is _NOWHERE:
+            if not self._left:
+                raise ValueError("the answer has no more bytes")
             self._begin_slab()
         slab, self._slab = self._slab, _NOWHERE
         return slab, self._expected
@@ -154,22 +163,27 @@ class Connection(asyncio.BufferedProtocol):
             self._is_answered = self._filled == len(self._head)
             self._answer = None
             return
-        body_at = end + len(HEAD_END)
-        self._answer, self._is_answered = read_head(bytes(self._head[:body_at])), True
-        if self._answer is None or self._answer.status != _OK or not self._answer.length_bytes:
+        self._body_at = end + len(HEAD_END)
+        self._answer, self._is_answered = read_head(bytes(self._head[: self._body_at])), True
+        if self._answer is None:
             return
-        self._left = self._answer.length_bytes
-        self._early = self._head[body_at : self._filled]
-        # With no room left behind the answer, what lies there is unknown.
-        is_cut = self._filled == len(self._head) and self._left == len(self._early)
-        self._keeps_alive = self._answer.keeps_alive and not is_cut
-        self._begin_slab()
+        self._keeps_alive = self._answer.keeps_alive
+        self._left = self._answer.length_bytes or 0
+        has_room = self._most_bytes is None or self._left <= self._most_bytes
+        if self._answer.status == _OK and self._left and has_room:
+            self._begin_slab()
+        else:
+            self._after_filling()
 
     def _begin_slab(self) -> None:
         """Let the body go on in a slab of its own.
 
         The last one has room for more than is expected: what is too much shows itself at once.
         """
+        is_unread = self._is_paused
+        if self._into is self._head:
+            self._early = self._head[self._body_at : self._filled]
+            is_unread = self._filled == len(self._head)
         all_at_once = self._left <= SLAB_BYTES + LEAST_REST_BYTES
         self._expected = self._left if all_at_once else SLAB_BYTES
         self._left -= self._expected
@@ -182,8 +196,8 @@ class Connection(asyncio.BufferedProtocol):
         self._filled = len(early)
         if self._is_last and self._early:
             self.abort()
-        if self._is_last and self._is_paused and self._filled == self._expected:
-            # The socket was not read to where the answer ends: what lies behind it is unknown.
+        if self._is_last and is_unread and self._filled == self._expected:
+            # The socket was not read beyond where the answer ends: what lies there is unknown.
             self._keeps_alive = False
         self._after_filling()
         if self._filled < self._expected:

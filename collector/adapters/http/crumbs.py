@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 # A view or a bytes object costs some 200 bytes beside its own: here, about one in a hundred.
 LEAST_CHUNK_BYTES = 16 * 1024
-# Whoever watches for a body that drips hears of it as often as this.
+# Whoever watches for a body that drips hears of it with the first piece after this.
 CRUMB_SECONDS = 1.0
 
 

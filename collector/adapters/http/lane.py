@@ -59,11 +59,14 @@ class Lane:
         self._trust: ssl.SSLContext | None = None
 
     @asynccontextmanager
-    async def get(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[LaneBody | None]:
+    async def get(
+        self, url: str, headers: Mapping[str, str], most_bytes: int | None = None
+    ) -> AsyncIterator[LaneBody | None]:
         """GET `url`; None where that is not for this lane, and aiohttp must be asked.
 
-        Raises ItemError. Leaving the context drops what was not read; the connection is kept only
-        where its answer was read to the end.
+        A body of more than `most_bytes` is not received before it is asked for. Raises ItemError.
+        Leaving the context drops what was not read; the connection is kept only where its answer
+        was read to the end.
         """
         address = _ADDRESS.fullmatch(url)
         place = _place(address) if address else None
@@ -72,7 +75,7 @@ class Lane:
             return
         connection = self._kept(place) or await self._connect(place)
         try:
-            yield await self._answer(place, connection, _request(address, headers))
+            yield await self._answer(place, connection, _request(address, headers), most_bytes)
         except BaseException:
             # Also where the answer came whole: it may be another request's.
             connection.abort()
@@ -88,10 +91,10 @@ class Lane:
         self._idle.clear()
 
     async def _answer(
-        self, place: Place, connection: Connection, request: bytes
+        self, place: Place, connection: Connection, request: bytes, most_bytes: int | None
     ) -> LaneBody | None:
         try:
-            head = await connection.ask(request, self._silence_seconds)
+            head = await connection.ask(request, self._silence_seconds, most_bytes)
         except BrokenOff as error:
             # A kept connection may have been closed just as it was used again.
             if connection.is_new:

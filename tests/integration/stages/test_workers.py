@@ -73,7 +73,7 @@ class ImageHost:
         raise AssertionError("no stage but extract asks for pages")
 
     @asynccontextmanager
-    async def open(self, url: str) -> AsyncIterator[Body]:
+    async def open(self, url: str, *, most_bytes: int | None = None) -> AsyncIterator[Body]:
         self.asked[url] += 1
         await self.opened.wait()
         yield Answer(self._status(url), {})

@@ -45,7 +45,7 @@ class Host:
         raise NotImplementedError
 
     @asynccontextmanager
-    async def open(self, url: str) -> AsyncIterator[Body]:
+    async def open(self, url: str, *, most_bytes: int | None = None) -> AsyncIterator[Body]:
         self.asked.append(url)
         if self._status is None:
             raise trouble(Fault.SYSTEMIC)

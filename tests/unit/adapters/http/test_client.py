@@ -475,6 +475,16 @@ async def test_an_image_left_early_is_dropped_and_blocks_nobody() -> None:
         await dropped.wait()
 
 
+@pytest.mark.parametrize("status", [200, 404, 503])
+async def test_the_body_of_any_answer_can_be_read(status: int) -> None:
+    async def say(_: web.Request) -> web.Response:
+        return web.Response(status=status, body=b"what it says")
+
+    async with serving(say=say) as host, client(host) as http:
+        for _ in range(2):
+            assert await body_of(http, f"http://{host}/say") == b"what it says"
+
+
 async def test_an_image_that_is_refused_by_its_head_blocks_nobody() -> None:
     async def handler(_: web.Request) -> web.Response:
         return web.Response(status=404, body=bytes(1_000_000))

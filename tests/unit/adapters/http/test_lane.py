@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -263,11 +263,39 @@ async def test_more_than_was_announced_never_meets_the_next_answer() -> None:
             await writer.drain()
 
     async with peer(script) as server, client(server.host) as http:
-        assert await body_of(http, f"http://{server.host}/x") == b"whole"
-        # What was too much may come to light only now; it is never taken for an answer.
-        for _ in range(2):
-            with suppress(ItemError):
-                assert await body_of(http, f"http://{server.host}/x") == b"whole"
+        for _ in range(3):
+            assert await body_of(http, f"http://{server.host}/x") == b"whole"
+    # What was too much came with the first answer: its connection is not used again.
+    assert server.connections == 2
+
+
+async def test_a_connection_whose_answer_nobody_took_is_not_kept() -> None:
+    lane = Lane(most_idle=4, connect_seconds=5, silence_seconds=5)
+    async with peer(answers(b"whole", b"whole")) as server:
+        async with lane.get(f"http://{server.host}/x", HEADERS) as body:
+            assert body is not None
+        assert await read(lane, f"http://{server.host}/x") == b"whole"
+        assert server.connections == 2
+        lane.close()
+
+
+@pytest.mark.parametrize("most_bytes", [0, 9, 10, None])
+async def test_what_there_is_no_room_for_is_taken_in_when_it_is_asked_for(
+    most_bytes: int | None,
+) -> None:
+    whole = b"0123456789" * (MOST_HEAD_BYTES // 5)
+    for body in (whole[:10], whole):
+        lane = Lane(most_idle=4, connect_seconds=5, silence_seconds=5)
+        async with peer(answers(body, body)) as server:
+            for _ in range(2):
+                async with lane.get(f"http://{server.host}/x", HEADERS, most_bytes) as found:
+                    assert found is not None
+                    has_room = most_bytes is None or len(body) <= most_bytes
+                    assert bool(found._connection._slab) is has_room
+                    assert b"".join([bytes(it) async for it in found.chunks()]) == body
+                    with pytest.raises(ValueError, match="no more bytes"):
+                        await anext(found.chunks())
+            lane.close()
 
 
 @pytest.mark.parametrize(

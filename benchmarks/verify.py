@@ -14,9 +14,11 @@ import asyncio
 import hashlib
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -119,7 +121,12 @@ def measure(settings: dict[str, str], *words: str) -> dict[str, Any]:
 
 async def main(objects: int) -> None:
     """Measure few and many objects, so that what grows can be seen."""
-    results: dict[str, Any] = {}
+    results: dict[str, Any] = {
+        "command": f"python benchmarks/verify.py --objects {objects}",
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
+        f"Python {platform.python_version()}, both servers on the same cores",
+    }
     for name, count in (("few", objects // 100), ("many", objects)):
         with TemporaryDirectory() as home:
             async with open_local_servers(Path(home)) as servers:
@@ -127,7 +134,7 @@ async def main(objects: int) -> None:
                 results[name] = await asyncio.to_thread(measure, settings)
                 if name == "many":
                     results["deep"] = await asyncio.to_thread(measure, settings, "--deep")
-    sys.stdout.write(json.dumps(results, indent=1) + "\n")
+    sys.stdout.write(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

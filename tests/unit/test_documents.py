@@ -176,6 +176,10 @@ def test_the_figures_of_scaling_are_the_stored_ones() -> None:
     assert f"{backlog['images']:,} small images" in scaling
     assert backlog["puts"] == backlog["stored"] == backlog["images"]
     assert f"{slow['times_faster']} times as fast" in scaling
+    short, *_, long = shared["claims"]["backlogs"]
+    text = " ".join(scaling.split())
+    assert f"touched {shared['claims']['times_the_shortest'][-1]} times as many pages" in text
+    assert f"a backlog of {long['rows']:,} as in one of {short['rows']:,}" in text
 
 
 def test_the_first_readme_stands_word_for_word() -> None:

@@ -182,6 +182,17 @@ def test_the_figures_of_scaling_are_the_stored_ones() -> None:
     assert f"a backlog of {long['rows']:,} as in one of {short['rows']:,}" in text
 
 
+def test_the_figures_of_verify_are_the_stored_ones() -> None:
+    measured = stored("verify.json")
+    few, many, deep = (measured[name] for name in ("few", "many", "deep"))
+    more = many["peak_rss_mb"] - few["peak_rss_mb"]
+    assert (
+        f"{many['objects']:,} objects took {many['seconds']} s and {many['peak_rss_mb']} MB of"
+        f" memory, {more} MB more than {few['objects']:,} did, and `--deep` read"
+        f" {deep['objects_per_second']} small ones a second"
+    ) in " ".join(README.split())
+
+
 def test_the_first_readme_stands_word_for_word() -> None:
     source = ROOT / "tests/integration/adapters/postgres/test_schema.py"
     values = {

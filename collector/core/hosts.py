@@ -103,7 +103,8 @@ def _problem(url: str, hosts: frozenset[str]) -> str | None:
         return "the address has a user, or no host"
     if _is_listed(address, port, hosts):
         return None
-    return f"{address.scheme}://{address.hostname[:100]} is not in WALLHAVEN_IMAGE_HOSTS"
+    asked = address.hostname[:100] if port is None else f"{address.hostname[:100]}:{port}"
+    return f"{address.scheme}://{asked} is not in WALLHAVEN_IMAGE_HOSTS"
 
 
 def _is_listed(address: SplitResult, port: int | None, hosts: frozenset[str]) -> bool:

@@ -41,6 +41,7 @@ RECIPES = {
     "test-airflow": "-m pytest $(PYTEST_ARGS) tests/airflow",
     "test-celery": "-m pytest tests/airflow/celery",
     "soak": "tests/soak.py",
+    "advisories": "$(BIN)/python tests/advisories.py",
     "reliability": "tests/reliability.py",
     "compose-smoke": "$(PYTHON) tests/compose_smoke.py",
     "lint": "$(BIN)/lint-imports",

@@ -651,10 +651,10 @@ async def test_a_part_that_fails_for_ever_takes_its_upload_with_it(
 
 
 @pytest.mark.case("S3-10")
-async def test_a_part_that_is_not_answered_is_the_stores_trouble_and_holds_the_source_back(
+async def test_a_part_that_is_not_answered_is_the_stores_trouble(
     open_faults: OpenFaults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second part has come; while the first is on its way, there is no room for a third."""
+    """Three parts: time is up while the source is held back (tests/unit/stages/test_mirror.py)."""
     monkeypatch.setattr(mirror, "DEADLINE_BASE_SECONDS", 3.0)
     monkeypatch.setattr(mirror, "SLOWEST_BYTES_PER_SECOND", 1e9)
     Image.effect_noise((2500, 2500), 90).convert("RGB").save(

@@ -15,6 +15,7 @@ from collector.cli.progress import SilentProgress
 from collector.core.errors import Refusal
 from collector.core.images import ImageType
 from collector.core.runs import RunStatus
+from collector.core.transfers import Claim
 from collector.core.verification import Findings, Kind, Repair
 from collector.runtime import run_verify
 from collector.stages.verify import VerifyOptions, verify
@@ -225,15 +226,20 @@ async def test_a_repair_takes_no_try_back_of_what_is_not_given_up(
         assert tuple(row) == (3, 1)
 
 
+async def claim_of_an_unstored_row(world: World) -> Claim:
+    """Let a worker hold an image whose object is there and whose row does not say so."""
+    await world.run()
+    await unstore(world, min(world.truth()))
+    run_key = await world.value("SELECT max(id) FROM draenei_content.run_audit")
+    (claim,) = await world.runtime.transfers.claim(run_key, 10)
+    return claim
+
+
 async def test_what_a_dead_worker_held_is_adopted_too(
     open_world: OpenWorld, small_images: Path
 ) -> None:
     async with open_world(small(small_images, 3)) as world:
-        await world.run()
-        key = min(world.truth())
-        await unstore(world, key)
-        run_key = await world.value("SELECT max(id) FROM draenei_content.run_audit")
-        (claim,) = await world.runtime.transfers.claim(run_key, 10)
+        claim = await claim_of_an_unstored_row(world)
         await world.rows(
             "UPDATE draenei_content.transfers SET lease_until = now() - interval '1 s'"
         )
@@ -245,11 +251,7 @@ async def test_what_a_worker_holds_is_no_difference(
     open_world: OpenWorld, small_images: Path
 ) -> None:
     async with open_world(small(small_images, 3)) as world:
-        await world.run()
-        key = min(world.truth())
-        await unstore(world, key)
-        run_key = await world.value("SELECT max(id) FROM draenei_content.run_audit")
-        (claim,) = await world.runtime.transfers.claim(run_key, 10)
+        claim = await claim_of_an_unstored_row(world)
         for repair in (False, True):
             findings = await found(world, repair=repair)
             assert (findings.in_hand, findings.kinds.total()) == (1, 0)

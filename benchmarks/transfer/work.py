@@ -63,10 +63,11 @@ def write_all(found: list[Body], folder: Path, seed: int) -> None:
     draws = random.Random(seed)  # noqa: S311
     for body in found:
         with (folder / body.name).open("wb") as file:
-            file.writelines(_image(body, draws))
+            file.writelines(image(body, draws))
 
 
-def _image(body: Body, draws: random.Random) -> Iterator[bytes]:
+def image(body: Body, draws: random.Random) -> Iterator[bytes]:
+    """Yield the bytes of a body, piece by piece."""
     head, tail = _PARTS[body.extension](body.size_bytes)
     yield head
     left = body.size_bytes - len(head) - len(tail)

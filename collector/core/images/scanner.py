@@ -89,7 +89,7 @@ class ImageScanner:
             if pattern.match(seam):
                 return seam, position + 1
         if match := pattern.search(chunk, position):
-            return match.group(), match.end()
+            return bytes(match.group()), match.end()
         if position < len(chunk):
             self._held = bytes(chunk[-1:])
         return None, len(chunk)

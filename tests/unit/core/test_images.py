@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import io
+import re
 import struct
 import sys
 import tracemalloc
@@ -26,6 +27,7 @@ from collector.core.images import (
     ImageType,
     image_type_of_extension,
     image_type_of_file_type,
+    jpeg,
 )
 
 WIDTH, HEIGHT = 67, 45
@@ -501,3 +503,22 @@ def test_type_of_an_extension(text: str, expected: ImageType | None) -> None:
 def test_an_extension_leads_back_to_its_type(image_type: ImageType) -> None:
     assert image_type_of_extension(image_type.extension) is image_type
     assert image_type_of_file_type(image_type) is image_type
+
+
+# 0xFF and what may stand behind it come often, anything else now and then.
+scan_bytes = st.lists(
+    st.one_of(
+        st.sampled_from([0x00, 0x0A, 0xCF, 0xD0, 0xD7, 0xD8, 0xD9, 0xFF]), st.integers(0, 255)
+    )
+).map(bytes)
+
+
+@given(body=scan_bytes, position=st.integers(0, 40))
+def test_the_end_of_a_scan_is_where_the_standard_librarys_search_finds_it(
+    body: bytes, position: int
+) -> None:
+    expected = re.compile(jpeg._END_OF_SCAN.pattern).search(body, position)
+
+    for text in (body, memoryview(body)):
+        found = jpeg._END_OF_SCAN.search(text, position)
+        assert (found and found.span()) == (expected and expected.span())

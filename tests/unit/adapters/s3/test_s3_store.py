@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from aiohttp import ClientTimeout
 
 from collector.adapters.s3 import S3Options, S3Store, open_s3
+from collector.adapters.s3.bodies import TLS_PIECE_BYTES
 from collector.core.errors import Code, Edge, Fault, ItemError, Outage
 from collector.core.images import ImageType
 from collector.core.parts import Chunk
@@ -395,6 +399,31 @@ async def test_no_tls_is_an_outage(call: Call) -> None:
     async with listener, open_s3(options, jitter=no_jitter) as store:
         with pytest.raises(Outage, match="TLS was refused"):
             await call(store)
+
+
+async def test_a_body_over_tls_arrives_as_it_was(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trust.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate / "cert.pem"))
+    chunks: list[Chunk] = [random.Random(7).randbytes(2 * TLS_PIECE_BYTES + 1), b"last"]
+    whole, server = b"".join(chunks), ScriptedStore()
+    server.begin([STORED])
+    listener = await asyncio.start_server(server.accept, "127.0.0.1", 0, ssl=trust)
+    port = listener.sockets[0].getsockname()[1]
+    options = replace(options_for(port), endpoint_url=f"https://127.0.0.1:{port}")
+    async with listener, open_s3(options, jitter=no_jitter) as store:
+        await store.put(
+            KEY,
+            chunks,
+            size_bytes=len(whole),
+            sha256=hashlib.sha256(whole).digest(),
+            content_type=ImageType.JPEG,
+            token="ours",
+        )
+
+    assert [request.body for request in server.requests] == [whole]
 
 
 async def test_no_credentials_is_an_outage(

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from collector.adapters.migrations import applied_versions, known_migrations, require_schema
 from collector.adapters.s3.probe import probe
-from collector.core.errors import CollectorError, Edge, Outage
+from collector.core.errors import CollectorError, Edge, ItemError, Outage
+from collector.core.hosts import require_allowed
+from collector.core.wallpapers import Page
 from collector.ports import Progress
 from collector.runtime import Need, Runtime, open_runtime, source_of
 from collector.settings import Settings
@@ -87,4 +89,17 @@ async def _api(runtime: Runtime) -> str:
     if reply.status != 200:
         raise Outage(Edge.API, f"HTTP {reply.status}")
     page = source.parse_page(reply.body, 1)
+    _require_hosts(page, runtime.settings.image_hosts)
     return f"answers; there are {page.total} wallpapers to mirror"
+
+
+def _require_hosts(page: Page, hosts: frozenset[str]) -> None:
+    """Raise ItemError where no image of the page may be fetched: the setting is wrong."""
+    refusals: list[ItemError] = []
+    for wallpaper in page.wallpapers:
+        try:
+            require_allowed(wallpaper.url, hosts)
+        except ItemError as refusal:
+            refusals.append(refusal)
+    if refusals and len(refusals) == len(page.wallpapers):
+        raise refusals[0]

@@ -26,6 +26,9 @@ from collector.settings import Settings, load_settings
 
 logger = logging.getLogger("collector")
 
+# In a file or a pipe no line is folded: the next program wants each row on one.
+_FILE_COLUMNS = 10_000
+
 
 class Exit(IntEnum):
     """Exit statuses of the contract."""
@@ -80,7 +83,7 @@ class Invocation:
         if self.as_json:
             print(json.dumps(dict(answer.data)), flush=True)  # noqa: T201
         else:
-            answer.text(Console(highlight=False, markup=False))
+            answer.text(_console())
 
 
 Command = Callable[[Runtime], Awaitable[Answer]]
@@ -133,6 +136,13 @@ def conclude(
         logger.exception("[draenei] a defect of the collector")
         return _unfinished(invocation, Exit.FAILED, type(error).__name__, fallback)
     return _said(invocation, answer, answer.status)
+
+
+def _console() -> Console:
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = _FILE_COLUMNS
+    return console
 
 
 def _said(invocation: Invocation, answer: Answer, status: Exit) -> Exit:

@@ -40,9 +40,7 @@ def configure_logging(style: Literal["text", "json"], level: str) -> None:
     handler = _StderrNow()
     handler.addFilter(_OneLine())
     if style == "json":
-        handler.setFormatter(
-            JsonFormatter("{asctime}{levelname}{name}{message}", style="{", timestamp=True)
-        )
+        handler.setFormatter(JsonFormatter("{levelname}{name}{message}", style="{", timestamp=True))
     else:
         # What a stage says begins the line; a person sees the time, and schedulers add theirs.
         handler.setFormatter(logging.Formatter("%(message)s"))

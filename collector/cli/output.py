@@ -13,12 +13,13 @@ from collector.core.runs import Json
 
 
 def show_mapping(title: str, values: Mapping[str, Json], console: Console) -> None:
-    """Print names and values below each other; nested objects are left to `--json`."""
-    table = Table(title=title, title_justify="left", show_header=False, box=None)
-    for name, value in values.items():
-        if not isinstance(value, dict):
-            table.add_row(name, "" if value is None else str(value))
-    console.print(table)
+    """Print names and values below each other, each value whole; nested objects need `--json`."""
+    console.print(title)
+    shown = {name: value for name, value in values.items() if not isinstance(value, dict)}
+    width = max(map(len, shown), default=0)
+    for name, value in shown.items():
+        text = "" if value is None else str(value)
+        console.print(f" {name:<{width}}  {text}".rstrip(), soft_wrap=True, markup=False)
 
 
 def show_lines(values: Mapping[str, Json], console: Console) -> None:

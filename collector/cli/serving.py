@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -88,8 +89,13 @@ def simulate(
 
     @asynccontextmanager
     async def serve() -> AsyncIterator[Mapping[str, Json]]:
-        async with open_simulator(options) as simulator:
-            yield exports(simulator, options)
+        try:
+            async with open_simulator(options) as simulator:
+                yield exports(simulator, options)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise SettingsError("--port", f"{port} is taken by another program") from None
+            raise
 
     try:
         raise typer.Exit(_until_stopped(invocation_of(context), serve(), show_exports))

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from itertools import count
@@ -386,6 +387,37 @@ def test_doctor_says_what_to_mend(collector) -> None:
     ended = collector("doctor", "--json", env=env)
     assert ended.status == 1
     assert [check["well"] for check in ended.answer["checks"]] == [True, True, True, False]
+
+
+def test_doctor_sees_that_no_image_may_be_fetched(collector, simulator) -> None:
+    assert collector("migrate").status == 0
+    env = {**simulator, "WALLHAVEN_IMAGE_HOSTS": "w.wallhaven.cc"}
+    ended = collector("doctor", "--json", env=env)
+    assert ended.status == 1
+    *_, api = ended.answer["checks"]
+    assert not api["well"]
+    host = simulator["WALLHAVEN_IMAGE_HOSTS"]
+    assert api["found"] == f"host_refused: http://{host} is not in WALLHAVEN_IMAGE_HOSTS"
+
+
+def test_a_port_that_is_taken_is_named(collector) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = collector("simulate", "--port", str(port))
+    assert (ended.status, ended.stdout) == (2, "")
+    assert f"--port: {port} is taken by another program" in ended.stderr
+
+
+def test_what_is_printed_into_a_pipe_is_neither_cut_nor_folded(collector, simulator) -> None:
+    assert collector("migrate").status == 0
+    run_id = "r" * 100
+    assert collector("run", "--limit", "1", "--run-id", run_id, env=simulator).status == 0
+    assert any(run_id in line for line in collector("status").stdout.splitlines())
+    key = next(
+        word for word in collector("objects").stdout.split() if word.startswith("wallpapers/")
+    )
+    explained = collector("explain", Path(key).stem).stdout
+    assert re.search(r"object_sha256 +[0-9a-f]{64}\n", explained)
 
 
 def test_doctor_tells_the_schema_of_the_embedded_server(collector) -> None:

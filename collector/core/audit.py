@@ -123,8 +123,9 @@ def judge_run(recount: Recount, max_dead_percent: float) -> Verdict:
     status = _status(recount, failed=bool(too_many or nothing), unfinished=unfinished)
     minutes = _outage_minutes(recount)
     outage = _outage_note(minutes) if status is RunStatus.FAILED else None
+    lost = _failed_items(recount) if status is RunStatus.PARTIAL else None
     lacking = _store_lacks(recount)
-    found = (recount.problems, too_many, nothing, elsewhere, short, unseen, outage, lacking)
+    found = (recount.problems, too_many, nothing, lost, elsewhere, short, unseen, outage, lacking)
     return Verdict(
         status=status,
         notes="; ".join(str(note) for note in found if note) or None,
@@ -171,6 +172,16 @@ def too_many_dead(recount: Recount, max_dead_percent: float) -> TooManyDead | No
 def _extracted(recount: Recount) -> Mapping[str, Json]:
     report = recount.stage_reports.get(StageName.EXTRACT)
     return report if isinstance(report, dict) else {}
+
+
+def _failed_items(recount: Recount) -> str | None:
+    images = recount.download_failures + recount.upload_failures
+    numbers = {
+        "images that failed": images,
+        "images given up": recount.images_dead,
+        "items refused": recount.metadata_invalid,
+    }
+    return ", ".join(f"{name}: {number}" for name, number in numbers.items() if number) or None
 
 
 def _short_pages(recount: Recount) -> str | None:

@@ -120,6 +120,15 @@ def test_images_in_other_hands_make_a_run_partial_and_are_told() -> None:
     assert status(replace(CLEAN, in_other_hands=4)) is RunStatus.SUCCEEDED, "it carried none"
 
 
+def test_the_notes_say_how_many_items_made_a_run_partial() -> None:
+    images = replace(CLEAN, download_failures=2, upload_failures=1, images_dead=1)
+    told = "images that failed: 3, images given up: 1"
+    verdict = judge_run(images, 5.0)
+    assert (verdict.status, verdict.notes) == (RunStatus.PARTIAL, told)
+    refused = judge_run(replace(CLEAN, metadata_invalid=2, metadata_dead=2), 5.0)
+    assert (refused.status, refused.notes) == (RunStatus.PARTIAL, "items refused: 2")
+
+
 def test_a_run_of_which_no_stage_ran_is_no_success() -> None:
     verdict = judge_run(replace(NOTHING, stage_reports={}), 5.0)
     assert (verdict.status, verdict.notes) == (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from collector.adapters.migrations import applied_versions, known_migrations, require_schema
 from collector.adapters.s3.probe import probe
-from collector.core.errors import CollectorError, Edge, ItemError, Outage
+from collector.core.errors import CollectorError, Edge, ItemError, Outage, PayloadError
 from collector.core.hosts import require_allowed
 from collector.core.wallpapers import Page
 from collector.ports import Progress
@@ -89,6 +89,8 @@ async def _api(runtime: Runtime) -> str:
     if reply.status != 200:
         raise Outage(Edge.API, f"HTTP {reply.status}")
     page = source.parse_page(reply.body, 1)
+    if page.items and not page.wallpapers:
+        raise PayloadError("none of its items can be read")
     _require_hosts(page, runtime.settings.image_hosts)
     return f"answers; there are {page.total} wallpapers to mirror"
 

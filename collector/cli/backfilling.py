@@ -98,8 +98,9 @@ def _show(row: AuditRow, console: Console) -> None:
 def _nothing_to_do(row: AuditRow) -> Answer:
     def show(console: Console) -> None:
         _show(row, console)
+        console.print()
         console.print(
-            f"\nnothing to do: this list was read to its end by {row.run_id}. What is new since"
+            f"nothing to do: this list was read to its end by {row.run_id}. What is new since"
             " comes with `collector run`; to read it all anew, add --again.",
             soft_wrap=True,
         )

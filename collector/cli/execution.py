@@ -11,11 +11,13 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from io import TextIOWrapper
 from pathlib import Path
 
 from rich.console import Console
 
 from collector.cli.logs import configure_logging
+from collector.cli.output import PlainConsole
 from collector.cli.progress import SilentProgress, TerminalProgress
 from collector.core.errors import CollectorError, SchemaMissing, SettingsError
 from collector.core.runs import Json, Run
@@ -25,9 +27,6 @@ from collector.runtime import Need, Runtime, open_runtime
 from collector.settings import Settings, load_settings
 
 logger = logging.getLogger("collector")
-
-# In a file or a pipe no line is folded: the next program wants each row on one.
-_FILE_COLUMNS = 10_000
 
 
 class Exit(IntEnum):
@@ -83,7 +82,10 @@ class Invocation:
         if self.as_json:
             print(json.dumps(dict(answer.data)), flush=True)  # noqa: T201
         else:
-            answer.text(_console())
+            # A locale without the letters of a tag is no reason to break off.
+            if isinstance(sys.stdout, TextIOWrapper):
+                sys.stdout.reconfigure(errors="backslashreplace")
+            answer.text(PlainConsole())
 
 
 Command = Callable[[Runtime], Awaitable[Answer]]
@@ -136,13 +138,6 @@ def conclude(
         logger.exception("[draenei] a defect of the collector")
         return _unfinished(invocation, Exit.FAILED, type(error).__name__, fallback)
     return _said(invocation, answer, answer.status)
-
-
-def _console() -> Console:
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = _FILE_COLUMNS
-    return console
 
 
 def _said(invocation: Invocation, answer: Answer, status: Exit) -> Exit:

@@ -9,6 +9,8 @@ from typing import Literal, TextIO
 
 from pythonjsonlogger.json import JsonFormatter
 
+from collector.cli.printable import printable
+
 # A hostile value may hold anything; no line grows past this, and control characters are escaped.
 _MESSAGE_CHARACTERS = 2_000
 
@@ -21,8 +23,7 @@ class _OneLine(logging.Filter):
         if record.exc_info:
             text += " " + "".join(traceback.format_exception(*record.exc_info)).strip()
             record.exc_info = record.exc_text = None
-        shown = text[:_MESSAGE_CHARACTERS]
-        record.msg = "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown)
+        record.msg = printable(text[:_MESSAGE_CHARACTERS])
         record.args = None
         return True
 

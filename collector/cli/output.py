@@ -4,34 +4,53 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import IO, Any
 
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
+from collector.cli.printable import printable
 from collector.core.audit import AuditRow
 from collector.core.runs import Json
+
+# In a file or a pipe no line is folded: the next program wants each row on one.
+_FILE_COLUMNS = 10_000
+
+
+class PlainConsole(Console):
+    """Prints each text as it is: no markup, no emoji, nothing that moves the cursor."""
+
+    def __init__(self, file: IO[str] | None = None, width: int | None = None) -> None:
+        super().__init__(file=file, width=width, highlight=False, markup=False, emoji=False)
+        if width is None and not self.file.isatty():
+            self.width = _FILE_COLUMNS
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Render `text` on one line."""
+        return super().render_str(printable(text), **options)
 
 
 def show_mapping(title: str, values: Mapping[str, Json], console: Console) -> None:
     """Print names and values below each other, each value whole; nested objects need `--json`."""
-    console.print(title)
+    console.print(title, soft_wrap=True)
     shown = {name: value for name, value in values.items() if not isinstance(value, dict)}
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
         text = "" if value is None else str(value)
-        console.print(f" {name:<{width}}  {text}".rstrip(), soft_wrap=True, markup=False)
+        console.print(f" {name:<{width}}  {text}".rstrip(), soft_wrap=True)
 
 
 def show_lines(values: Mapping[str, Json], console: Console) -> None:
     """Print names and values to paste from: one line each, however long."""
     for name, value in values.items():
-        console.print(f"  {name}: {value}", soft_wrap=True, markup=False)
+        console.print(f"  {name}: {value}", soft_wrap=True)
 
 
 def show_exports(values: Mapping[str, Json], console: Console) -> None:
     """Print lines that set variables of a shell, one line each, however long."""
     for name, value in values.items():
-        console.print(f"export {name}={shlex.quote(str(value))}", soft_wrap=True, markup=False)
+        console.print(f"export {name}={shlex.quote(str(value))}", soft_wrap=True)
 
 
 def show_audit(row: AuditRow, console: Console) -> None:
@@ -46,7 +65,8 @@ def show_rows(title: str, rows: Sequence[Mapping[str, Json]], console: Console) 
         return
     # Folded, not cut off: an id is there to be copied.
     columns = (Column(name, overflow="fold") for name in rows[0])
-    table = Table(*columns, title=title, title_justify="left", box=None)
+    console.print(title, soft_wrap=True)
+    table = Table(*columns, box=None)
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
     console.print(table)

@@ -45,10 +45,10 @@ def _show(report: PlanReport, console: Console) -> None:
     )
     console.print(
         f"GB and PUTs are taken from {plan.sampled_images:,} file sizes, as if nothing were stored"
-        " yet. The transfer may take longer than the calls: it depends on your line.\n"
-        f"{report.api_calls_used} API calls were used; nothing was changed.",
+        " yet. The transfer may take longer than the calls: it depends on your line.",
         soft_wrap=True,
     )
+    console.print(f"{report.api_calls_used} API calls were used; nothing was changed.")
 
 
 def _shown(estimate: Estimate | None, form: str) -> str:

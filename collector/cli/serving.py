@@ -6,7 +6,7 @@ import errno
 import shlex
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -89,18 +89,25 @@ def simulate(
 
     @asynccontextmanager
     async def serve() -> AsyncIterator[Mapping[str, Json]]:
-        try:
-            async with open_simulator(options) as simulator:
-                yield exports(simulator, options)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise SettingsError("--port", f"{port} is taken by another program") from None
-            raise
+        async with AsyncExitStack() as stack:
+            try:
+                simulator = await stack.enter_async_context(open_simulator(options))
+            except OSError as error:
+                raise _cannot_listen(host, port, error) from None
+            yield exports(simulator, options)
 
     try:
         raise typer.Exit(_until_stopped(invocation_of(context), serve(), show_exports))
     except EmptyFolderError as error:
         raise SettingsError("--images", str(error)) from None
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> SettingsError:
+    if error.errno == errno.EADDRINUSE:
+        return SettingsError("--port", f"{port} is taken by another program")
+    if error.errno == errno.EACCES:
+        return SettingsError("--port", f"{port} may not be used by this user")
+    return SettingsError("--host", f"{host} is no address of this machine")
 
 
 def exports(simulator: Simulator, options: SimulatorOptions) -> dict[str, Json]:
@@ -161,10 +168,13 @@ def _until_stopped(
     show: Callable[[Mapping[str, Json], Console], None],
 ) -> Exit:
     """Serve, say where, and wait for the signal that ends it: that is success."""
+    has_answered = False
 
     async def main() -> None:
+        nonlocal has_answered
         async with serving as where:
             invocation.answer(Answer(where, lambda console: show(where, console)))
+            has_answered = True
             await anyio.sleep_forever()
 
     try:
@@ -173,4 +183,7 @@ def _until_stopped(
         return Exit.DONE
     except (LocalServerError, OSError) as error:
         typer.echo(f"collector: {error}", err=True)
+        if not has_answered:
+            failed: dict[str, Json] = {"status": "failed", "notes": str(error)}
+            invocation.answer(Answer(failed, lambda _: None))
     return Exit.FAILED

@@ -148,8 +148,9 @@ def demo(
 
 def _show_demo(result: DemoResult, console: Console) -> None:
     show_audit(result.audit, console)
+    console.print()
     console.print(
-        f"\nverified: {result.verified} of {result.stored} stored objects have the sha256 of "
+        f"verified: {result.verified} of {result.stored} stored objects have the sha256 of "
         "their row and of their source"
     )
     console.print(f"pictures: {result.pictures}", soft_wrap=True)

@@ -16,7 +16,7 @@ import pytest_asyncio
 from aiohttp import ClientTimeout
 
 from collector.adapters.s3 import S3Options, S3Store, open_s3
-from collector.adapters.s3.bodies import TLS_PIECE_BYTES
+from collector.adapters.s3.bodies import TLS_PIECE_BYTES, _pieces
 from collector.core.errors import Code, Edge, Fault, ItemError, Outage
 from collector.core.images import ImageType
 from collector.core.parts import Chunk
@@ -424,6 +424,13 @@ async def test_a_body_over_tls_arrives_as_it_was(
         )
 
     assert [request.body for request in server.requests] == [whole]
+
+
+async def test_a_body_over_tls_goes_out_in_pieces_of_its_own_memory() -> None:
+    chunk = memoryview(bytearray(2 * TLS_PIECE_BYTES + 1))
+    pieces = [memoryview(piece) for piece in _pieces([chunk, b"last"])]
+    assert [len(piece) for piece in pieces] == [TLS_PIECE_BYTES, TLS_PIECE_BYTES, 1, 4]
+    assert all(piece.obj is chunk.obj for piece in pieces[:3])
 
 
 async def test_no_credentials_is_an_outage(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,15 @@ from aiohttp.client_proto import ResponseHandler
 # A callback of this length is seen by every other task as a stall. Ours take milliseconds; the
 # rest is room for a machine that is busy with other things.
 LONGEST_CALLBACK_SECONDS = 1.0
+
+
+def pytest_configure() -> None:
+    """Let SIGINT end what tests start, also where a shell runs them in the background.
+
+    Without job control a shell's background job ignores it, and hands that on.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _Collections:

@@ -42,14 +42,14 @@ def verify(
         findings = await run_verify(runtime, deep=deep, repair=repair or refill, refill=refill)
         return Answer(
             findings.as_json(),
-            lambda console: _show(findings, console),
+            lambda console: _show(findings, console, deep=deep),
             Exit.FAILED if findings.left else Exit.DONE,
         )
 
     raise typer.Exit(execute(invocation_of(context), UPKEEP_NEEDS, command))
 
 
-def _show(findings: Findings, console: Console) -> None:
+def _show(findings: Findings, console: Console, *, deep: bool) -> None:
     counts = findings.counts()
     nothing_of = {kind.value for kind in Kind if not findings.kinds[kind]}
     shown = {name: count for name, count in counts.items() if name not in nothing_of}
@@ -65,7 +65,8 @@ def _show(findings: Findings, console: Console) -> None:
     if findings.left:
         console.print("`collector verify --repair` puts right what can be, and deletes nothing")
     elif not findings.listed:
-        console.print("bucket and tables agree")
+        by = "the sha256 of the bytes" if deep else "key and size; --deep reads the bytes"
+        console.print(f"bucket and tables agree by {by}")
 
 
 @app.command()

@@ -119,7 +119,8 @@ def test_a_bucket_that_lacks_images_is_told_and_filled_again(collector, simulato
     assert collector("migrate").status == 0
     assert collector("run", "--limit", "3", env=simulator).status == 0
     agreed = collector("verify")
-    assert (agreed.status, "bucket and tables agree" in agreed.stdout) == (0, True)
+    assert (agreed.status, "bucket and tables agree by key and size" in agreed.stdout) == (0, True)
+    assert "agree by the sha256 of the bytes" in collector("verify", "--deep").stdout
     assert collector("verify", "--deep", "--json").answer["matched"] == 3
 
     empty = {**simulator, "BUCKET_NAME": f"test-{uuid4().hex[:20]}"}

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
-from collector.core.errors import Code, Edge
+from collector.core.errors import Code, Edge, ItemError, ObjectConflict
 from collector.core.retry import Decision
 from collector.core.verification import QuarantinedObject
+
+# Reasons are read by people and kept for ever; the first 500 characters tell enough.
+REASON_CHARACTERS = 500
 
 
 class Outcome(StrEnum):
@@ -65,6 +68,14 @@ class ItemFailure:
     edge: Edge
     decision: Decision
     stranger: QuarantinedObject | None = None
+
+    @classmethod
+    def of(cls, error: ItemError, decision: Decision) -> ItemFailure:
+        """Say of `error` what is kept: REASON_CHARACTERS of its reason, and whom it met."""
+        stranger = None
+        if isinstance(error, ObjectConflict):
+            stranger = QuarantinedObject(error.s3_key, error.etag, error.size_bytes, error.code)
+        return cls(error.code, error.reason[:REASON_CHARACTERS], error.edge, decision, stranger)
 
 
 @dataclass(frozen=True, slots=True)

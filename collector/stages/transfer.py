@@ -17,14 +17,12 @@ from collector.core.errors import (
     Fault,
     ItemError,
     LeaseLost,
-    ObjectConflict,
     Outage,
 )
 from collector.core.health import OUTAGE_CODES
 from collector.core.retry import GiveUp, decide
 from collector.core.runs import StageName, StageReport
 from collector.core.transfers import Claim, ItemFailure, Outcome, StoredObject
-from collector.core.verification import QuarantinedObject
 from collector.failpoints import Point, reach
 from collector.flow import ByteBudget, Supply, committed, task_group
 from collector.ports import Http, ObjectStore, Progress, TransferCatalog
@@ -37,8 +35,6 @@ logger = logging.getLogger(__name__)
 # Work that falls due later than this is the next run's: waiting costs more than it brings. Where
 # there is no next run, with a supply, the claims of a process that died are waited for, too.
 LONGEST_WAIT_SECONDS = 30.0
-# Reasons are read by people and kept for ever; the first 500 characters tell enough.
-_REASON_CHARACTERS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,8 +268,7 @@ class _Transfer:
             jitter=self._chance.jitter(),
             retry_after_seconds=error.retry_after_seconds,
         )
-        reason = error.reason[:_REASON_CHARACTERS]
-        failure = ItemFailure(error.code, reason, error.edge, decision, _stranger(error))
+        failure = ItemFailure.of(error, decision)
         if not await committed(self._catalog.fail(claim, failure)):
             return
         logger.info("%s not stored (try %d): %s", claim.wallhaven_id, claim.attempt, error)
@@ -294,12 +289,6 @@ class _Transfer:
                 "is_limit_reached": self._is_limit_reached,
             },
         )
-
-
-def _stranger(error: ItemError) -> QuarantinedObject | None:
-    if not isinstance(error, ObjectConflict):
-        return None
-    return QuarantinedObject(error.s3_key, error.etag, error.size_bytes, error.code)
 
 
 def _defect(error: Exception) -> ItemError:

@@ -407,6 +407,9 @@ def test_a_port_that_is_taken_is_named(collector) -> None:
         ended = collector("simulate", "--port", str(port))
     assert (ended.status, ended.stdout) == (2, "")
     assert f"--port: {port} is taken by another program" in ended.stderr
+    elsewhere = collector("simulate", "--host", "192.0.2.1")
+    assert (elsewhere.status, elsewhere.stdout) == (2, "")
+    assert "--host: 192.0.2.1 is no address of this machine" in elsewhere.stderr
 
 
 def test_what_is_printed_into_a_pipe_is_neither_cut_nor_folded(collector, simulator) -> None:

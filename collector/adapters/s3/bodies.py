@@ -22,8 +22,8 @@ from collector.core.parts import Chunk
 
 # The slowest upload that is waited for; the item deadline assumes the same.
 SLOWEST_BYTES_PER_SECOND = 100_000
-# Encrypted at once: larger pieces are copied in memory that has left the CPU's cache, and their
-# ciphertext lies beside the budget.
+# Encrypted at once: of larger pieces the ciphertext lies beside the budget, and they cost more CPU
+# (docs/decisions/0010-fast-lane.md).
 TLS_PIECE_BYTES = 256 * 1024
 # An S3 error is a few hundred bytes of XML; more is a page that nobody reads.
 _MOST_ERROR_BYTES = 16 * 1024

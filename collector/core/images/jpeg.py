@@ -36,7 +36,7 @@ def _of_bytes(pattern: bytes) -> re.Pattern[bytes]:
 
 # In entropy-coded data 0xFF00 is a stuffed 0xFF, RST0-7 belong to the data, and a repeated 0xFF is
 # fill. A 0xFF comes every 300 bytes: RE2 leaps from one to the next, where `re` looks at each byte
-# and takes as long as the SHA-256 (docs/decisions/0012-re2-in-the-walk.md).
+# (docs/decisions/0012-re2-in-the-walk.md).
 _END_OF_SCAN = _of_bytes(rb"\xff[^\x00\xd0-\xd7\xff]")
 _AFTER_FILL = re.compile(rb"[^\xff]")
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,10 @@ import pytest
 from typer.main import get_command
 
 from collector.cli.app import app
-from collector.cli.serving import exports, where_to_look
+from collector.cli.execution import Exit, Invocation
+from collector.cli.output import show_lines
+from collector.cli.serving import _until_stopped, exports, where_to_look
+from collector.core.runs import Json
 from collector.local import LocalS3, LocalServers
 from collector.simulator import (
     Catalogue,
@@ -95,3 +101,20 @@ def test_the_help_names_every_ready_profile() -> None:
     (option,) = [each for each in command.commands["simulate"].params if each.name == "profile"]
     assert EXAMPLES
     assert all(name in option.help for name in ready_profiles())
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_cannot_be_served_is_answered(
+    as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @asynccontextmanager
+    async def serve() -> AsyncIterator[Mapping[str, Json]]:
+        raise OSError("no room")
+        yield {}
+
+    invocation = Invocation(("serve",), as_json, None)
+    assert _until_stopped(invocation, serve(), show_lines) is Exit.FAILED
+    said = capsys.readouterr()
+    assert said.err == "collector: no room\n"
+    expected = {"status": "failed", "notes": "no room"}
+    assert (json.loads(said.out) if as_json else said.out) == (expected if as_json else "")

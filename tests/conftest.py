@@ -6,11 +6,7 @@ import asyncio
 import gc
 import logging
 import signal
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -18,12 +14,7 @@ import aiohttp
 import aioresponses
 import pytest
 from aiohttp.client_proto import ResponseHandler
-
-# A callback of this length is seen by every other task as a stall. Ours take milliseconds; the
-# rest is room for a machine that is busy with other things.
-LONGEST_CALLBACK_SECONDS = 1.0
-# How old a reading of `_Queues` may be: what is forgiven too much is at most this.
-OLDEST_READING_SECONDS = 0.05
+from loop_guard import Collections, Queues, watched
 
 
 def pytest_configure() -> None:
@@ -35,53 +26,14 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-class _Collections:
-    """The seconds that garbage collection took: the test process's heap is not the product's."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._began = 0.0
-
-    def __call__(self, phase: str, _: dict[str, int]) -> None:
-        now = time.monotonic()
-        if phase == "start":
-            self._began = now
-        else:
-            self.seconds += now - self._began
-
-
-class _Queues:
-    """The seconds for which a thread was ready to run and no core was free, where Linux counts."""
-
-    def __init__(self) -> None:
-        self._readings: dict[int, tuple[float, float]] = {}
-
-    def seconds_before(self, now: float) -> float:
-        """Return what this thread has waited until about `now`."""
-        thread = threading.get_ident()
-        read_at, seconds = self._readings.get(thread, (float("-inf"), 0.0))
-        if now - read_at > OLDEST_READING_SECONDS:
-            seconds = self.seconds()
-            self._readings[thread] = now, seconds
-        return seconds
-
-    @staticmethod
-    def seconds() -> float:
-        """Return what this thread has waited: https://docs.kernel.org/scheduler/sched-stats.html
-        (2026-11-29)."""
-        with suppress(OSError):
-            return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
-        return 0.0
+@pytest.fixture(scope="session")
+def queues() -> Queues:
+    return Queues()
 
 
 @pytest.fixture(scope="session")
-def queues() -> _Queues:
-    return _Queues()
-
-
-@pytest.fixture(scope="session")
-def collections() -> Iterator[_Collections]:
-    watch = _Collections()
+def collections() -> Iterator[Collections]:
+    watch = Collections()
     gc.callbacks.append(watch)
     yield watch
     gc.callbacks.remove(watch)
@@ -89,23 +41,12 @@ def collections() -> Iterator[_Collections]:
 
 @pytest.fixture(autouse=True)
 def _no_blocked_loop(
-    monkeypatch: pytest.MonkeyPatch, collections: _Collections, queues: _Queues
+    monkeypatch: pytest.MonkeyPatch, collections: Collections, queues: Queues
 ) -> Iterator[None]:
     """Fail a test in which one callback kept the event loop to itself for too long."""
     stalls: list[str] = []
-    run = asyncio.Handle._run
-
-    def timed(handle: asyncio.Handle) -> None:
-        began, collected = time.monotonic(), collections.seconds
-        queued = queues.seconds_before(began)
-        run(handle)
-        took = time.monotonic() - began - (collections.seconds - collected)
-        if took > LONGEST_CALLBACK_SECONDS:
-            took -= max(0.0, queues.seconds() - queued)
-        if took > LONGEST_CALLBACK_SECONDS:
-            stalls.append(f"{took:.2f} s in {handle!r}")
-
-    monkeypatch.setattr(asyncio.Handle, "_run", timed)
+    run = watched(asyncio.Handle._run, stalls, collections, queues)
+    monkeypatch.setattr(asyncio.Handle, "_run", run)
     yield
     assert not stalls, f"the event loop was blocked: {stalls}"
 

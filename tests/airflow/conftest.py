@@ -25,6 +25,8 @@ from collector.simulator import Hooks, Simulator, SimulatorOptions, Wallpaper, o
 
 # What the embedded servers know in place of a container's environment.
 MINIO_KEYS = {"accessKey": "minioadmin", "secretKey": "minioadmin"}
+# In a container 0.0.0.0 is its own network; here it would be every network of this machine.
+ON_LOOPBACK = {"AIRFLOW__API__HOST": "127.0.0.1"}
 # For the pace of tests: everything else is as docker-compose.yml says.
 PACE = {
     "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
@@ -158,7 +160,7 @@ def composed(
     }
     folder = tmp_path_factory.mktemp("stack")
     tools = postgres_tools(postgres)
-    with run_stack(folder, variables, addresses, stand_ins, PACE, tools) as stack:
+    with run_stack(folder, variables, addresses, stand_ins, PACE | ON_LOOPBACK, tools) as stack:
         yield stack
 
 

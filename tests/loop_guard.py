@@ -19,8 +19,8 @@ OLDEST_READING_SECONDS = 0.05
 class Collections:
     """The seconds that garbage collection took: the test process's heap is not the product's.
 
-    One that is under way counts, too: what it held up in another thread goes on before its end is
-    told here.
+    One that is under way counts, too: what it held up in another thread may go on before its end
+    is told here.
     """
 
     def __init__(self) -> None:

@@ -97,7 +97,7 @@ def test_a_collection_within_a_callback_is_not_its_fault(
 def test_a_collection_of_another_thread_counts_before_its_end_is_told(
     stalls: Told, clock: Clock, collections: Collections
 ) -> None:
-    """The interpreter lets the waiting thread go on first, at the end of a collection."""
+    """At the end of a collection the interpreter may let the waiting thread go on first."""
 
     def held_up() -> None:
         collections("start", {})

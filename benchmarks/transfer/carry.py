@@ -119,6 +119,7 @@ async def carry(order: Order) -> Cost:
                 lease_seconds=120.0,
                 max_attempts=1,
                 retry_base_seconds=1.0,
+                max_dead_percent=100.0,
             ),
             chance=Chance(time.monotonic, random.random),
             progress=watch,

@@ -10,7 +10,7 @@ from uuid import UUID
 from work import Body
 
 from collector.core.errors import Code
-from collector.core.transfers import Backlog, Claim, ItemFailure, StoredObject
+from collector.core.transfers import Backlog, Claim, ItemFailure, KnownGood, StoredObject
 
 OWNER, FENCE = UUID(int=0), 1
 # What a try calls itself; the store of `rig.py` says it of every object.
@@ -70,8 +70,8 @@ class MemoryCatalog:
     async def enlist(self) -> None:
         pass
 
-    async def known_good_url(self) -> str | None:
-        return None
+    async def known_good(self, _: str) -> list[KnownGood]:
+        return []
 
     async def backlog(self) -> Backlog:
         return Backlog(0, 0, 0, 0)

@@ -163,10 +163,15 @@ def too_many_dead(recount: Recount, max_dead_percent: float) -> TooManyDead | No
         TooManyDead("items", recount.metadata_dead, recount.items_seen),
         TooManyDead("images", recount.images_dead, recount.images_tried),
     )
-    for kind in kinds:
-        if kind.dead >= LEAST_DEAD_FOR_FAILURE and kind.percent > max_dead_percent:
-            return kind
-    return None
+    return next(
+        (kind for kind in kinds if is_too_many(kind.dead, kind.handled, max_dead_percent)), None
+    )
+
+
+def is_too_many(dead: int, handled: int, max_dead_percent: float) -> bool:
+    """Say whether `dead` of `handled` items given up are enough to fail a run."""
+    share_percent = 100.0 * dead / max(1, handled)
+    return dead >= LEAST_DEAD_FOR_FAILURE and share_percent > max_dead_percent
 
 
 def _extracted(recount: Recount) -> Mapping[str, Json]:

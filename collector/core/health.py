@@ -1,75 +1,94 @@
-"""Tell an edge that is down from items that are bad."""
+"""Tell an edge that is down, or refuses everything, from items that are bad."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Mapping
 
-from collector.core.errors import Code, Fault
+from collector.core.errors import Code, Edge, Fault
 
-# Failures that a host in trouble gives for any item, and a healthy one for hardly any.
-OUTAGE_CODES = frozenset(
-    {
-        *(Code.SOURCE_ERROR, Code.FORBIDDEN, Code.HTML_RESPONSE, Code.STORE_ERROR),
-        Code.REDIRECT_REFUSED,
-    }
-)
-# Twenty answers are enough to tell a bad hour from a bad item; more than half of them bad is
+# What each edge may say of any item: in trouble, after a block, or under a wrong setting. Of single
+# items a healthy edge says most of these, too; only their share tells the two apart.
+SUSPECT_CODES: Mapping[Edge, frozenset[Code]] = {
+    Edge.DOWNLOAD: frozenset(
+        {
+            *(Code.SOURCE_ERROR, Code.HTML_RESPONSE, Code.REDIRECT_REFUSED, Code.HOST_REFUSED),
+            *(Code.FORBIDDEN, Code.NOT_FOUND, Code.GONE),
+            *(Code.EMPTY, Code.TRUNCATED, Code.MAGIC_MISMATCH, Code.TYPE_MISMATCH),
+            *(Code.SIZE_MISMATCH, Code.LENGTH_MISMATCH, Code.DIMENSION_MISMATCH),
+        }
+    ),
+    Edge.UPLOAD: frozenset({Code.STORE_ERROR}),
+}
+# Twenty attempts are enough to tell a bad hour from a bad item; more than half of them bad is
 # nothing that retries of single items would mend.
-WINDOW_TRIES = 20
+WINDOW_ATTEMPTS = 20
 MAX_FAILING_SHARE = 0.5
-# With no answer at all, this many tries say that it is the host: a run may have few items.
-LEAST_TRIES = 5
+# With no success at all, this many attempts say that it is the edge: a run may have few items.
+MIN_ATTEMPTS = 5
 
 
 class EdgeHealth:
-    """The last tries at one edge: was it answering?"""
+    """The last attempts at one edge: does it work?"""
 
-    def __init__(self) -> None:
-        self._failing: deque[bool] = deque(maxlen=WINDOW_TRIES)
-        self._tries = 0
-        self._answered = False
+    def __init__(self, edge: Edge) -> None:
+        self._suspect_codes = SUSPECT_CODES[edge]
+        # The code of each failure that may be the edge's; None for all else.
+        self._last: deque[Code | None] = deque(maxlen=WINDOW_ATTEMPTS)
+        self._attempts = 0
+        self._has_worked = False
         self._unreachable = False
 
-    def answered(self) -> None:
-        """Note a try that the edge answered, be it with a bad item."""
-        self._tries += 1
-        self._failing.append(False)
-        self._answered = True
+    def worked(self) -> None:
+        """Note an attempt that the edge did not make fail."""
+        self._attempts += 1
+        self._last.append(None)
+        self._has_worked = True
+        self._unreachable = False
 
     def failed(self, code: Code, fault: Fault) -> None:
-        """Note a failed try; `fault` systemic says that nobody could be reached."""
-        if code not in OUTAGE_CODES:
-            self.answered()
+        """Note a failed attempt; `fault` systemic says that no connection was made."""
+        if code not in self._suspect_codes:
+            self.worked()
             return
-        self._tries += 1
-        self._failing.append(True)
-        self._unreachable = self._unreachable or fault is Fault.SYSTEMIC
+        self._attempts += 1
+        self._last.append(code)
+        self._unreachable = fault is Fault.SYSTEMIC
+
+    def clear(self) -> None:
+        """The edge has just proved to work: what failed so far says nothing against it."""
+        self._last.clear()
+        self._has_worked = True
+
+    @property
+    def failing_codes(self) -> Counter[Code]:
+        """How often each code is among the last attempts."""
+        return Counter(code for code in self._last if code is not None)
 
     @property
     def ends_failing(self) -> bool:
-        """True where the last try failed as a host in trouble fails."""
-        return bool(self._failing) and self._failing[-1]
-
-    def acquit(self) -> None:
-        """The edge has proved to be well: what failed so far says nothing against it."""
-        self._failing.clear()
-        self._answered = True
+        """True if the last attempt failed in a way that may be the edge's."""
+        return bool(self._last) and self._last[-1] is not None
 
     @property
     def is_unreachable(self) -> bool:
-        """True where some try could reach nobody: no other image need be asked for."""
+        """True if the last attempt could not connect: no other item need be asked for."""
         return self._unreachable
 
     @property
     def is_down(self) -> bool:
-        """True once more than half of a full window failed as a host in trouble fails."""
-        return (
-            len(self._failing) == WINDOW_TRIES
-            and sum(self._failing) > MAX_FAILING_SHARE * WINDOW_TRIES
-        )
+        """True once more than half of a full window failed."""
+        failing = self.failing_codes.total()
+        return len(self._last) == WINDOW_ATTEMPTS and failing > MAX_FAILING_SHARE * WINDOW_ATTEMPTS
 
     @property
-    def never_answered(self) -> bool:
-        """True where no try was answered, and it cannot be for the items: nobody was there."""
-        enough = self._unreachable or self._tries >= LEAST_TRIES
-        return self._tries > 0 and not self._answered and enough
+    def never_worked(self) -> bool:
+        """True if every attempt failed, and they were enough to blame the edge for it."""
+        enough = self._unreachable or self._attempts >= MIN_ATTEMPTS
+        return self._attempts > 0 and not self._has_worked and enough
+
+    @property
+    def refuses_hosts(self) -> bool:
+        """True if most of the last attempts were at hosts that the settings do not list."""
+        refused = self.failing_codes[Code.HOST_REFUSED]
+        return refused >= MIN_ATTEMPTS and refused > MAX_FAILING_SHARE * len(self._last)

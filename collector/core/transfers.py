@@ -57,6 +57,14 @@ class StoredObject:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownGood:
+    """An image that was stored: a host that works still delivers it, with this size."""
+
+    url: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ItemFailure:
     """A failed try, judged: what the tables will say of it.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from collector.core.errors import Code
-from collector.core.transfers import Backlog, Claim, ItemFailure, StoredObject
+from collector.core.transfers import Backlog, Claim, ItemFailure, KnownGood, StoredObject
 
 
 class TransferCatalog(Protocol):
@@ -46,8 +46,11 @@ class TransferCatalog(Protocol):
     async def enlist(self) -> None:
         """Put into the backlog what has no object and is not in it: rows that others inserted."""
 
-    async def known_good_url(self) -> str | None:
-        """Return the address of the image that was stored last, None where there is none."""
+    async def known_good(self, origin: str) -> list[KnownGood]:
+        """Return a few images that were stored from addresses beginning with `origin`.
+
+        The newest first; none if nothing was stored from there in living memory.
+        """
 
     async def backlog(self) -> Backlog:
         """Return the number of items by state."""

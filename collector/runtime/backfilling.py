@@ -162,6 +162,7 @@ class _Backfill:
             and carried
             and extracted.details["is_read"]
             and not carried.details["is_limit_reached"]
+            and not carried.details["are_attempts_used_up"]
         )
 
     async def _stage(

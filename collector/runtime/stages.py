@@ -71,6 +71,7 @@ async def run_transfer(
             lease_seconds=settings.collector_lease_seconds,
             max_attempts=settings.collector_max_attempts,
             retry_base_seconds=settings.collector_retry_base_seconds,
+            max_dead_percent=settings.collector_max_dead_percent,
             stored_before=stored_before,
             reads_back=fitted.reads_back,
         ),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
+from collector.core.audit import is_too_many
 from collector.core.errors import (
     Code,
     CollectorError,
@@ -18,11 +19,12 @@ from collector.core.errors import (
     ItemError,
     LeaseLost,
     Outage,
+    SettingsError,
+    TooManyDead,
 )
-from collector.core.health import OUTAGE_CODES
 from collector.core.retry import GiveUp, decide
 from collector.core.runs import StageName, StageReport
-from collector.core.transfers import Claim, ItemFailure, Outcome, StoredObject
+from collector.core.transfers import Backlog, Claim, ItemFailure, Outcome, StoredObject
 from collector.failpoints import Point, reach
 from collector.flow import ByteBudget, Supply, committed, task_group
 from collector.ports import Http, ObjectStore, Progress, TransferCatalog
@@ -35,14 +37,22 @@ logger = logging.getLogger(__name__)
 # Work that falls due later than this is the next run's: waiting costs more than it brings. Where
 # there is no next run, with a supply, the claims of a process that died are waited for, too.
 LONGEST_WAIT_SECONDS = 30.0
+# Attempts that may fail beside those that store up to the limit: a run that may store ten images
+# must not ask for a thousand. A fifth more for large limits, enough for a bad day of small ones.
+MIN_SPARE_ATTEMPTS = 50
+SPARE_ATTEMPTS_SHARE = 0.2
+# The share of dead letters is taken of so many images at least, or of all that there are: a few
+# bad ones among the first prove nothing, and a run of a million does not wait for its end.
+DEAD_SHARE_IMAGES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class TransferOptions:
     """Bounds of one transfer; `limit` 0 means no limit of images stored by the run.
 
-    `stored_before` of these were stored when this transfer began. With `reads_back`, for a store
-    that does not verify checksums, each object is read back before it counts as stored.
+    `stored_before` of these were stored when this transfer began. With `only`, images that the
+    run's own pages do not list are left alone. With `reads_back`, for a store that does not verify
+    checksums, each object is read back before it counts as stored.
     """
 
     in_flight: int
@@ -52,7 +62,9 @@ class TransferOptions:
     lease_seconds: float
     max_attempts: int
     retry_base_seconds: float
+    max_dead_percent: float
     stored_before: int = 0
+    only: bool = False
     reads_back: bool = False
 
 
@@ -82,10 +94,15 @@ async def transfer(
 
     At most `in_flight` images are on their way at once, within the byte budget. Several workers
     of a run may do this at once: the limit is of what they store together, and a worker that
-    finds it used up by what the others have in hand leaves the rest to them. One item's failure
-    never stops the others. Raises Outage where an edge is down: attempts that were lost to it are
-    given back. On any failure or cancellation the claims in hand are released with their attempts
-    refunded, as far as the database answers.
+    finds it used up by what the others have in hand leaves the rest to them. Images that the run's
+    own pages list go first.
+
+    One item's failure never stops the others. Raises Outage if an edge is down, SettingsError if
+    WALLHAVEN_IMAGE_HOSTS lacks the host of most images: attempts that were lost to it are given
+    back, with their dead letters. Raises TooManyDead as soon as the audit would: these letters
+    stay. With a limit, a worker ends after as many failed attempts as `MIN_SPARE_ATTEMPTS` and
+    `SPARE_ATTEMPTS_SHARE` say, and the report tells. On any failure or cancellation the claims in
+    hand are released with their attempts refunded, as far as the database answers.
     """
     longest_wait_seconds = LONGEST_WAIT_SECONDS
     if supply is None:
@@ -131,31 +148,43 @@ class _Transfer:
             reads_back=options.reads_back,
         )
         self._breakers = Breakers(
-            http, store, catalog.known_good_url, chance.clock, LONGEST_WAIT_SECONDS
+            http, store, catalog.known_good, chance.clock, LONGEST_WAIT_SECONDS
         )
         self._counts: Counter[str] = Counter()
+        self._dead_share_images = DEAD_SHARE_IMAGES
 
     async def run(self) -> StageReport:
         try:
             await self._run()
+        except SettingsError:
+            await self._refund(Edge.DOWNLOAD)
+            raise
         except Outage as outage:
-            # Only now, when no try of ours is under way any more: one that ends later would count.
-            if outage.edge is not Edge.DATABASE:
-                await self._catalog.refund_outage(self._run_key, sorted(OUTAGE_CODES))
+            await self._refund(outage.edge)
             raise
         return self._report()
 
+    async def _refund(self, edge: Edge) -> None:
+        # Only now, when no attempt of ours is under way any more: one that ends later would count.
+        if codes := self._breakers.suspect_codes(edge):
+            await self._catalog.refund_outage(self._run_key, codes)
+
     async def _run(self) -> None:
         await self._catalog.enlist()
-        backlog = await self._catalog.backlog()
-        due = backlog.pending + backlog.claimed
-        self._progress.start("images", min(due, self._options.limit or due))
+        self._plan(await self._catalog.backlog())
         async with self._leases.held(), task_group() as tasks:
             tasks.start_soon(self._leases.beat)
             await self._work()
             tasks.cancel_scope.cancel()
         self._progress.finish("images")
-        await self._breakers.ask_in_the_end()
+        await self._breakers.require_working()
+
+    def _plan(self, backlog: Backlog) -> None:
+        due = backlog.pending + backlog.claimed
+        planned = min(due, self._options.limit or due)
+        self._progress.start("images", planned)
+        if self._supply.is_over:
+            self._dead_share_images = min(planned, DEAD_SHARE_IMAGES)
 
     async def _work(self) -> None:
         # No buffer: a claim that waits would cost its item an attempt if the process died.
@@ -178,8 +207,8 @@ class _Transfer:
                     return
 
     async def _claim(self) -> list[Claim]:
-        free = self._options.in_flight - self._leases.count
-        if not free:
+        free = min(self._options.in_flight, self._spare_attempts) - self._leases.count
+        if free <= 0:
             return []
         asked_at = self._chance.clock()
         claim = self._catalog.claim(self._run_key, free, self._options.limit)
@@ -198,7 +227,7 @@ class _Transfer:
         if self._leases.count:
             await self._supply.after(seen)
             return True
-        if self._is_limit_reached:
+        if self._is_limit_reached or self._are_attempts_used_up:
             return False
         if self._supply.version != seen:
             return True
@@ -214,9 +243,25 @@ class _Transfer:
         return True
 
     @property
+    def _spare_attempts(self) -> int:
+        """How many more attempts may fail before this call ends."""
+        limit = self._options.limit
+        if not limit:
+            return self._options.in_flight
+        spare = max(MIN_SPARE_ATTEMPTS, int(limit * SPARE_ATTEMPTS_SHARE))
+        return spare - self._breakers.codes.total()
+
+    @property
+    def _are_attempts_used_up(self) -> bool:
+        return self._spare_attempts <= 0
+
+    @property
     def _is_limit_reached(self) -> bool:
-        stored = self._counts["images_uploaded"] + self._counts["images_adopted"]
-        return 0 < self._options.limit <= self._options.stored_before + stored
+        return 0 < self._options.limit <= self._options.stored_before + self._stored_images
+
+    @property
+    def _stored_images(self) -> int:
+        return self._counts["images_uploaded"] + self._counts["images_adopted"]
 
     async def _carry_all(self, claims: ObjectReceiveStream[Claim]) -> None:
         async with claims:
@@ -249,7 +294,7 @@ class _Transfer:
         if not await committed(self._catalog.confirm(claim, stored)):
             return
         reach(Point.CONFIRMED)
-        self._breakers.answered()
+        self._breakers.stored()
         if stored.outcome is Outcome.UPLOADED:
             self._counts["images_uploaded"] += 1
             self._counts["bytes_uploaded"] += stored.size_bytes
@@ -258,7 +303,7 @@ class _Transfer:
         self._progress.advance("images", 1, stored.size_bytes)
 
     async def _failed(self, claim: Claim, error: ItemError) -> None:
-        self._breakers.heed(error)
+        self._breakers.note_retry_after(error)
         decision = decide(
             error.fault,
             error.code,
@@ -273,7 +318,16 @@ class _Transfer:
             return
         logger.info("%s not stored (try %d): %s", claim.wallhaven_id, claim.attempt, error)
         self._counts["dead_letters"] += isinstance(decision, GiveUp)
-        await self._breakers.failed(error)
+        await self._breakers.failed(error, claim.url)
+        await self._require_few_dead()
+
+    async def _require_few_dead(self) -> None:
+        dead, stored = self._counts["dead_letters"], self._stored_images
+        handled = max(dead + stored, self._dead_share_images)
+        if is_too_many(dead, handled, self._options.max_dead_percent):
+            # Of an edge that is down its items cannot be blamed.
+            await self._breakers.require_working()
+            raise TooManyDead("images", dead, dead + stored)
 
     def _report(self) -> StageReport:
         names = ("images_uploaded", "images_adopted", "bytes_uploaded", "dead_letters")
@@ -287,6 +341,7 @@ class _Transfer:
                 "codes": {str(code): count for code, count in sorted(codes.items())},
                 "peak_body_bytes": self._ports.budget.peak_bytes,
                 "is_limit_reached": self._is_limit_reached,
+                "are_attempts_used_up": self._are_attempts_used_up,
             },
         )
 

@@ -269,13 +269,20 @@ LEFT JOIN draenei_content.transfers AS t ON t.wallpaper_id = w.id
 WHERE w.s3_key IS NULL AND t.wallpaper_id IS NULL
 ON CONFLICT DO NOTHING;
 
--- name: known_good_url
--- The image that was stored last: if its host does not deliver even that, the host is down.
-SELECT url
-FROM draenei_content.wallpapers
-WHERE stored_at IS NOT NULL
+-- name: known_good
+-- The newest $2 images that were stored from addresses beginning with $1, among the newest $3: if
+-- their host does not deliver even these, it is the host that fails.
+SELECT url, object_bytes AS size_bytes
+FROM (
+    SELECT url, object_bytes, stored_at
+    FROM draenei_content.wallpapers
+    WHERE stored_at IS NOT NULL
+    ORDER BY stored_at DESC
+    LIMIT $3
+) AS newest
+WHERE starts_with(url, $1)
 ORDER BY stored_at DESC
-LIMIT 1;
+LIMIT $2;
 
 -- name: lock_run
 -- Workers of run $1 that heed one limit claim one after the other.

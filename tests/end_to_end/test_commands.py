@@ -90,29 +90,42 @@ def test_an_object_is_fetched_into_the_current_folder(collector, simulator, tmp_
 
 
 def test_what_was_given_up_is_listed_requeued_and_explained(collector, simulator) -> None:
-    refused = {**simulator, "WALLHAVEN_IMAGE_HOSTS": "w.wallhaven.cc"}
+    strict = {"COLLECTOR_MAX_IMAGE_BYTES": "10", "COLLECTOR_MAX_DEAD_PERCENT": "100"}
     assert collector("migrate").status == 0
-    assert collector("run", "--json", env=refused).status == 1
+    assert collector("run", "--json", env={**simulator, **strict}).status == 0
 
     listed = collector("dead", "list", "--json").answer
     assert listed["open"] == len(listed["dead_letters"]) == 40
-    assert {letter["code"] for letter in listed["dead_letters"]} == {"host_refused"}
+    assert {letter["code"] for letter in listed["dead_letters"]} == {"too_large"}
     assert collector("dead", "list", "--code", "gone", "--json").answer["dead_letters"] == []
     wallhaven_id = listed["dead_letters"][0]["wallhaven_id"]
     explained = collector("explain", wallhaven_id)
     assert explained.status == 0
-    assert "given up at transfer: host_refused" in explained.stdout
-    assert "WALLHAVEN_IMAGE_HOSTS" in explained.stdout
+    assert "given up at transfer: too_large" in explained.stdout
+    assert "COLLECTOR_MAX_IMAGE_BYTES" in explained.stdout
 
     assert collector("dead", "requeue", wallhaven_id, "--json").answer["requeued"] == 1
     again = collector("dead", "requeue", wallhaven_id, "--json")
     assert (again.status, again.answer["unknown"]) == (1, [wallhaven_id])
     assert len(collector("dead", "list").stdout.splitlines()) >= 39
-    assert collector("dead", "requeue", "--code", "host_refused").status == 0
+    assert collector("dead", "requeue", "--code", "too_large").status == 0
     assert collector("run", "--json", env=simulator).answer["images_uploaded"] == 40
     assert collector("explain", wallhaven_id, "--json").answer["state"] == "stored"
     unknown = collector("explain", "nobody", "--json")
     assert (unknown.status, unknown.answer["state"]) == (1, "unknown")
+
+
+def test_hosts_that_are_not_listed_are_a_wrong_setting(collector, simulator) -> None:
+    wrong = {**simulator, "WALLHAVEN_IMAGE_HOSTS": "w.wallhaven.cc"}
+    assert collector("migrate").status == 0
+    run = collector("run", "--json", env=wrong)
+    assert (run.status, run.answer["status"]) == (1, "failed")
+    assert "WALLHAVEN_IMAGE_HOSTS" in run.answer["notes"]
+    alone = collector("transfer", "--json", env=wrong)
+    assert (alone.status, alone.stdout) == (2, "")
+    assert alone.stderr.splitlines()[-1].startswith("collector: WALLHAVEN_IMAGE_HOSTS: ")
+    assert collector("dead", "list", "--json").answer["open"] == 0
+    assert collector("run", "--json", env=simulator).answer["images_uploaded"] == 40
 
 
 def test_a_bucket_that_lacks_images_is_told_and_filled_again(collector, simulator) -> None:

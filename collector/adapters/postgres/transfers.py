@@ -9,10 +9,14 @@ from uuid import UUID, uuid4
 from collector.adapters.postgres.database import Database, Session, retry_conflicts
 from collector.core.errors import Code
 from collector.core.retry import GiveUp, RetryLater
-from collector.core.transfers import Backlog, Claim, ItemFailure, StoredObject
+from collector.core.transfers import Backlog, Claim, ItemFailure, KnownGood, StoredObject
 
 # Contract: of an item's tries at most two fall into one run.
 RUN_ATTEMPTS = 2
+# Any of three may have been deleted at the site since; all three at once is the host's doing.
+KNOWN_GOOD_IMAGES = 3
+# A host of which none of so many came is as good as new, and the look-up stays cheap.
+KNOWN_GOOD_WINDOW = 10_000
 EXHAUSTED_REASON = "its process died, or lost its lease, in the last permitted try"
 
 
@@ -153,10 +157,15 @@ class PostgresTransfers:
             await session.execute("lock_enlisting")
             await session.execute("enlist")
 
-    async def known_good_url(self) -> str | None:
-        """Return the address of the image that was stored last, None where there is none."""
-        url: str | None = await self._database.value("known_good_url")
-        return url
+    async def known_good(self, origin: str) -> list[KnownGood]:
+        """Return up to KNOWN_GOOD_IMAGES that were stored from addresses beginning with `origin`.
+
+        The newest first. Only the newest KNOWN_GOOD_WINDOW stored images are looked at.
+        """
+        rows = await self._database.fetch(
+            "known_good", origin, KNOWN_GOOD_IMAGES, KNOWN_GOOD_WINDOW
+        )
+        return [KnownGood(**row) for row in rows]
 
     async def backlog(self) -> Backlog:
         """Return the number of items by state."""

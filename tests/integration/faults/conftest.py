@@ -42,5 +42,5 @@ def open_faults(dsn: str, s3_server: LocalS3) -> OpenFaults:
 @pytest.fixture
 def no_outages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each image answer for itself: whether it is the fault of the host is another case."""
-    for name in ("is_down", "never_answered", "ends_failing"):
+    for name in ("is_down", "never_worked", "ends_failing", "refuses_hosts"):
         monkeypatch.setattr(EdgeHealth, name, property(lambda _: False))

@@ -1738,6 +1738,7 @@ async def test_a_redirect_to_anywhere_else_is_refused_at_once(
 
 
 @pytest.mark.case("CDN-19")
+@pytest.mark.usefixtures("no_outages")
 async def test_slashes_that_browsers_take_for_a_host_stay_at_the_host_that_sent_them(
     open_faults: OpenFaults, small_images: Path, three_hosts: Hosts
 ) -> None:

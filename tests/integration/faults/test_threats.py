@@ -40,7 +40,7 @@ from collector.adapters.postgres import open_database
 from collector.cli.progress import SilentProgress
 from collector.core.audit import AuditRow
 from collector.core.errors import Code, SettingsError
-from collector.core.health import WINDOW_TRIES
+from collector.core.health import WINDOW_ATTEMPTS
 from collector.core.images import ImageType
 from collector.core.runs import Run, RunStatus, StageName
 from collector.local import LocalPostgres
@@ -189,6 +189,7 @@ def spelled(spellings: list[str], canary: Canary, world: FaultyWorld) -> list[st
 
 
 @pytest.mark.case("SEC-01")
+@pytest.mark.usefixtures("no_outages")
 async def test_no_spelling_of_an_address_leads_where_we_do_not_go(
     open_faults: OpenFaults, small_images: Path
 ) -> None:
@@ -997,7 +998,7 @@ async def test_a_host_that_refuses_everything_is_soon_left_in_peace(
         world.images.on(everything, http.status(403), times=None)
         audit = await world.run()
         assert audit.status is RunStatus.FAILED
-        assert len(world.images.asked) < 2 * WINDOW_TRIES
+        assert len(world.images.asked) < 2 * WINDOW_ATTEMPTS
         assert await letters(world) == {}
         for asked in (*world.api.asked, *world.images.asked):
             assert asked.headers["user-agent"] == USER_AGENT

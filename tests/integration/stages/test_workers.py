@@ -19,6 +19,7 @@ from world import OpenWorld, small
 
 from collector.adapters.memory import MemoryStore
 from collector.adapters.postgres import ClaimPolicy, Database, PostgresRuns, PostgresTransfers
+from collector.adapters.postgres.transfers import KNOWN_GOOD_IMAGES
 from collector.cli.progress import SilentProgress
 from collector.core.audit import AuditRow
 from collector.core.errors import Code, Outage, TooManyDead
@@ -37,6 +38,7 @@ OPTIONS = TransferOptions(
     lease_seconds=60,
     max_attempts=5,
     retry_base_seconds=0,
+    max_dead_percent=100,
 )
 
 
@@ -211,7 +213,9 @@ async def test_an_outage_of_one_worker_undoes_nothing_of_another(workers: Worker
     await workers.work(well, options)  # whatever the outage gave back too late for its sibling
     gone = {f"id{n}" for n in range(1, 201) if "7" in str(n)}
     assert await workers.stored() == 200 - len(gone)
-    assert max(well.asked.values()) == 1, "no image was asked for again that had been dealt with"
+    again = {url for url, times in well.asked.items() if times > 1}
+    assert not any("7" in url for url in again), "what was given up was not asked for again"
+    assert len(again) <= KNOWN_GOOD_IMAGES, "a few stored ones were, to see whether the host works"
     assert await workers.count("dead_letters WHERE code = 'gone'") == len(gone)
     assert await workers.count("transfers WHERE state = 'dead'") == len(gone)
 
@@ -264,14 +268,17 @@ async def test_a_transfer_fails_where_its_run_gave_up_on_too_many(
         await world.stage(StageName.EXTRACT)
         await world.stage(StageName.LOAD)
         for worker in (0, 1):
-            with pytest.raises(TooManyDead, match="10 of 40 images given up"):
+            with pytest.raises(TooManyDead, match=r"10 of \d+ images given up"):
                 await world.stage(StageName.TRANSFER, worker=worker)
         audit = await world.stage(StageName.AUDIT)
 
         assert isinstance(audit, AuditRow)
-        assert (audit.status, audit.images_uploaded) == (RunStatus.FAILED, 30)
-        assert audit.notes == "10 of 40 images given up (25.0 %)"
+        # One that was written as the transfer ended is adopted.
+        assert audit.status is RunStatus.FAILED
+        assert audit.images_uploaded + audit.images_adopted == 30
+        assert str(audit.notes).endswith("10 of 40 images given up (25.0 %)")
         letters = await world.rows("SELECT DISTINCT code FROM draenei_content.dead_letters")
         assert [row["code"] for row in letters] == [Code.GONE]
         again = await world.run()
-        assert (again.status, again.notes) == (audit.status, audit.notes)
+        assert again.status is RunStatus.FAILED
+        assert again.notes == "10 of 40 images given up (25.0 %)"

@@ -81,6 +81,12 @@ FORM = {
         title="Limit",
         description="Most images to store in this run; 0: no limit. Empty: UPLOAD_BATCH_LIMIT.",
     ),
+    "only": Param(
+        False,
+        type="boolean",
+        title="Only this search",
+        description="Leave images alone that the pages of this run do not list. Off: they follow.",
+    ),
     "in_flight": Param(
         None,
         type=["null", "integer"],
@@ -137,13 +143,15 @@ def draenei_content_loader_v4_clean() -> None:
     ) -> dict[str, int]:
         """Stream the images that are missing into the bucket, and check each byte.
 
-        Images are claimed one by one from the backlog, so any number of workers may share it.
+        Images of this run's pages go first. They are claimed one by one from the backlog, so any
+        number of workers may share it.
         Marked failed, or cleared, it hands its claims back and aborts its multipart uploads. It
         fails where images are given up on beyond COLLECTOR_MAX_DEAD_PERCENT.
         """
         from collector.runtime import run_of, run_stage, settings_for
 
-        return run_stage("transfer", settings_for(params), run_of(dag_run, worker))
+        only = bool(params.get("only"))
+        return run_stage("transfer", settings_for(params), run_of(dag_run, worker), only=only)
 
     @task(execution_timeout=timedelta(minutes=10))
     def audit_run(dag_run: DagRunProtocol) -> dict[str, int]:

@@ -10,7 +10,7 @@ from uuid import UUID
 from work import Body
 
 from collector.core.errors import Code
-from collector.core.transfers import Backlog, Claim, ItemFailure, KnownGood, StoredObject
+from collector.core.transfers import Claim, DueImages, ItemFailure, KnownGood, StoredObject
 
 OWNER, FENCE = UUID(int=0), 1
 # What a try calls itself; the store of `rig.py` says it of every object.
@@ -32,6 +32,7 @@ class MemoryCatalog:
                 owner=OWNER,
                 fence=FENCE,
                 attempt=1,
+                is_own=True,
                 wallhaven_id=body.wallhaven_id,
                 url=f"{origin_url}/{body.name}",
                 file_type=body.file_type,
@@ -42,8 +43,13 @@ class MemoryCatalog:
                 stale_upload_id=None,
             )
 
-    async def claim(self, _: int, most: int, run_limit: int = 0) -> list[Claim]:
+    async def claim(
+        self, _: int, most: int, run_limit: int = 0, *, only: bool = False
+    ) -> list[Claim]:
         return list(islice(self._claims, most))
+
+    async def mark_listed(self, _: int) -> None:
+        pass
 
     async def confirm(self, _: Claim, __: StoredObject) -> bool:
         return True
@@ -64,7 +70,9 @@ class MemoryCatalog:
     async def refund_outage(self, _: int, __: Sequence[Code]) -> None:
         pass
 
-    async def next_due_seconds(self, _: int, run_limit: int = 0) -> float | None:
+    async def next_due_seconds(
+        self, _: int, run_limit: int = 0, *, only: bool = False
+    ) -> float | None:
         return None
 
     async def enlist(self) -> None:
@@ -73,5 +81,5 @@ class MemoryCatalog:
     async def known_good(self, _: str) -> list[KnownGood]:
         return []
 
-    async def backlog(self) -> Backlog:
-        return Backlog(0, 0, 0, 0)
+    async def due_images(self, _: int) -> DueImages:
+        return DueImages(0, 0)

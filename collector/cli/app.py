@@ -74,6 +74,9 @@ LimitOption = Annotated[
 RefreshOption = Annotated[
     bool, typer.Option("--refresh", help="Read on to --max-pages where nothing is new.")
 ]
+OnlyOption = Annotated[
+    bool, typer.Option("--only", help="Leave images alone that this run's pages do not list.")
+]
 RunIdOption = Annotated[
     str | None, typer.Option("--run-id", help="The same run id again continues that run.")
 ]
@@ -95,6 +98,7 @@ def run(
     collection: CollectionOption = None,
     max_pages: PagesOption = None,
     limit: LimitOption = None,
+    only: OnlyOption = False,
     refresh: RefreshOption = False,
     run_id: RunIdOption = None,
     dag_id: DagIdOption = DEFAULT_DAG_ID,
@@ -102,7 +106,7 @@ def run(
     """Extract, load, transfer, audit: one run. Newest first, stops at what is known."""
     invocation = invocation_of(context, query, collection)
     this_run = Run(dag_id, run_id or new_run_id("run"))
-    options = RunOptions(max_pages, limit, refresh)
+    options = RunOptions(max_pages, limit, refresh, only)
     audits: list[AuditRow] = []
 
     async def command(runtime: Runtime) -> Answer:
@@ -148,6 +152,7 @@ def load(
 def transfer(
     context: typer.Context,
     limit: LimitOption = None,
+    only: OnlyOption = False,
     worker: Annotated[
         int,
         typer.Option("--worker", min=0, max=9999, help="Which of several that share one run id."),
@@ -157,7 +162,8 @@ def transfer(
 ) -> None:
     """One stage: carry pending images into the bucket."""
     this_run = _run_of(StageName.TRANSFER, run_id, dag_id, worker)
-    _stage(invocation_of(context), StageName.TRANSFER, this_run, RunOptions(limit=limit))
+    options = RunOptions(limit=limit, only=only)
+    _stage(invocation_of(context), StageName.TRANSFER, this_run, options)
 
 
 @app.command()

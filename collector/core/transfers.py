@@ -28,7 +28,7 @@ class Claim:
 
     `owner` and `fence` prove that it is ours: every commit about the item matches both.
     `attempt` is this try's number, counted at the claim. `stale_upload_id` is a multipart
-    upload that an earlier owner left.
+    upload that an earlier owner left. `is_own`: the pages of this run list the wallpaper.
     """
 
     run_key: int
@@ -36,6 +36,7 @@ class Claim:
     owner: UUID
     fence: int
     attempt: int
+    is_own: bool
     wallhaven_id: str
     url: str
     file_type: str | None
@@ -84,6 +85,14 @@ class ItemFailure:
         if isinstance(error, ObjectConflict):
             stranger = QuarantinedObject(error.s3_key, error.etag, error.size_bytes, error.code)
         return cls(error.code, error.reason[:REASON_CHARACTERS], error.edge, decision, stranger)
+
+
+@dataclass(frozen=True, slots=True)
+class DueImages:
+    """Images that a run may carry now: those that its own pages list, and the others."""
+
+    own: int
+    others: int
 
 
 @dataclass(frozen=True, slots=True)

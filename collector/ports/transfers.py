@@ -6,18 +6,24 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from collector.core.errors import Code
-from collector.core.transfers import Backlog, Claim, ItemFailure, KnownGood, StoredObject
+from collector.core.transfers import Claim, DueImages, ItemFailure, KnownGood, StoredObject
 
 
 class TransferCatalog(Protocol):
     """The backlog of images: claims with a lease and a fence, and what became of them."""
 
-    async def claim(self, run_key: int, most: int, run_limit: int = 0) -> list[Claim]:
+    async def claim(
+        self, run_key: int, most: int, run_limit: int = 0, *, only: bool = False
+    ) -> list[Claim]:
         """Claim up to `most` due items for a fresh owner; counts one attempt each.
 
+        What the run's own pages list goes first, and nothing else is claimed if `only`.
         With a `run_limit`, what the run has stored and what all its workers have in hand never
         exceed it together.
         """
+
+    async def mark_listed(self, run_key: int) -> None:
+        """Make what the run's merged pages list its own, so that it is claimed first."""
 
     async def heartbeat(self, claims: Sequence[Claim]) -> set[int]:
         """Extend the leases; return the wallpaper keys that are still ours."""
@@ -40,8 +46,13 @@ class TransferCatalog(Protocol):
         Safe to repeat, and while other workers of the run go on.
         """
 
-    async def next_due_seconds(self, run_key: int, run_limit: int = 0) -> float | None:
-        """Return the wait until this run may claim again, None if it need not wait."""
+    async def next_due_seconds(
+        self, run_key: int, run_limit: int = 0, *, only: bool = False
+    ) -> float | None:
+        """Return the wait until this run may claim again, None if it need not wait.
+
+        Only what its own pages list counts if `only`.
+        """
 
     async def enlist(self) -> None:
         """Put into the backlog what has no object and is not in it: rows that others inserted."""
@@ -52,5 +63,5 @@ class TransferCatalog(Protocol):
         The newest first; none if nothing was stored from there in living memory.
         """
 
-    async def backlog(self) -> Backlog:
-        """Return the number of items by state."""
+    async def due_images(self, run_key: int) -> DueImages:
+        """Return how many images are due or claimed, those of the run's own pages apart."""

@@ -21,11 +21,15 @@ class Need(Flag):
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What a caller may choose for one run; None stands for the setting."""
+    """What a caller may choose for one run; None stands for the setting.
+
+    With `only`, images that the run's own pages do not list are left alone.
+    """
 
     max_pages: int | None = None
     limit: int | None = None
     refresh: bool = False
+    only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,8 @@ _SETTING_OF = {
     "limit": "upload_batch_limit",
     "in_flight": "collector_in_flight",
 }
+# Fields of the form that stand for no setting: `run_stage` takes them.
+_OPTION_FIELDS = ("only",)
 
 
 NO_FORM: Mapping[str, Any] = MappingProxyType({})
@@ -69,11 +71,12 @@ class ScheduledRun(Protocol):
 
 
 def run_stage(
-    name: str, settings: Settings, run: Run, *, limit: int | None = None
+    name: str, settings: Settings, run: Run, *, limit: int | None = None, only: bool = False
 ) -> dict[str, int]:
     """Run the stage `name` (extract, load, transfer, enrich, audit) of `run`; return its counts.
 
-    `limit` is the stage's own, None stands for its default.
+    `limit` is the stage's own, None stands for its default. With `only`, the transfer leaves images
+    alone that the run's pages do not list.
 
     Call it from the main thread of a process. Raises CollectorError, after the stage's failure
     was noted; Interrupted, after SIGTERM or SIGINT and once everything was released. The same
@@ -84,7 +87,7 @@ def run_stage(
     async def work(runtime: Runtime) -> StageReport | AuditRow:
         if stage is StageName.AUDIT:
             await settled(runtime, run)
-        return await run_one_stage(runtime, stage, run, RunOptions(limit=limit))
+        return await run_one_stage(runtime, stage, run, RunOptions(limit=limit, only=only))
 
     return counts_of(run_task(settings, STAGE_NEEDS[stage], work))
 
@@ -176,11 +179,10 @@ def settings_for(form: Mapping[str, Any] = NO_FORM) -> Settings:
 
 
 def _settings_for(form: Mapping[str, Any]) -> Settings:
+    fields = (*_SETTING_OF, *_OPTION_FIELDS)
     for field in form:
-        if field not in _SETTING_OF:
-            raise SettingsError(
-                field, f"the form has no such field; it has {', '.join(_SETTING_OF)}"
-            )
+        if field not in fields:
+            raise SettingsError(field, f"the form has no such field; it has {', '.join(fields)}")
     settings = load_settings(**_overrides(form))
     if settings.uses_local_postgres:
         raise SettingsError("DATABASE_URL", "must be set: scheduled runs start no embedded server")
@@ -192,7 +194,11 @@ def _settings_for(form: Mapping[str, Any]) -> Settings:
 
 
 def _overrides(form: Mapping[str, Any]) -> dict[str, Any]:
-    chosen = {field: value for field, value in form.items() if not _is_empty(value)}
+    chosen = {
+        field: value
+        for field, value in form.items()
+        if field in _SETTING_OF and not _is_empty(value)
+    }
     if {"query", "collection"} <= chosen.keys():
         raise SettingsError("collection", "excludes query: leave one of the two fields empty")
     settings = {_SETTING_OF[field]: value for field, value in chosen.items()}

@@ -73,6 +73,7 @@ async def run_transfer(
             retry_base_seconds=settings.collector_retry_base_seconds,
             max_dead_percent=settings.collector_max_dead_percent,
             stored_before=stored_before,
+            only=options.only,
             reads_back=fitted.reads_back,
         ),
         chance=Chance(time.monotonic, random.random),

@@ -24,7 +24,7 @@ from collector.core.errors import (
 )
 from collector.core.retry import GiveUp, decide
 from collector.core.runs import StageName, StageReport
-from collector.core.transfers import Backlog, Claim, ItemFailure, Outcome, StoredObject
+from collector.core.transfers import Claim, DueImages, ItemFailure, Outcome, StoredObject
 from collector.failpoints import Point, reach
 from collector.flow import ByteBudget, Supply, committed, task_group
 from collector.ports import Http, ObjectStore, Progress, TransferCatalog
@@ -171,7 +171,10 @@ class _Transfer:
 
     async def _run(self) -> None:
         await self._catalog.enlist()
-        self._plan(await self._catalog.backlog())
+        if self._supply.is_over:
+            # With a supply the pages are still to come, and their images are marked as they do.
+            await self._catalog.mark_listed(self._run_key)
+        self._plan(await self._catalog.due_images(self._run_key))
         async with self._leases.held(), task_group() as tasks:
             tasks.start_soon(self._leases.beat)
             await self._work()
@@ -179,9 +182,16 @@ class _Transfer:
         self._progress.finish("images")
         await self._breakers.require_working()
 
-    def _plan(self, backlog: Backlog) -> None:
-        due = backlog.pending + backlog.claimed
-        planned = min(due, self._options.limit or due)
+    def _plan(self, due: DueImages) -> None:
+        others = "others are left alone" if self._options.only else "others of the backlog"
+        logger.info(
+            "[draenei] transfer: %d images of this run's pages, then %d %s",
+            due.own,
+            due.others,
+            others,
+        )
+        wanted = due.own if self._options.only else due.own + due.others
+        planned = min(wanted, self._options.limit or wanted)
         self._progress.start("images", planned)
         if self._supply.is_over:
             self._dead_share_images = min(planned, DEAD_SHARE_IMAGES)
@@ -211,7 +221,8 @@ class _Transfer:
         if free <= 0:
             return []
         asked_at = self._chance.clock()
-        claim = self._catalog.claim(self._run_key, free, self._options.limit)
+        options = self._options
+        claim = self._catalog.claim(self._run_key, free, options.limit, only=options.only)
         batch = await committed(claim)
         if batch:
             reach(Point.CLAIMED)
@@ -231,7 +242,9 @@ class _Transfer:
             return False
         if self._supply.version != seen:
             return True
-        due_seconds = await self._catalog.next_due_seconds(self._run_key, self._options.limit)
+        due_seconds = await self._catalog.next_due_seconds(
+            self._run_key, self._options.limit, only=self._options.only
+        )
         if self._supply.is_over:
             if due_seconds is None or due_seconds > self._longest_wait_seconds:
                 return False
@@ -300,6 +313,7 @@ class _Transfer:
             self._counts["bytes_uploaded"] += stored.size_bytes
         else:
             self._counts["images_adopted"] += 1
+        self._counts["stored_of_own_pages"] += claim.is_own
         self._progress.advance("images", 1, stored.size_bytes)
 
     async def _failed(self, claim: Claim, error: ItemError) -> None:
@@ -339,6 +353,8 @@ class _Transfer:
             counts,
             {
                 "codes": {str(code): count for code, count in sorted(codes.items())},
+                "stored_of_own_pages": self._counts["stored_of_own_pages"],
+                "stored_of_backlog": self._stored_images - self._counts["stored_of_own_pages"],
                 "peak_body_bytes": self._ports.budget.peak_bytes,
                 "is_limit_reached": self._is_limit_reached,
                 "are_attempts_used_up": self._are_attempts_used_up,

@@ -131,8 +131,11 @@ merged AS (
         (w.updated_at IS NOT DISTINCT FROM now()) AS has_changed
 ),
 backlog AS (
-    INSERT INTO draenei_content.transfers (wallpaper_id)
-    SELECT id FROM merged WHERE is_new
+    INSERT INTO draenei_content.transfers (wallpaper_id, listed_audit_id)
+    SELECT merged.id, newest.audit_id
+    FROM merged
+    INNER JOIN newest USING (wallhaven_id)
+    WHERE merged.is_new
     ON CONFLICT DO NOTHING
 )
 SELECT

@@ -16,16 +16,35 @@ RETURNING wallpaper_id, attempts, state = 'dead' AS is_dead;
 
 -- name: claim
 -- Run $1 claims up to $4 due items for owner $2, not more than $3 times each in this run; the
--- lease lasts $5 seconds. The attempt is counted here, so that a crash counts.
-WITH due AS (
+-- lease lasts $5 seconds. What its own pages list goes first, and nothing else if $6. The attempt
+-- is counted here, so that a crash counts.
+WITH own AS (
     SELECT wallpaper_id
     FROM draenei_content.transfers
     WHERE state = 'pending'
         AND next_attempt_at <= now()
+        AND listed_audit_id = $1
         AND NOT (last_audit_id IS NOT DISTINCT FROM $1 AND run_attempts >= $3)
     ORDER BY next_attempt_at, wallpaper_id
     LIMIT $4
     FOR UPDATE SKIP LOCKED
+),
+others AS (
+    SELECT wallpaper_id
+    FROM draenei_content.transfers
+    WHERE NOT $6
+        AND state = 'pending'
+        AND next_attempt_at <= now()
+        AND listed_audit_id IS DISTINCT FROM $1
+        AND NOT (last_audit_id IS NOT DISTINCT FROM $1 AND run_attempts >= $3)
+    ORDER BY next_attempt_at, wallpaper_id
+    LIMIT $4 - (SELECT count(*) FROM own)
+    FOR UPDATE SKIP LOCKED
+),
+due AS (
+    SELECT wallpaper_id FROM own
+    UNION ALL
+    SELECT wallpaper_id FROM others
 ),
 claimed AS (
     UPDATE draenei_content.transfers SET
@@ -43,12 +62,33 @@ claimed AS (
 )
 SELECT
     t.last_audit_id AS run_key, t.wallpaper_id AS wallpaper_key, t.owner, t.fence,
-    t.attempts AS attempt, w.wallhaven_id, w.url, w.file_type, w.file_size, w.dimension_x,
+    t.attempts AS attempt, t.listed_audit_id IS NOT DISTINCT FROM $1 AS is_own, w.wallhaven_id, w.url, w.file_type, w.file_size, w.dimension_x,
     w.dimension_y, w.object_sha256, t.upload_id AS stale_upload_id
 FROM claimed AS t
 CROSS JOIN LATERAL (
     SELECT * FROM draenei_content.wallpapers WHERE id = t.wallpaper_id LIMIT 1
 ) AS w;
+
+-- name: mark_listed
+-- What the merged pages of run $1 list and is still to be carried is this run's to carry first. What
+-- the run itself has made is marked from the beginning.
+UPDATE draenei_content.transfers AS t
+SET listed_audit_id = $1
+WHERE t.wallpaper_id IN (
+    SELECT b.wallpaper_id
+    FROM draenei_content.staged_pages AS p
+    CROSS JOIN unnest(p.ids) AS listed (wallhaven_id)
+    -- LIMIT keeps these look-ups by key, whatever the planner believes of the sizes.
+    CROSS JOIN LATERAL (
+        SELECT k.id FROM draenei_content.wallpapers AS k
+        WHERE k.wallhaven_id = listed.wallhaven_id AND k.s3_key IS NULL LIMIT 1
+    ) AS w
+    CROSS JOIN LATERAL (
+        SELECT k.wallpaper_id FROM draenei_content.transfers AS k
+        WHERE k.wallpaper_id = w.id AND k.listed_audit_id IS DISTINCT FROM $1 LIMIT 1
+    ) AS b
+    WHERE p.audit_id = $1
+);
 
 -- name: heartbeat
 -- Extend the leases of the claims ($1 wallpaper, $2 owner, $3 fence) by $4 seconds; answers
@@ -245,14 +285,16 @@ WHERE d.stage = 'transfer'
 
 -- name: next_due_seconds
 -- When may run $1 try one of its items again, having tried it fewer than $2 times, or one that
--- another worker holds and may lose?
+-- another worker holds and may lose? Only what its own pages list counts if $3.
 SELECT extract(EPOCH FROM min(due_at) - now())::double precision
 FROM (
     SELECT min(next_attempt_at) AS due_at
     FROM draenei_content.transfers
     WHERE state = 'pending' AND last_audit_id = $1 AND run_attempts < $2
     UNION ALL
-    SELECT min(lease_until) FROM draenei_content.transfers WHERE state = 'claimed'
+    SELECT min(lease_until)
+    FROM draenei_content.transfers
+    WHERE state = 'claimed' AND NOT ($3 AND listed_audit_id IS DISTINCT FROM $1)
 ) AS next_ones;
 
 -- name: lock_enlisting
@@ -301,6 +343,14 @@ SELECT
     extract(EPOCH FROM min(lease_until) - now())::double precision AS lapse_seconds
 FROM draenei_content.transfers
 WHERE state = 'claimed' AND last_audit_id = $1;
+
+-- name: due_images
+-- How many images are due that the pages of run $1 list, and how many others?
+SELECT
+    count(*) FILTER (WHERE listed_audit_id IS NOT DISTINCT FROM $1)::int AS own,
+    count(*) FILTER (WHERE listed_audit_id IS DISTINCT FROM $1)::int     AS others
+FROM draenei_content.transfers
+WHERE state = 'claimed' OR (state = 'pending' AND next_attempt_at <= now());
 
 -- name: backlog
 -- Items without an object, by state.

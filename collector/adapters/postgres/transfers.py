@@ -9,7 +9,14 @@ from uuid import UUID, uuid4
 from collector.adapters.postgres.database import Database, Session, retry_conflicts
 from collector.core.errors import Code
 from collector.core.retry import GiveUp, RetryLater
-from collector.core.transfers import Backlog, Claim, ItemFailure, KnownGood, StoredObject
+from collector.core.transfers import (
+    Backlog,
+    Claim,
+    DueImages,
+    ItemFailure,
+    KnownGood,
+    StoredObject,
+)
 
 # Contract: of an item's tries at most two fall into one run.
 RUN_ATTEMPTS = 2
@@ -36,9 +43,12 @@ class PostgresTransfers:
         self._policy = policy
 
     @retry_conflicts
-    async def claim(self, run_key: int, most: int, run_limit: int = 0) -> list[Claim]:
+    async def claim(
+        self, run_key: int, most: int, run_limit: int = 0, *, only: bool = False
+    ) -> list[Claim]:
         """Claim up to `most` due items for a fresh owner; counts one attempt each.
 
+        What the run's own pages list goes first, and nothing else is claimed if `only`.
         Claims of others whose lease has lapsed come back first: they are due at once, or dead
         letters (`exhausted`) where no try is left. With a `run_limit`, what the run has stored
         and what all its workers have in hand never exceed it together.
@@ -51,7 +61,13 @@ class PostgresTransfers:
                 use = await session.one("limit_use", run_key)
                 most = min(most, run_limit - use["stored"] - use["in_hand"])
             rows = await session.fetch(
-                "claim", run_key, uuid4(), RUN_ATTEMPTS, max(0, most), self._policy.lease_seconds
+                "claim",
+                run_key,
+                uuid4(),
+                RUN_ATTEMPTS,
+                max(0, most),
+                self._policy.lease_seconds,
+                only,
             )
         return [Claim(**row) for row in rows]
 
@@ -60,6 +76,10 @@ class PostgresTransfers:
         dead = [row["wallpaper_id"] for row in lapsed if row["is_dead"]]
         if dead:
             await session.execute("bury_exhausted", dead, run_key, Code.EXHAUSTED, EXHAUSTED_REASON)
+
+    async def mark_listed(self, run_key: int) -> None:
+        """Make what the run's merged pages list its own, so that it is claimed first."""
+        await self._database.execute("mark_listed", run_key)
 
     async def heartbeat(self, claims: Sequence[Claim]) -> set[int]:
         """Extend the leases; return the wallpaper keys that are still ours."""
@@ -135,9 +155,12 @@ class PostgresTransfers:
             items = [row["wallpaper_id"] for row in blamed]
             await session.execute("refund_outage", run_key, items, list(codes))
 
-    async def next_due_seconds(self, run_key: int, run_limit: int = 0) -> float | None:
+    async def next_due_seconds(
+        self, run_key: int, run_limit: int = 0, *, only: bool = False
+    ) -> float | None:
         """Return the wait until this run may claim again, None if it need not wait.
 
+        Only what its own pages list counts if `only`.
         Where the run's limit is used up by what its workers have in hand, that is until the
         first of these claims may be lost.
         """
@@ -145,7 +168,7 @@ class PostgresTransfers:
             wait: float | None
             use = await session.one("limit_use", run_key) if run_limit else None
             if use is None or use["stored"] + use["in_hand"] < run_limit:
-                wait = await session.value("next_due_seconds", run_key, RUN_ATTEMPTS)
+                wait = await session.value("next_due_seconds", run_key, RUN_ATTEMPTS, only)
             else:
                 wait = use["lapse_seconds"]
         return None if wait is None else max(0.0, wait)
@@ -166,6 +189,11 @@ class PostgresTransfers:
             "known_good", origin, KNOWN_GOOD_IMAGES, KNOWN_GOOD_WINDOW
         )
         return [KnownGood(**row) for row in rows]
+
+    async def due_images(self, run_key: int) -> DueImages:
+        """Return how many images are due or claimed, those of the run's own pages apart."""
+        rows = await self._database.fetch("due_images", run_key)
+        return DueImages(**rows[0])
 
     async def backlog(self) -> Backlog:
         """Return the number of items by state."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -251,6 +253,85 @@ async def test_a_few_items_that_stay_bad_are_no_outage_and_end_as_dead_letters(
                 break
         assert [row["code"] for row in letters] == [Code.FORBIDDEN] * 3
         assert (await world.run("last")).status is RunStatus.SUCCEEDED, "nothing is left to try"
+
+
+async def stored_of(world: World, run_id: str) -> set[str]:
+    """Return the ids of what a run has stored."""
+    rows = await world.rows(
+        "SELECT w.wallhaven_id FROM draenei_content.run_items AS i"
+        " JOIN draenei_content.wallpapers AS w ON w.id = i.wallpaper_id"
+        " JOIN draenei_content.run_audit AS a ON a.id = i.audit_id"
+        " WHERE a.run_id = $1 AND i.outcome <> 'failed'",
+        run_id,
+    )
+    return {row["wallhaven_id"] for row in rows}
+
+
+@asynccontextmanager
+async def two_searches(
+    open_world: OpenWorld, images: Path, **changes: Any
+) -> AsyncIterator[tuple[World, set[str]]]:
+    """A backlog of one search, and a run of another that has read its pages."""
+    listed: list[list[str]] = []
+
+    def listing(items: list[dict[str, Any]]) -> list[object]:
+        # The first run sees all, the second one only the last three.
+        found = items if not listed else items[-3:]
+        listed.append([item["id"] for item in found])
+        return list(found)
+
+    hooks = Hooks(listing=listing, page=lambda _, answer: answer | {"meta": _one_page(answer)})
+    async with open_world(small(images, 20), hooks, **changes) as world:
+        for stage in (StageName.EXTRACT, StageName.LOAD):
+            await world.stage(stage, "all")
+        await world.rows("DELETE FROM draenei_content.searches")
+        for stage in (StageName.EXTRACT, StageName.LOAD):
+            await world.stage(stage, "three")
+        yield world, set(listed[-1])
+
+
+def _one_page(answer: dict[str, Any]) -> dict[str, Any]:
+    total = len(answer["data"])
+    return answer["meta"] | {"total": total, "last_page": 1, "per_page": max(total, 1)}
+
+
+async def test_images_of_the_runs_own_pages_go_first(
+    open_world: OpenWorld, small_images: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "collector")
+    async with two_searches(open_world, small_images) as (world, own):
+        report = await world.stage(StageName.TRANSFER, "three", RunOptions(limit=5))
+        assert isinstance(report, StageReport)
+        assert own < await stored_of(world, "three")
+        assert report.counts["images_uploaded"] == 5
+        assert report.details["stored_of_own_pages"] == 3
+        assert report.details["stored_of_backlog"] == 2
+    assert "3 images of this run's pages, then 17 others of the backlog" in caplog.text
+
+
+async def test_only_leaves_the_rest_of_the_backlog_alone(
+    open_world: OpenWorld, small_images: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "collector")
+    async with two_searches(open_world, small_images) as (world, own):
+        await world.stage(StageName.TRANSFER, "three", RunOptions(only=True))
+        assert await stored_of(world, "three") == own
+        assert "3 images of this run's pages, then 17 others are left alone" in caplog.text
+        await world.stage(StageName.TRANSFER, "rest")
+        assert len(await world.objects()) == 20
+
+
+async def test_images_of_another_search_in_other_hands_are_not_waited_for_with_only(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with two_searches(open_world, small_images) as (world, own):
+        await world.rows(
+            "UPDATE draenei_content.transfers SET state = 'claimed', owner = gen_random_uuid(),"
+            " lease_until = now() + interval '20 s' WHERE wallpaper_id = 1"
+        )
+        with anyio.fail_after(10):
+            await world.stage(StageName.TRANSFER, "three", RunOptions(only=True))
+        assert await stored_of(world, "three") == own
 
 
 async def test_a_row_that_others_inserted_is_carried(

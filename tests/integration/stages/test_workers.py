@@ -171,9 +171,11 @@ class CountingCatalog(PostgresTransfers):
 
     asked = 0
 
-    async def claim(self, run_key: int, most: int, run_limit: int = 0) -> list[Claim]:
+    async def claim(
+        self, run_key: int, most: int, run_limit: int = 0, *, only: bool = False
+    ) -> list[Claim]:
         self.asked += 1
-        return await super().claim(run_key, most, run_limit)
+        return await super().claim(run_key, most, run_limit, only=only)
 
 
 @pytest.mark.parametrize(("lease_seconds", "stored"), [(2, 10), (3600, 0)])

@@ -74,6 +74,7 @@ def claim(size_bytes: int) -> Claim:
         owner=UUID(int=1),
         fence=1,
         attempt=1,
+        is_own=True,
         wallhaven_id="aa0001",
         url="https://w.wallhaven.cc/full/aa/wallhaven-aa0001.jpg",
         file_type="image/jpeg",

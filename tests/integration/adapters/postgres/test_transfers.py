@@ -295,7 +295,7 @@ async def test_an_outage_judges_the_last_word_of_a_worker_that_commits_meanwhile
     queries = load_queries()
 
     async with anyio.create_task_group() as tasks, database.transaction() as sibling:
-        rows = await sibling.fetch("claim", run_key, uuid4(), 2, 1, 60.0)
+        rows = await sibling.fetch("claim", run_key, uuid4(), 2, 1, 60.0, False)
         (item,) = rows
         identity = item["wallpaper_key"], item["owner"], item["fence"]
         reason = "HTTP 4xx"

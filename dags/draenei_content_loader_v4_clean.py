@@ -150,8 +150,9 @@ def draenei_content_loader_v4_clean() -> None:
         """
         from collector.runtime import run_of, run_stage, settings_for
 
-        only = bool(params.get("only"))
-        return run_stage("transfer", settings_for(params), run_of(dag_run, worker), only=only)
+        return run_stage(
+            "transfer", settings_for(params), run_of(dag_run, worker), only=bool(params.get("only"))
+        )
 
     @task(execution_timeout=timedelta(minutes=10))
     def audit_run(dag_run: DagRunProtocol) -> dict[str, int]:

@@ -80,7 +80,7 @@ def test_the_first_daily_run_starts_by_itself_and_stores_everything(
 def test_a_manual_run_has_no_logical_date_and_finds_nothing_new(
     airflow: AirflowApi, query: Query
 ) -> None:
-    airflow.trigger("manual", {"pages": 1, "limit": 5, "in_flight": 2})
+    airflow.trigger("manual", {"pages": 1, "limit": 5, "in_flight": 2, "only": True})
     assert airflow.wait_run("manual") == "success", airflow.story("manual")
     row = _audit(query, "manual")
     assert (row["status"], row["logical_date"], row["images_uploaded"]) == ("succeeded", None, 0)

@@ -12,7 +12,14 @@ from collector.core.runs import Run
 from collector.runtime import run_of, settings_for
 from collector.sources.wallhaven import Query
 
-EMPTY_FORM = {"query": None, "collection": None, "pages": None, "limit": None, "in_flight": None}
+EMPTY_FORM = {
+    "query": None,
+    "collection": None,
+    "pages": None,
+    "limit": None,
+    "in_flight": None,
+    "only": False,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +48,7 @@ def test_a_field_that_was_emptied_again_stands_for_the_setting(
 
 def test_the_form_wins_over_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WALLHAVEN_MAX_PAGES", "7")
-    settings = settings_for({"query": "elf", "pages": 2, "limit": 0, "in_flight": 3})
+    settings = settings_for({"query": "elf", "pages": 2, "limit": 0, "in_flight": 3, "only": True})
     assert settings.wallhaven_query == "elf"
     assert settings.wallhaven_max_pages == 2
     assert settings.upload_batch_limit == 0

@@ -1,4 +1,4 @@
-"""Run a coroutine so that SIGTERM and SIGINT cancel it cleanly."""
+"""Run a coroutine so that SIGTERM, SIGINT and SIGHUP cancel it cleanly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from collector.flow import task_group
 logger = logging.getLogger(__name__)
 
 _ALARM = signal.SIGALRM
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, _ALARM)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, _ALARM)
+_STDERR = 2
 
 T = TypeVar("T")
 
@@ -39,8 +40,9 @@ def run_interruptible(
 ) -> T:
     """Run `main()` on uvloop where it exists; the only `asyncio.run` of the collector.
 
-    The first SIGTERM or SIGINT calls `on_signal()`, cancels `main()` and, once it has cleaned up,
-    raises Interrupted. The second one ends the process at once, as the signal would have.
+    The first SIGTERM, SIGINT or SIGHUP calls `on_signal()`, cancels `main()` and, once it has
+    cleaned up, raises Interrupted. The second one ends the process at once, by SIGTERM. A SIGHUP
+    that was ignored at the start (`nohup`) stays ignored.
 
     SIGALRM does the same where somebody handles it, who is then called in place of Interrupted:
     that is how Airflow limits a task, and uvloop would swallow what its handler raises. Handlers
@@ -48,7 +50,8 @@ def run_interruptible(
     """
     _require_no_loop()
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
-    watched = [number for number in _SIGNALS if number is not _ALARM or callable(handlers[number])]
+    watched = [number for number in _SIGNALS if _is_watched(number, handlers[number])]
+    open_closed_descriptors()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_guarded(main, on_signal, watched))
@@ -60,6 +63,25 @@ def run_interruptible(
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def open_closed_descriptors() -> None:
+    """Open those of the three standard descriptors that are closed on the null device.
+
+    Otherwise the next file or socket takes the place of one: text goes into it, and libuv aborts
+    the process when it closes it.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    while null <= _STDERR:
+        os.set_inheritable(null, True)
+        null = os.open(os.devnull, os.O_RDWR)
+    os.close(null)
+
+
+def _is_watched(number: signal.Signals, handler: object) -> bool:
+    if number is _ALARM:
+        return callable(handler)
+    return number is not signal.SIGHUP or handler is not signal.SIG_IGN
 
 
 def _require_no_loop() -> None:

@@ -18,6 +18,7 @@ from collector.cli import serving as _serving
 from collector.cli import tools as _tools
 from collector.cli import upkeep as _upkeep
 from collector.cli.execution import Exit, Invocation
+from collector.cli.streams import secure_streams
 from collector.core.errors import SchemaMissing, SettingsError
 
 __all__ = ["main"]
@@ -34,6 +35,7 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 def main() -> None:
     """Run the command that the process's arguments name, and exit with its status."""
+    secure_streams()
     sys.exit(run(sys.argv[1:]))
 
 

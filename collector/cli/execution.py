@@ -137,18 +137,16 @@ def conclude(
     except Exception as error:
         logger.exception("[draenei] a defect of the collector")
         return _unfinished(invocation, Exit.FAILED, type(error).__name__, fallback)
-    return _said(invocation, answer, answer.status)
+    return said(invocation, answer, answer.status)
 
 
-def _said(invocation: Invocation, answer: Answer, status: Exit) -> Exit:
-    """Answer, where somebody listens; what was done stays done where nobody does."""
+def said(invocation: Invocation, answer: Answer, status: Exit) -> Exit:
+    """Answer; one that cannot be written, for a full disk or the like, is a failure."""
     try:
         invocation.answer(answer)
     except OSError as error:
         # What is left in the buffer must not be tried again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            return status
         logger.error("[draenei] the answer cannot be written: %s", error.strerror)
         return Exit.FAILED
     return status
@@ -160,7 +158,7 @@ def _unfinished(
     logger.error("[draenei] %s", problem)
     name = "interrupted" if status is Exit.INTERRUPTED else "failed"
     answer = fallback() or Answer({"status": name, "notes": problem}, lambda _: None)
-    return _said(invocation, answer, status)
+    return said(invocation, answer, status)
 
 
 @contextmanager

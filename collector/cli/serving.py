@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from collector.cli.app import app, invocation_of
-from collector.cli.execution import Answer, Exit, Invocation
+from collector.cli.execution import Answer, Exit, Invocation, said
 from collector.cli.output import show_exports, show_lines
 from collector.core.errors import SettingsError
 from collector.core.runs import Json
@@ -185,5 +185,5 @@ def _until_stopped(
         typer.echo(f"collector: {error}", err=True)
         if not has_answered:
             failed: dict[str, Json] = {"status": "failed", "notes": str(error)}
-            invocation.answer(Answer(failed, lambda _: None))
+            said(invocation, Answer(failed, lambda _: None), Exit.FAILED)
     return Exit.FAILED

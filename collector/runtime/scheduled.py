@@ -79,7 +79,7 @@ def run_stage(
     alone that the run's pages do not list.
 
     Call it from the main thread of a process. Raises CollectorError, after the stage's failure
-    was noted; Interrupted, after SIGTERM or SIGINT and once everything was released. The same
+    was noted; Interrupted, after a signal to end and once everything was released. The same
     stage of the same run again counts nothing twice.
     """
     stage = StageName(name)
@@ -96,7 +96,7 @@ def run_task(settings: Settings, need: Need, work: Callable[[Runtime], Awaitable
     """Do the work of one task on a runtime with what it needs.
 
     Call it from the main thread of a process. Raises CollectorError, after it was logged; and
-    Interrupted, after SIGTERM or SIGINT and once everything was released.
+    Interrupted, after a signal to end (see `run_interruptible`) and once everything was released.
     """
     # Where lines go is the scheduler's matter; which ones there are is ours.
     logger.setLevel(settings.collector_log_level)

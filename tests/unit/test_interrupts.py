@@ -39,17 +39,19 @@ async def main():
 
 try:
     run_interruptible(main, lambda: print("told", flush=True))
-except Interrupted:
+except Interrupted as interrupted:
+    print(interrupted.number.name)
     sys.exit(75)
 """
 QUICK, ENDLESS = "anyio.sleep(0)", "anyio.sleep_forever()"
 
-each_signal = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+each_signal = pytest.mark.parametrize("number", SIGNALS)
 
 
 @contextmanager
-def running(cleanup: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", SCRIPT.format(cleanup=cleanup)]
+def running(cleanup: str, *before: str) -> Iterator[subprocess.Popen[str]]:
+    command = [*before, sys.executable, "-c", SCRIPT.format(cleanup=cleanup)]
     with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert next_line(process) == "ready"
@@ -68,8 +70,34 @@ def test_the_first_signal_cancels_and_waits_for_the_cleanup(number: signal.Signa
     with running(QUICK) as process:
         process.send_signal(number)
         output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
-    assert output.split() == ["told", "cleaning", "cleaned"]
+    assert output.split() == ["told", "cleaning", "cleaned", number.name]
     assert process.returncode == RESUMABLE
+
+
+def test_a_hangup_that_was_ignored_at_the_start_stays_ignored() -> None:
+    with running(QUICK, "sh", "-c", 'trap "" HUP; exec "$@"', "nohup") as process:
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+    assert output.split() == ["told", "cleaning", "cleaned", "SIGTERM"]
+    assert process.returncode == RESUMABLE
+
+
+@pytest.mark.case("PROC-16")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_descriptor_is_opened_on_the_null_device(closed: str) -> None:
+    script = (
+        "import os, sys; from collector.interrupts import run_interruptible\n"
+        "async def main(): pass\n"
+        "run_interruptible(main)\n"
+        "kinds = {os.fstat(number).st_rdev for number in range(3)}\n"
+        "sys.exit(os.stat(os.devnull).st_rdev not in kinds)\n"
+    )
+    words = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", script]
+    ended = subprocess.run(
+        words, cwd=CHECKOUT, capture_output=True, timeout=TIMEOUT_SECONDS, check=False
+    )
+    assert ended.returncode == 0
 
 
 @each_signal
@@ -88,9 +116,9 @@ def test_without_a_signal_the_result_is_returned() -> None:
         await anyio.lowlevel.checkpoint()
         return "done"
 
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    before = list(map(signal.getsignal, SIGNALS))
     assert run_interruptible(main) == "done"
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+    assert list(map(signal.getsignal, SIGNALS)) == before
 
 
 def test_nothing_is_a_result_too() -> None:

@@ -248,16 +248,31 @@ def test_a_signal_to_the_container_reaches_python() -> None:
 
 @pytest.mark.case("PROC-14")
 async def test_nobody_who_listens_is_no_failure_of_an_image(
-    open_faults: OpenFaults, small_images: Path
+    open_faults: OpenFaults, small_images: Path, tmp_path: Path
 ) -> None:
-    deaf = ("sh", "-c", '"$@" 2>&1 | true', "sh")
+    status = tmp_path / "status"
+    deaf = ("sh", "-c", '{ "$@" 2>&1; echo $? > "$0"; } | true', str(status))
     async with open_faults(small(small_images, 30)) as world:
         async with started(world.settings, "run", before=deaf) as running:
             await running.ended()
         await _without_work(world)
+        assert status.read_text() == "0\n"
         assert await world.objects() == world.truth()
         assert await codes(world) == {}
         await run_janitor(world.runtime, JanitorOptions(run_silence_seconds=0))
+        await world.check()
+
+
+@pytest.mark.case("PROC-16")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+async def test_a_descriptor_that_is_closed_at_the_start_changes_nothing(
+    open_faults: OpenFaults, small_images: Path, closed: str
+) -> None:
+    without = ("sh", "-c", f'exec "$@" {closed}', "sh")
+    async with open_faults(small(small_images, 3)) as world:
+        async with started(world.settings, "run", before=without) as running:
+            ended = await running.ended()
+        assert ended.status == 0, ended.stderr
         await world.check()
 
 

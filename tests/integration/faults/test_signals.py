@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import signal
+import subprocess
+import sys
+import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
@@ -13,10 +18,10 @@ import pytest
 from faulty_world import FaultyWorld, OpenFaults
 from peers import http
 from peers.exchange import Asked
-from processes import Running, collector, started
+from processes import COMMAND_TIMEOUT_SECONDS, Running, collector, environment_of, started
 from world import small
 
-from collector.failpoints import Point
+from collector.failpoints import VARIABLE, Point
 from collector.simulator import SimulatorOptions
 
 # Airflow kills five seconds after it has asked; a second of these is its own.
@@ -133,3 +138,57 @@ async def test_an_abort_that_is_not_answered_does_not_hold_up_the_end(
             "SELECT count(*) FROM draenei_content.transfers WHERE upload_id IS NOT NULL"
         )
         await world.converge("second")
+
+
+class Terminal:
+    """A terminal with one program on it."""
+
+    def __init__(self) -> None:
+        self._keyboard, self._screen = pty.openpty()
+
+    def start(self, words: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
+        """Start a program as the leader of a session of this terminal."""
+        return subprocess.Popen(
+            words,
+            env=env,
+            stdin=self._screen,
+            stdout=self._screen,
+            stderr=self._screen,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
+        )
+
+    def hang_up(self) -> None:
+        """Go away, as a dropped connection makes a terminal do."""
+        for descriptor in (self._keyboard, self._screen):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._keyboard = self._screen = -1
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    """A terminal that is gone in the end."""
+    opened = Terminal()
+    yield opened
+    opened.hang_up()
+
+
+@pytest.mark.case("PROC-15")
+async def test_a_terminal_that_hangs_up_ends_a_run_as_sigterm_does(
+    open_faults: OpenFaults, folders: dict[str, SimulatorOptions], terminal: Terminal
+) -> None:
+    async with open_faults(folders["single"], **LEASE) as world:
+        words = [sys.executable, "-m", "collector", "run", "--run-id", "first"]
+        armed = {VARIABLE: f"{Point.CLAIMED}:stop"}
+        process = terminal.start(words, environment_of(world.settings, **armed))
+        try:
+            _, state = await anyio.to_thread.run_sync(os.waitpid, process.pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(state)
+            terminal.hang_up()  # which also lets it go on
+            status = await anyio.to_thread.run_sync(process.wait, COMMAND_TIMEOUT_SECONDS)
+        finally:
+            process.kill()
+        assert status == INTERRUPTED
+        await _nothing_is_held(world)
+        await world.converge("first")

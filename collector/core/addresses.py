@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-# postgresql://user:password@host:port,host:port/database?options, nothing ambiguous in it: what
-# cannot be told apart cannot be kept out of the logs either.
-_POSTGRES = re.compile(
-    r"postgres(ql)?://([^/@:?#]*(:[^/@:?#]*)?@)?"
-    r"((\[[0-9a-fA-F:]+\]|[^/@:?#,\[\]]*)(:\d{1,5})?,?)*(/[^/@?#]*)?(\?[^@#]*)?"
-)
-_PORT = re.compile(r":\d+$")
+POSTGRES_PREFIXES = ("postgresql://", "postgres://")
 
 
 def is_unambiguous_dsn(text: str) -> bool:
-    """Say whether user, password and hosts of a Postgres address can be told apart."""
-    return _POSTGRES.fullmatch(text) is not None
+    """Say whether user, password and hosts of a Postgres address can be told apart.
+
+    That is postgresql://user:password@host:port,host:port/database?options with nothing ambiguous
+    in it: what cannot be told apart cannot be kept out of the logs either.
+    """
+    try:
+        parts = urlsplit(text)
+        for place in _places(parts):
+            _host(place)
+    except ValueError:
+        return False
+    login = _login(parts)
+    return (
+        text.startswith(POSTGRES_PREFIXES)
+        and login.count(":") <= 1
+        and "@" not in login + parts.path + parts.query
+        and "/" not in parts.path[1:]
+        and "#" not in text
+    )
 
 
 def password_and_hosts(dsn: str) -> tuple[str, list[str]]:
@@ -25,11 +35,11 @@ def password_and_hosts(dsn: str) -> tuple[str, list[str]]:
     Either may stand in the query; a host that is empty, or a folder, is a socket of this machine.
     """
     parts = urlsplit(dsn)
-    login, _, hosts = parts.netloc.rpartition("@")
     options = dict(parse_qsl(parts.query))
-    named = hosts or options.get("host", "")
-    names = [_PORT.sub("", host).strip("[]") for host in named.split(",")]
-    return unquote(login.partition(":")[2]) or options.get("password", ""), names
+    names = [_host(place) for place in _places(parts)]
+    if names == [""]:
+        names = options.get("host", "").split(",")
+    return unquote(_login(parts).partition(":")[2]) or options.get("password", ""), names
 
 
 def split_address(text: str) -> SplitResult:
@@ -40,3 +50,21 @@ def split_address(text: str) -> SplitResult:
     except ValueError:  # whose text would repeat what was given
         raise ValueError("must be an address such as http://minio:9000") from None
     return address
+
+
+def _login(parts: SplitResult) -> str:
+    return parts.netloc.rpartition("@")[0]
+
+
+def _places(parts: SplitResult) -> list[str]:
+    return parts.netloc.rpartition("@")[2].split(",")
+
+
+def _host(place: str) -> str:
+    """Return the host of `host` or `host:port`; raises ValueError for anything else."""
+    parts = urlsplit(f"//{place}")
+    host = parts.hostname or ""
+    shown = f"[{host}]" if ":" in host else host
+    if place.lower() != (shown if parts.port is None else f"{shown}:{parts.port}").lower():
+        raise ValueError("no host, or no port")
+    return host

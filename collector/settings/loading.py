@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from difflib import get_close_matches
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ from collector.settings.values import Settings
 
 # Only we have names that begin so: what we do not know among them is misspelt.
 _OUR_PREFIXES = ("WALLHAVEN_", "COLLECTOR_")
+# Far more than all settings with a comment each. What reads the file squares the length of some
+# lines: one of a megabyte of blanks, as in a file named by mistake, would take it hours.
+MAX_FILE_BYTES = 65_536
+MAX_LINE_CHARACTERS = 8_192
 # BUCKET is this much like BUCKET_NAME: misspelt, and not somebody else's.
 _ALIKE = 0.7
 
@@ -51,12 +56,23 @@ def _refuse_unknown(env_file: Path | None) -> None:
 
 def _names_in(env_file: Path) -> Iterator[str]:
     """Yield the names that a file sets."""
-    with env_file.open(encoding="utf-8") as text:
-        for binding in parse_stream(text):
-            if binding.error:
-                raise SettingsError("--env-file", f"line {binding.original.line} cannot be read")
-            if binding.key is not None:
-                yield binding.key
+    for binding in parse_stream(StringIO(_text_of(env_file))):
+        if binding.error:
+            raise SettingsError("--env-file", f"line {binding.original.line} cannot be read")
+        if binding.key is not None:
+            yield binding.key
+
+
+def _text_of(env_file: Path) -> str:
+    if env_file.stat().st_size > MAX_FILE_BYTES:
+        problem = f"has more than {MAX_FILE_BYTES:,} bytes: no settings are so long"
+        raise SettingsError("--env-file", problem)
+    text = env_file.read_text(encoding="utf-8")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if len(line) > MAX_LINE_CHARACTERS:
+            problem = f"line {number} has more than {MAX_LINE_CHARACTERS:,} characters"
+            raise SettingsError("--env-file", problem)
+    return text
 
 
 def _require_known(name: str) -> None:

@@ -17,7 +17,12 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from collector.core.addresses import is_unambiguous_dsn, password_and_hosts, split_address
+from collector.core.addresses import (
+    POSTGRES_PREFIXES,
+    is_unambiguous_dsn,
+    password_and_hosts,
+    split_address,
+)
 from collector.core.errors import SettingsError
 from collector.core.hosts import is_local_name
 from collector.core.parts import PART_BYTES
@@ -140,10 +145,13 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not re.match(r"postgres(ql)?://", value.get_secret_value()):
+        if value and not value.get_secret_value().startswith(POSTGRES_PREFIXES):
             raise ValueError("must begin with postgresql://, such as postgresql://me@host:5432/db")
         if value and not is_unambiguous_dsn(value.get_secret_value()):
-            raise ValueError("cannot be read; a / @ : ? or # in user or password must be escaped")
+            raise ValueError(
+                "cannot be read; a port must be a number, and / @ : ? # [ ] in user or password"
+                " must be escaped (%2F for /), such as postgresql://me:a%2Fb@host:5432/db"
+            )
         return value
 
     @field_validator("s3_endpoint_url")

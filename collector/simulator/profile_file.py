@@ -20,6 +20,10 @@ from collector.simulator.rules import InvalidKeyError, Section, listed, rules_of
 
 _FOLDER = Path(__file__).parent / "profiles"
 _SUFFIX = ".toml"
+# Far more than all keys with a comment each. The parser squares the parts of a dotted key: one of
+# a megabyte would take it hours.
+_MAX_FILE_BYTES = 65_536
+_MAX_LINE_CHARACTERS = 1_000
 
 # The tables of a profile file; those of the last one may come many times.
 SECTIONS: dict[str, type[Section]] = {
@@ -57,15 +61,25 @@ def read_profile(name: str) -> Profile:
     ready = ready_profiles()
     path = _FOLDER / f"{name}{_SUFFIX}" if name in ready else Path(name)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(_text_of(path))
     except FileNotFoundError:
         problem = f"no such file, nor a ready profile: {listed(ready)}{suggestion(name, ready)}"
         raise ProfileError(name, problem) from None
     except OSError as error:
         raise ProfileError(name, str(error.strerror)) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProfileError(name, f"is no TOML: {error}") from None
     return profile_of(content, name)
+
+
+def _text_of(path: Path) -> str:
+    """Return the text of a file; raises ValueError where it is longer than any profile."""
+    if path.stat().st_size > _MAX_FILE_BYTES:
+        raise ValueError(f"it has more than {_MAX_FILE_BYTES:,} bytes")
+    text = path.read_text(encoding="utf-8")
+    if any(len(line) > _MAX_LINE_CHARACTERS for line in text.splitlines()):
+        raise ValueError(f"a line has more than {_MAX_LINE_CHARACTERS:,} characters")
+    return text
 
 
 def profile_of(content: Mapping[str, Any], file: str) -> Profile:

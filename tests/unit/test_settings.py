@@ -479,6 +479,20 @@ def test_an_env_file_that_is_no_text(tmp_path: Path) -> None:
         load_settings(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("WALLHAVEN_QUERY=elf\nBUCKET_NAME=x" + " " * 10_000, "line 2 has more than 8,192"),
+        ("# a comment\n" * 10_000, "has more than 65,536 bytes"),
+    ],
+)
+def test_an_env_file_that_is_too_long(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "some.env"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=f"--env-file: {said}"):
+        load_settings(path)
+
+
 def test_settings_do_not_change() -> None:
     settings = load_settings()
     with pytest.raises(ValueError, match="frozen"):

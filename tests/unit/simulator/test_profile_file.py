@@ -136,6 +136,9 @@ def test_a_ready_name_wins_over_a_file(tmp_path: Path, monkeypatch: pytest.Monke
             "outages 1.every_requests must be more than requests, 5",
         ),
         ("[limit", "is no TOML: Expected ']' at the end of a table declaration"),
+        ("limit = " + "[" * 900, "is no TOML: "),
+        ("limit" + ".a" * 900 + " = 1", "is no TOML: a line has more than 1,000 characters"),
+        ("# a comment\n" * 9_000, "is no TOML: it has more than 65,536 bytes"),
     ],
 )
 def test_a_wrong_file_is_refused_by_its_name_and_key(

@@ -44,6 +44,14 @@ class DemoError(CollectorError):
     """The demo itself could not be set up."""
 
 
+class CannotSave(CollectorError):
+    """An object cannot be saved as a file: the disk is full, or the folder takes none."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path} cannot be written: {problem}. The bucket still has the object.")
+        self.path = path
+
+
 @dataclass(frozen=True, slots=True)
 class DemoState:
     """What a second demo must find again, so that it changes nothing."""
@@ -182,6 +190,7 @@ async def _proven(runtime: Runtime, audit: AuditRow, pictures: Path) -> DemoResu
         for _ in range(VERIFY_IN_FLIGHT):
             tasks.start_soon(verify)
     runtime.progress.finish("verify")
+    pictures.mkdir(exist_ok=True)
     await copy_objects(runtime.store, [row.s3_key for row in stored[:PICTURES]], pictures)
     servers = LocalServers(runtime.local_postgres, runtime.local_s3, pictures.parent)
     return DemoResult(audit, verified, len(stored), servers, runtime.settings.bucket_name, pictures)
@@ -204,16 +213,25 @@ async def _object_sha256(store: ObjectStore, key: str) -> str:
 
 
 async def copy_objects(store: ObjectStore, keys: list[str], folder: Path) -> None:
-    """Save objects as files of `folder`, by the last part of their keys.
+    """Save objects as files of `folder`, which exists, by the last part of their keys.
 
-    Raises ItemError(not_found), and makes no file, where there is no such object. What is cut off
-    is left as `NAME.part`.
+    Raises ItemError(not_found) where there is no such object, and CannotSave where the folder
+    takes no file. A file appears under its name when it is whole, and nothing else stays.
     """
-    folder.mkdir(exist_ok=True)
     for key in keys:
-        path = anyio.Path(folder / Path(key).name)
-        part = path.with_name(f"{path.name}.part")
-        async with store.read(key) as chunks, await part.open("wb") as file:
+        async with store.read(key) as chunks:
+            await _save(chunks, folder / Path(key).name)
+
+
+async def _save(chunks: AsyncIterator[bytes], path: Path) -> None:
+    part = path.with_name(f"{path.name}.part")
+    try:
+        async with await anyio.open_file(part, "wb") as file:
             async for chunk in chunks:
                 await file.write(chunk)
-        await part.replace(path)
+        part.replace(path)
+    except OSError as error:
+        raise CannotSave(path, error.strerror or type(error).__name__) from None
+    finally:
+        with suppress(OSError):
+            part.unlink()

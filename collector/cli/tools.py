@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import sys
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated
 
 import typer
@@ -72,14 +72,13 @@ def objects(
 ) -> None:
     """List the images in the bucket, or fetch one of them."""
     bucket = invocation_of(context).settings().bucket_name
-    if key is not None:
-        _require_new_file(key)
+    folder = _folder_for(key) if key is not None else None
 
     async def command(runtime: Runtime) -> Answer:
-        if key is None:
+        if key is None or folder is None:
             return _listed([found async for found in runtime.store.keys(KEY_PREFIX)], bucket)
-        await copy_objects(runtime.store, [key], Path.cwd())
-        file = Path.cwd() / Path(key).name
+        await copy_objects(runtime.store, [key], folder)
+        file = folder / Path(key).name
         return Answer(
             {"key": key, "file": str(file)},
             lambda console: console.print(str(file), soft_wrap=True),
@@ -88,14 +87,20 @@ def objects(
     raise typer.Exit(execute(invocation_of(context), Need.STORE, command))
 
 
-def _require_new_file(key: str) -> None:
+def _folder_for(key: str) -> Path:
+    """Return the current folder; raises SettingsError where it cannot take this object's file."""
     name = key.removeprefix(KEY_PREFIX)
     if name == key or not re.fullmatch(r"[\w.]+", name, re.ASCII):
         raise SettingsError("--get", f"must be a key as `objects` lists it: {KEY_PREFIX}ID.EXT")
     if Path(name).exists():
         raise SettingsError("--get", f"{name} is here already; move it away first")
-    if not os.access(Path.cwd(), os.W_OK):
-        raise SettingsError("--get", "this folder cannot be written")
+    try:
+        # Only this tells: root may write, by its rights, where the file system takes nothing.
+        folder = Path.cwd()
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise SettingsError("--get", f"this folder cannot be written: {error.strerror}") from None
+    return folder
 
 
 def _listed(objects: list[tuple[str, int]], bucket: str) -> Answer:

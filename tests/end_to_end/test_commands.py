@@ -172,6 +172,11 @@ def test_migrate_is_safe_to_repeat(collector) -> None:
         (("run",), {"COLLECTOR_MEMORY_BYTES": "1"}, "COLLECTOR_MEMORY_BYTES"),
         (("run",), {"WALLHAVEN_API_URL": "http://example.com"}, "WALLHAVEN_API_URL"),
         (("status",), {"DATABASE_URL": "mysql://secret@host/db"}, "DATABASE_URL"),
+        (
+            ("status",),
+            {"DATABASE_URL": f"postgresql://user:secret@{'database.' * 9}example:${{PORT}}/db"},
+            "DATABASE_URL: cannot be read; a port must be a number",
+        ),
         (("run",), {"AWS_ACCESS_KEY_ID": "AKIA"}, "AWS_ACCESS_KEY_ID"),
         (("run",), {"WALLHAVEN_CATEGORIES": "2"}, "such as 111"),
         (("run",), {"WALLHAVEN_PURITY": "001"}, "WALLHAVEN_API_KEY"),
@@ -576,3 +581,30 @@ def test_a_file_that_is_here_already_is_not_overwritten(collector, tmp_path: Pat
     assert "abc123.jpg is here already" in ended.stderr
     assert (tmp_path / "abc123.jpg").read_text() == "precious"
     assert collector("objects", "--get", "../../etc/passwd").status == 2
+
+
+@pytest.mark.case("DSK-05")
+@pytest.mark.parametrize(
+    "enter",
+    [
+        pytest.param("cd /proc", marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux")),
+        "mkdir gone && cd gone && rmdir ../gone",
+    ],
+)
+def test_a_folder_that_takes_no_file_is_refused_at_once(
+    environment, tmp_path: Path, enter: str
+) -> None:
+    # Also for root, whose rights say nothing of what the file system takes.
+    command = [sys.executable, "-m", "collector", "objects", "--get", "wallpapers/abc123.jpg"]
+    ended = subprocess.run(
+        ["sh", "-c", f'{enter} && exec "$@"', "sh", *command],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "--get: this folder cannot be written" in ended.stderr
+    assert ended.stderr.count("\n") == 1

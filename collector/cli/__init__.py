@@ -43,11 +43,14 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command; wrong usage and settings are one line on stderr and status 2."""
     try:
         words, invocation = _common_options(arguments)
+    except SettingsError as error:
+        return _refuse(str(error))
+    try:
         status = _app.app(
             words or ["--help"], prog_name="collector", standalone_mode=False, obj=invocation
         )
     except (SettingsError, SchemaMissing) as error:
-        return _refuse(str(error))
+        return _refuse(invocation.hinted(str(error)))
     except _UsageError as error:
         return _refuse(getattr(error, "format_message", error.__str__)())
     return int(status or Exit.DONE)

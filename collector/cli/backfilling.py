@@ -67,7 +67,8 @@ def backfill(
     async def command(runtime: Runtime) -> Answer:
         known = await find_crawl(runtime, options)
         if known is not None and is_over(known, options):
-            return _nothing_to_do(await runtime.runs.audit_row(known.run_key))
+            row = await runtime.runs.audit_row(known.run_key)
+            return _nothing_to_do(row, invocation.command("run"))
         run = run_for(known, Run(DEFAULT_DAG_ID, new_run_id("backfill")))
         return _answer(await run_backfill(runtime, run, options, audits.append))
 
@@ -95,13 +96,13 @@ def _show(row: AuditRow, console: Console) -> None:
         show_mapping("certificate", shown, console)
 
 
-def _nothing_to_do(row: AuditRow) -> Answer:
+def _nothing_to_do(row: AuditRow, run: str) -> Answer:
     def show(console: Console) -> None:
         _show(row, console)
         console.print()
         console.print(
             f"nothing to do: this list was read to its end by {row.run_id}. What is new since"
-            " comes with `collector run`; to read it all anew, add --again.",
+            f" comes with {run}; to read it all anew, add --again.",
             soft_wrap=True,
         )
 

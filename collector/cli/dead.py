@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from collector.cli.app import app, invocation_of
-from collector.cli.execution import Answer, Exit, execute
+from collector.cli.execution import Answer, Exit, Invocation, execute
 from collector.cli.output import show_rows
 from collector.core.dead_letters import Changed, Choice, DeadLetter
 from collector.core.errors import Code, SettingsError
@@ -57,11 +57,12 @@ def requeue(
 ) -> None:
     """Try images again that were given up."""
     choice = _choice(names, code, every=every)
+    invocation = invocation_of(context)
 
     async def command(runtime: Runtime) -> Answer:
-        return _changed("requeued", await runtime.dead_letters.requeue(choice))
+        return _changed("requeued", await runtime.dead_letters.requeue(choice), invocation)
 
-    raise typer.Exit(execute(invocation_of(context), Need.SCHEMA, command))
+    raise typer.Exit(execute(invocation, Need.SCHEMA, command))
 
 
 @dead.command()
@@ -73,11 +74,12 @@ def resolve(
 ) -> None:
     """Close them: what they are about stays given up."""
     choice = _choice(names, code, every=every)
+    invocation = invocation_of(context)
 
     async def command(runtime: Runtime) -> Answer:
-        return _changed("resolved", await runtime.dead_letters.resolve(choice))
+        return _changed("resolved", await runtime.dead_letters.resolve(choice), invocation)
 
-    raise typer.Exit(execute(invocation_of(context), Need.SCHEMA, command))
+    raise typer.Exit(execute(invocation, Need.SCHEMA, command))
 
 
 def _choice(names: list[str] | None, code: str | None, *, every: bool) -> Choice:
@@ -93,7 +95,7 @@ def _require_code(code: str | None) -> None:
         raise SettingsError("--code", f"must be one of: {', '.join(Code)}")
 
 
-def _changed(done: str, changed: Changed) -> Answer:
+def _changed(done: str, changed: Changed, invocation: Invocation) -> Answer:
     data: dict[str, Json] = {
         done: len(changed.closed),
         "left": [letter.as_json() for letter in changed.left],
@@ -107,7 +109,7 @@ def _changed(done: str, changed: Changed) -> Answer:
             _show("left, for they are about metadata", changed.left, console)
             console.print(
                 "a listing that has the wallpaper in good shape closes these by itself;"
-                " `collector run --refresh` reads on where nothing is new"
+                f" {invocation.command('run', '--refresh')} reads on where nothing is new"
             )
         for name in changed.unknown:
             console.print(f"{name}: no open dead letter")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -27,6 +28,9 @@ from collector.runtime import Need, Runtime, open_runtime
 from collector.settings import Settings, load_settings
 
 logger = logging.getLogger("collector")
+
+# How a text from below names a command; only here it is known which file goes with it.
+_COMMAND = re.compile("`collector (?!--env-file )")
 
 
 class Exit(IntEnum):
@@ -67,8 +71,33 @@ class Invocation:
         configure_logging(
             "json" if settings.collector_log_format == "json" else "text",
             settings.collector_log_level,
+            self.hinted,
         )
         return settings
+
+    def command(self, *words: str) -> str:
+        """Return a command line that reads the settings where this one does, in backquotes."""
+        return self.hinted(f"`{shlex.join(['collector', *words])}`")
+
+    def hinted(self, text: str) -> str:
+        """Return a text in which each command in backquotes has the `--env-file` of this one."""
+        if self.env_file is None:
+            return text
+        named = f"`collector --env-file {shlex.quote(str(self.env_file))} "
+        return _COMMAND.sub(lambda _: named, text)
+
+    def warn_of_embedded(self, settings: Settings) -> None:
+        """Log what a named file leaves to the embedded servers: a misspelt name may be why."""
+        for is_embedded, names, server in (
+            (settings.uses_local_postgres, "DATABASE_URL", "PostgreSQL"),
+            (settings.uses_local_s3, "S3_ENDPOINT_URL or AWS credentials", "S3 server"),
+        ):
+            if self.env_file is not None and is_embedded:
+                logger.warning(
+                    "[draenei] neither %s nor the environment sets %s: the embedded %s under %s"
+                    " is used",
+                    *(self.env_file, names, server, settings.collector_home),
+                )
 
     def resuming(self, run: Run) -> str:
         """Return the command line that goes on with `run`."""
@@ -104,6 +133,7 @@ def execute(
     has written an audit row by then answers with it, any other with its problem alone.
     """
     settings = invocation.settings()
+    invocation.warn_of_embedded(settings)
 
     async def main(progress: Progress) -> Answer:
         async with open_runtime(settings, need, progress) as runtime:
@@ -155,6 +185,7 @@ def said(invocation: Invocation, answer: Answer, status: Exit) -> Exit:
 def _unfinished(
     invocation: Invocation, status: Exit, problem: str, fallback: Callable[[], Answer | None]
 ) -> Exit:
+    problem = invocation.hinted(problem)
     logger.error("[draenei] %s", problem)
     name = "interrupted" if status is Exit.INTERRUPTED else "failed"
     answer = fallback() or Answer({"status": name, "notes": problem}, lambda _: None)

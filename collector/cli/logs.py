@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Literal, TextIO
 
 from pythonjsonlogger.json import JsonFormatter
@@ -16,14 +17,21 @@ _MESSAGE_CHARACTERS = 2_000
 
 
 class _OneLine(logging.Filter):
-    """Keep each record one printable line: text from outside must not forge log lines."""
+    """Keep each record one printable line: text from outside must not forge log lines.
+
+    `edited` makes of a line what the person who reads it can paste from.
+    """
+
+    def __init__(self, edited: Callable[[str], str]) -> None:
+        super().__init__()
+        self._edited = edited
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
         if record.exc_info:
             text += " " + "".join(traceback.format_exception(*record.exc_info)).strip()
             record.exc_info = record.exc_text = None
-        record.msg = printable(text[:_MESSAGE_CHARACTERS])
+        record.msg = printable(self._edited(text[:_MESSAGE_CHARACTERS]))
         record.args = None
         return True
 
@@ -36,10 +44,12 @@ class _StderrNow(logging.StreamHandler[TextIO]):
         super().emit(record)
 
 
-def configure_logging(style: Literal["text", "json"], level: str) -> None:
-    """Send our log lines to stderr; libraries speak from WARNING on."""
+def configure_logging(
+    style: Literal["text", "json"], level: str, edited: Callable[[str], str] = str
+) -> None:
+    """Send our log lines, each `edited`, to stderr; libraries speak from WARNING on."""
     handler = _StderrNow()
-    handler.addFilter(_OneLine())
+    handler.addFilter(_OneLine(edited))
     if style == "json":
         handler.setFormatter(JsonFormatter("{levelname}{name}{message}", style="{", timestamp=True))
     else:

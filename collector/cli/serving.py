@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import shlex
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -33,6 +34,8 @@ from collector.simulator import (
     open_simulator,
     read_profile,
 )
+
+logger = logging.getLogger("collector")
 
 _SECONDS_PER_MINUTE = 60
 # What the API documents; its window is a minute.
@@ -135,6 +138,11 @@ def serve(context: typer.Context) -> None:
     """Keep the embedded servers up until Ctrl-C, to look around."""
     invocation = invocation_of(context)
     settings = invocation.settings()
+    if ignored := _elsewhere(settings):
+        logger.warning(
+            "[draenei] serve ignores %s: it serves the embedded servers under %s",
+            *(", ".join(ignored), settings.collector_home),
+        )
 
     @asynccontextmanager
     async def servers() -> AsyncIterator[Mapping[str, Json]]:
@@ -142,6 +150,13 @@ def serve(context: typer.Context) -> None:
             yield where_to_look(local, settings.bucket_name)
 
     raise typer.Exit(_until_stopped(invocation, servers(), show_lines))
+
+
+def _elsewhere(settings: Settings) -> list[str]:
+    """Return the names of settings that lead other commands to a database or store elsewhere."""
+    prefixes = ("database_", "s3_", "aws_")
+    named = [name for name in Settings.model_fields if name.startswith(prefixes)]
+    return [name.upper() for name in named if getattr(settings, name) is not None]
 
 
 def where_to_look(servers: LocalServers, bucket: str) -> dict[str, Json]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Annotated
@@ -38,9 +39,13 @@ def doctor(context: typer.Context) -> None:
     """Check settings, database, bucket and API; say what to mend."""
     invocation = invocation_of(context)
     settings = invocation.settings()
+    invocation.warn_of_embedded(settings)
 
     async def main(progress: Progress) -> Answer:
-        checks = await examine(settings, progress)
+        checks = [
+            replace(check, found=invocation.hinted(check.found))
+            for check in await examine(settings, progress)
+        ]
         rows: list[dict[str, Json]] = [
             {"check": check.name, "well": check.well, "found": check.found} for check in checks
         ]

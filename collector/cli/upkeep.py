@@ -37,19 +37,21 @@ def verify(
     ] = False,
 ) -> None:
     """Compare the bucket with the tables, both ways."""
+    invocation = invocation_of(context)
+    mending = invocation.command("verify", "--repair")
 
     async def command(runtime: Runtime) -> Answer:
         findings = await run_verify(runtime, deep=deep, repair=repair or refill, refill=refill)
         return Answer(
             findings.as_json(),
-            lambda console: _show(findings, console, deep=deep),
+            lambda console: _show(findings, console, mending, deep=deep),
             Exit.FAILED if findings.left else Exit.DONE,
         )
 
-    raise typer.Exit(execute(invocation_of(context), UPKEEP_NEEDS, command))
+    raise typer.Exit(execute(invocation, UPKEEP_NEEDS, command))
 
 
-def _show(findings: Findings, console: Console, *, deep: bool) -> None:
+def _show(findings: Findings, console: Console, mending: str, *, deep: bool) -> None:
     counts = findings.counts()
     nothing_of = {kind.value for kind in Kind if not findings.kinds[kind]}
     shown = {name: count for name, count in counts.items() if name not in nothing_of}
@@ -63,7 +65,7 @@ def _show(findings: Findings, console: Console, *, deep: bool) -> None:
     if (more := findings.kinds.total() - SHOWN_DIFFERENCES) > 0:
         console.print(f"and {more} more; --json has the first {len(findings.listed)}")
     if findings.left:
-        console.print("`collector verify --repair` puts right what can be, and deletes nothing")
+        console.print(f"{mending} puts right what can be, and deletes nothing", soft_wrap=True)
     elif not findings.listed:
         by = "the sha256 of the bytes" if deep else "key and size; --deep reads the bytes"
         console.print(f"bucket and tables agree by {by}")

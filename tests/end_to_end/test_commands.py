@@ -270,6 +270,23 @@ def test_a_missing_schema_is_exit_2_and_names_migrate(collector) -> None:
     assert "collector migrate" in ended.stderr
 
 
+@pytest.mark.case("PROC-17")
+def test_a_named_file_is_named_again_and_warned_of(collector, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "my.env").write_text("PG_URL=postgresql://db/mine\n")
+    embedded = {"COLLECTOR_HOME": str(home), "DATABASE_URL": ""}
+    status = collector("status", "--env-file", "my.env", env=embedded)
+    assert status.status == 0
+    assert "neither my.env nor the environment sets DATABASE_URL: the embedded" in status.stderr
+    assert "the environment sets" not in collector("status", env=embedded).stderr
+
+    # The environment names a database, which has no schema.
+    ended = collector("run", "--env-file=my.env")
+    assert ended.status == 2
+    assert "run `collector --env-file my.env migrate`" in ended.stderr
+    _, database, *_ = collector("doctor", "--env-file", "my.env", "--json").answer["checks"]
+    assert "run `collector --env-file my.env migrate`" in database["found"]
+
+
 SEEDS = count(100)
 SIMULATE = [sys.executable, "-m", "collector", "simulate", "--json"]
 

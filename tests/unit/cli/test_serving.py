@@ -17,9 +17,10 @@ from typer.main import get_command
 from collector.cli.app import app
 from collector.cli.execution import Exit, Invocation
 from collector.cli.output import show_lines
-from collector.cli.serving import _until_stopped, exports, where_to_look
+from collector.cli.serving import _elsewhere, _until_stopped, exports, where_to_look
 from collector.core.runs import Json
 from collector.local import LocalS3, LocalServers
+from collector.settings import Settings
 from collector.simulator import (
     Catalogue,
     Inventory,
@@ -101,6 +102,28 @@ def test_the_help_names_every_ready_profile() -> None:
     (option,) = [each for each in command.commands["simulate"].params if each.name == "profile"]
     assert EXAMPLES
     assert all(name in option.help for name in ready_profiles())
+
+
+@pytest.mark.parametrize(
+    ("given", "ignored"),
+    [
+        ({}, []),
+        ({"BUCKET_NAME": "mine", "COLLECTOR_HOME": "/home"}, []),
+        (
+            {"DATABASE_URL": "postgresql://db/mine", "S3_ENDPOINT_URL": ""},
+            ["DATABASE_URL", "S3_ENDPOINT_URL"],
+        ),
+        ({"AWS_PROFILE": "mine"}, ["AWS_PROFILE"]),
+    ],
+)
+def test_settings_that_lead_elsewhere_are_named(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], ignored: list[str]
+) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert _elsewhere(Settings()) == ignored
 
 
 @pytest.mark.parametrize("as_json", [True, False])

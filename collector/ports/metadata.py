@@ -82,10 +82,13 @@ class LoadCatalog(Protocol):
     """Where load merges what was staged."""
 
     async def merge(self, run_key: int) -> None:
-        """Merge this run's staged pages, and those an ended run left, in one transaction.
+        """Merge this run's staged pages, the oldest first, in transactions of bounded size.
 
-        Raises StagingMismatch when staging and ledger disagree; then nothing changed.
+        Raises StagingMismatch when staging and ledger disagree; what was merged until then stays.
         """
+
+    async def merge_leftovers(self, run_key: int) -> None:
+        """Merge what ended runs have left; what is wrong with it is logged and left there."""
 
     async def loaded(self, run_key: int) -> LoadCounts:
         """Return what all loads of the run have done together, each item counted once."""

@@ -106,14 +106,17 @@ async def load_as_staged(
 ) -> StageReport:
     """Merge pages as they are staged, until no more will be; announce each merge on `loaded`.
 
-    Each merge is one transaction. Raises StagingMismatch, Outage; what was merged until then stays.
-    The report says what the loads of the run have done so far.
+    What ended runs left is merged in the end, when this run's pages no longer wait for that. Raises
+    StagingMismatch, Outage; what was merged until then stays. The report says what the loads of the
+    run have done so far.
     """
     while True:
         seen, is_last = staged.version, staged.is_over
         await catalog.merge(run_key)
         loaded.announce()
         if is_last:
+            await catalog.merge_leftovers(run_key)
+            loaded.announce()
             return StageReport(StageName.LOAD, asdict(await catalog.loaded(run_key)))
         await staged.after(seen)
         with anyio.move_on_after(MERGE_EVERY_SECONDS if seen else 0):

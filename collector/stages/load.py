@@ -10,12 +10,14 @@ from collector.ports import LoadCatalog
 
 
 async def load(run_key: int, *, catalog: LoadCatalog) -> StageReport:
-    """Merge this run's staged pages, and those that an ended run left behind.
+    """Merge this run's staged pages, then those that ended runs left behind.
 
-    One transaction: on failure or cancellation nothing has changed and the staged rows wait for
-    the next load. Raises StagingMismatch where staging and ledger disagree. The report says what
-    the loads of the run have done so far.
+    In transactions of bounded size: on failure or cancellation what was merged stays, and the rest
+    waits for the next load. Raises StagingMismatch where staging and ledger disagree about pages of
+    this run; what is wrong with those of others is logged and left. The report says what the loads
+    of the run have done so far.
     """
     await catalog.merge(run_key)
+    await catalog.merge_leftovers(run_key)
     reach(Point.MERGED)
     return StageReport(StageName.LOAD, asdict(await catalog.loaded(run_key)))

@@ -1,45 +1,104 @@
--- name: begin_load
--- A merge by run $1 begins.
-INSERT INTO draenei_content.run_loads (audit_id) VALUES ($1) RETURNING id;
+-- name: unmerged_pages
+-- The pages of run $1 that are not merged yet, the oldest first.
+SELECT page, reading, items
+FROM draenei_content.staged_pages
+WHERE audit_id = $1 AND load_id IS NULL
+ORDER BY fetched_at, page, reading;
+
+-- name: leftover_pages
+-- The unmerged pages of runs other than $1 that have ended, run by run, the oldest first. `is_whole`:
+-- all rows that were staged with the page are there.
+SELECT
+    p.audit_id, a.run_id, p.page, p.reading, p.items,
+    p.staged = (
+        SELECT count(*)
+        FROM draenei_content.staged_wallpapers AS s
+        WHERE s.audit_id = p.audit_id AND s.page = p.page AND s.reading = p.reading
+    ) AS is_whole
+FROM draenei_content.staged_pages AS p
+INNER JOIN draenei_content.run_audit AS a ON a.id = p.audit_id
+WHERE p.load_id IS NULL AND p.audit_id <> $1 AND a.status <> 'running'
+ORDER BY p.audit_id, p.fetched_at, p.page, p.reading;
+
+-- name: lock_merge
+-- Pages of run $1 are merged by one transaction at a time, so that a newer page never overtakes an
+-- older one.
+SELECT pg_advisory_xact_lock(hashtextextended('draenei_content.staged_pages', $1));
 
 -- name: take_pages
--- Load $1 of run $2 takes this run's unmerged pages and those that dead runs left: ended ones, and
--- running ones that nobody has heard of for $3 seconds.
-WITH taken AS (
+-- Run $1 takes pages of run $2 for one load: $3 pages, $4 readings. Not those that another process
+-- has merged meanwhile, and none of another run that goes on again. `load_id` is NULL where nothing
+-- is left to take.
+WITH picked AS MATERIALIZED (
+    SELECT p.page, p.reading
+    FROM unnest($3::int[], $4::int[]) AS wanted (page, reading)
+    INNER JOIN draenei_content.staged_pages AS p USING (page, reading)
+    INNER JOIN draenei_content.run_audit AS a ON a.id = p.audit_id
+    WHERE p.audit_id = $2 AND p.load_id IS NULL AND (p.audit_id = $1 OR a.status <> 'running')
+),
+load AS (
+    INSERT INTO draenei_content.run_loads (audit_id)
+    SELECT $1 WHERE EXISTS (SELECT FROM picked)
+    RETURNING id
+),
+taken AS (
     UPDATE draenei_content.staged_pages AS p
-    SET load_id = $1
-    FROM draenei_content.run_audit AS a
-    WHERE p.load_id IS NULL
-        AND a.id = p.audit_id
-        AND (
-            p.audit_id = $2
-            OR (
-                (a.status <> 'running' OR a.heartbeat_at < now() - make_interval(secs => $3))
-                -- What a dead run left damaged must not stop the living.
-                AND p.staged = (
-                    SELECT count(*)
-                    FROM draenei_content.staged_wallpapers AS s
-                    WHERE s.audit_id = p.audit_id AND s.page = p.page AND s.reading = p.reading
-                )
-            )
-        )
+    SET load_id = load.id
+    FROM picked, load
+    WHERE p.audit_id = $2
+        AND p.page = picked.page
+        AND p.reading = picked.reading
+        AND p.load_id IS NULL
     RETURNING p.staged
 )
-SELECT count(*)::int AS pages, COALESCE(sum(staged), 0)::int AS staged FROM taken;
+SELECT
+    (SELECT id FROM load) AS load_id,
+    count(*)::int AS pages,
+    COALESCE(sum(staged), 0)::int AS staged
+FROM taken;
 
 -- name: count_staged
--- How many rows in staging belong to load $1?
-SELECT count(*)::int
+-- How many rows in staging belong to load $1, and how many of them were rejected?
+SELECT count(*)::int AS staged, count(s.code)::int AS rejected
 FROM draenei_content.staged_pages AS p
 INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page, reading)
 WHERE p.load_id = $1;
+
+-- name: drop_outdated
+-- Rows of load $1 about wallpapers that are there already, and that a newer page lists: one that was
+-- merged before, or that did not stage all it lists, for it said what the row says. The newer
+-- listing wins, so these are dropped.
+WITH taken AS MATERIALIZED (
+    SELECT audit_id, page, reading, fetched_at
+    FROM draenei_content.staged_pages
+    WHERE load_id = $1
+),
+newer AS MATERIALIZED (
+    SELECT listed.item, max(p.fetched_at) AS fetched_at
+    FROM draenei_content.staged_pages AS p, unnest(p.ids) AS listed (item)
+    WHERE p.fetched_at > (SELECT min(fetched_at) FROM taken)
+        AND (p.load_id <> $1 OR (p.load_id IS NULL AND p.staged < p.items))
+    GROUP BY listed.item
+),
+outdated AS (
+    SELECT s.ctid
+    FROM taken AS t
+    INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page, reading)
+    INNER JOIN newer ON newer.item = s.wallhaven_id AND newer.fetched_at > t.fetched_at
+    CROSS JOIN LATERAL (
+        SELECT FROM draenei_content.wallpapers AS k WHERE k.wallhaven_id = s.wallhaven_id LIMIT 1
+    ) AS w
+    WHERE s.code IS NULL
+)
+DELETE FROM draenei_content.staged_wallpapers WHERE ctid = ANY(ARRAY(SELECT ctid FROM outdated));
 
 -- name: merge_wallpapers
 -- Merge the rows of load $1. The newest listing of an id wins, also where it said nothing new and was
 -- not staged; a row whose digest is the same is not written; ids are sorted, since concurrent merges
 -- in different order deadlock. What was true of an image when it was stored stays: an address that
--- came later is noted in `pending_url`. A new row joins the backlog. Answers how many rows are new,
--- and which of the others changed that run $2 has not made itself.
+-- came later is noted in `pending_url`. A new row joins the backlog; an image that was given up, and
+-- now has another address, size or type, is due again, and its dead letter is closed. Answers how
+-- many rows are new, and which of the others changed that run $2 has not made itself.
 WITH newest AS MATERIALIZED (
     SELECT DISTINCT ON (listed.item COLLATE "C")
         listed.item AS wallhaven_id, p.audit_id, p.page, p.reading, p.fetched_at
@@ -125,7 +184,7 @@ merged AS (
     WHERE (w.listed_digest = EXCLUDED.listed_digest) IS NOT TRUE
         AND (w.listed_at > EXCLUDED.listed_at) IS NOT TRUE
     RETURNING
-        w.id, w.wallhaven_id, w.first_audit_id,
+        w.id, w.wallhaven_id, w.first_audit_id, w.url, w.file_size, w.file_type,
         -- A tuple that this statement made has no xmax; one that it updated has.
         (w.xmax = 0) AS is_new,
         (w.updated_at IS NOT DISTINCT FROM now()) AS has_changed
@@ -137,6 +196,41 @@ backlog AS (
     INNER JOIN newest USING (wallhaven_id)
     WHERE merged.is_new
     ON CONFLICT DO NOTHING
+),
+other_images AS (
+    SELECT m.id, m.wallhaven_id
+    FROM merged AS m
+    -- As it was before this statement.
+    CROSS JOIN LATERAL (
+        SELECT k.url, k.file_size, k.file_type
+        FROM draenei_content.wallpapers AS k
+        WHERE k.id = m.id LIMIT 1
+    ) AS old
+    WHERE m.has_changed
+        AND (m.url, m.file_size, m.file_type)
+        IS DISTINCT FROM (old.url, old.file_size, old.file_type)
+),
+requeued AS (
+    UPDATE draenei_content.transfers SET
+        state = 'pending',
+        next_attempt_at = now(),
+        attempts = 0,
+        run_attempts = 0,
+        last_audit_id = NULL
+    -- An array keeps this a look-up by key.
+    WHERE state = 'dead' AND wallpaper_id = ANY(ARRAY(SELECT id FROM other_images))
+    RETURNING wallpaper_id
+),
+resolved AS (
+    UPDATE draenei_content.dead_letters
+    SET resolved_at = clock_timestamp()
+    WHERE stage = 'transfer'
+        AND resolved_at IS NULL
+        AND item = ANY(ARRAY(
+            SELECT o.wallhaven_id
+            FROM requeued AS r
+            INNER JOIN other_images AS o ON o.id = r.wallpaper_id
+        ))
 )
 SELECT
     count(*) FILTER (WHERE is_new)::int AS inserted,
@@ -149,14 +243,14 @@ SELECT
 FROM merged;
 
 -- name: merge_counters
--- Views and favourites of load $1, where they changed.
-INSERT INTO draenei_content.wallpaper_counters AS c (wallpaper_id, views, favorites)
-SELECT newest.id, newest.views, newest.favorites
+-- Views and favourites of load $1, where they changed and were not seen later.
+INSERT INTO draenei_content.wallpaper_counters AS c (wallpaper_id, views, favorites, seen_at)
+SELECT newest.id, newest.views, newest.favorites, newest.fetched_at
 FROM (
-    SELECT DISTINCT ON (w.id) w.id, s.views, s.favorites
+    SELECT DISTINCT ON (w.id) w.id, s.views, s.favorites, last_listed.fetched_at
     FROM (
         SELECT DISTINCT ON (listed.item COLLATE "C")
-            listed.item AS wallhaven_id, p.audit_id, p.page, p.reading
+            listed.item AS wallhaven_id, p.audit_id, p.page, p.reading, p.fetched_at
         FROM draenei_content.staged_pages AS p, unnest(p.ids) AS listed (item)
         WHERE p.load_id = $1
         ORDER BY listed.item COLLATE "C", p.fetched_at DESC, p.page DESC
@@ -180,28 +274,43 @@ ORDER BY newest.id
 ON CONFLICT (wallpaper_id) DO UPDATE SET
     views = EXCLUDED.views,
     favorites = EXCLUDED.favorites,
-    seen_at = now()
-WHERE (c.views, c.favorites) IS DISTINCT FROM (EXCLUDED.views, EXCLUDED.favorites);
+    seen_at = EXCLUDED.seen_at
+WHERE (c.views, c.favorites) IS DISTINCT FROM (EXCLUDED.views, EXCLUDED.favorites)
+    AND c.seen_at <= EXCLUDED.seen_at;
 
 -- name: bury_rejected
--- One open dead letter for each rejected item of load $1, by run $2.
+-- One open dead letter for each rejected item of load $1, by run $2. Not for one that a newer page,
+-- which this run has merged, lists as sound.
+WITH rejected_items AS MATERIALIZED (
+    SELECT DISTINCT ON (item) *
+    FROM (
+        SELECT
+            s.wallhaven_id, s.code, s.reason, s.rejected, p.fetched_at,
+            COALESCE(
+                s.wallhaven_id,
+                'sha256:' || encode(sha256(convert_to(s.rejected, 'UTF8')), 'hex')
+            ) AS item
+        FROM draenei_content.staged_pages AS p
+        INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page, reading)
+        WHERE p.load_id = $1 AND s.code IS NOT NULL
+    ) AS named
+    ORDER BY item, fetched_at DESC
+),
+listed AS MATERIALIZED (
+    SELECT r.item
+    FROM draenei_content.run_loads AS l
+    INNER JOIN draenei_content.staged_pages AS p ON p.load_id = l.id
+    CROSS JOIN unnest(p.ids) AS listed (item)
+    INNER JOIN rejected_items AS r ON r.item = listed.item AND r.fetched_at < p.fetched_at
+    WHERE l.audit_id = $2
+)
 INSERT INTO draenei_content.dead_letters AS d (
     stage, item, wallhaven_id, code, reason, raw, audit_id, run_id
 )
-SELECT DISTINCT ON (item) 'load', item, wallhaven_id, code, reason, rejected, a.id, a.run_id
-FROM (
-    SELECT
-        s.*,
-        COALESCE(
-            s.wallhaven_id,
-            'sha256:' || encode(sha256(convert_to(s.rejected, 'UTF8')), 'hex')
-        ) AS item
-    FROM draenei_content.staged_pages AS p
-    INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page, reading)
-    WHERE p.load_id = $1 AND s.code IS NOT NULL
-) AS rejected_items, draenei_content.run_audit AS a
-WHERE a.id = $2
-ORDER BY item
+SELECT 'load', r.item, r.wallhaven_id, r.code, r.reason, r.rejected, a.id, a.run_id
+FROM rejected_items AS r, draenei_content.run_audit AS a
+WHERE a.id = $2 AND NOT EXISTS (SELECT FROM listed WHERE listed.item = r.item)
+ORDER BY r.item
 ON CONFLICT (stage, item) WHERE resolved_at IS NULL DO UPDATE SET
     code = EXCLUDED.code,
     reason = EXCLUDED.reason,

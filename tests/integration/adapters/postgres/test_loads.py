@@ -111,8 +111,15 @@ async def stage(
 
 async def merged(database: Database, run_key: int, ids: list[str], **values: Any) -> LoadCounts:
     await stage(database, run_key, ids, **values)
-    await PostgresLoads(database).merge(run_key)
-    return await PostgresLoads(database).loaded(run_key)
+    return await load(database, run_key)
+
+
+async def load(database: Database, run_key: int, **options: int) -> LoadCounts:
+    """Do what the stage does."""
+    loads = PostgresLoads(database, **options)
+    await loads.merge(run_key)
+    await loads.merge_leftovers(run_key)
+    return await loads.loaded(run_key)
 
 
 # --- What is written, and what is not -----------------------------------------------------------

@@ -1,0 +1,188 @@
+# ruff: noqa: INP001 - a script
+"""How long one transaction of a merge is, and all of them: pages of a whole crawl that wait at once.
+
+    .venv/bin/python benchmarks/merge.py --rows 500000
+
+The pages are staged once, as a run would, on an embedded PostgreSQL with its default durability.
+Each way of merging then gets a copy of that database: all pages in one transaction, as it was
+before merges were bounded; in transactions of `MAX_MERGE_ITEMS`, and of half and twice as many;
+and as leftovers of an ended run, which another run merges. They take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from collector.adapters.migrations import migrate
+from collector.adapters.postgres import PostgresLoads, PostgresPages, PostgresRuns, open_database
+from collector.adapters.postgres.database import Database, Session
+from collector.adapters.postgres.loads import MAX_MERGE_ITEMS
+from collector.core.runs import Run
+from collector.flow import task_group
+from collector.interrupts import run_interruptible
+from collector.local import open_local_servers
+from collector.simulator import SimulatorOptions
+from collector.simulator.catalogue import Catalogue
+from collector.simulator.shapes import listing_item, page_meta
+from collector.sources.wallhaven import parse_page
+
+PAGE_ITEMS = 24
+STAGERS = 8
+UNBOUNDED = sys.maxsize
+WAYS = {
+    "one_transaction": UNBOUNDED,
+    "half": MAX_MERGE_ITEMS // 2,
+    "bounded": MAX_MERGE_ITEMS,
+    "twice": MAX_MERGE_ITEMS * 2,
+    "leftovers": MAX_MERGE_ITEMS,
+}
+
+
+class TimedDatabase:
+    """A database that notes how long each transaction takes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.seconds: list[float] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Session]:
+        """Open one, and note when it has ended."""
+        began = time.perf_counter()
+        async with self._database.transaction() as session:
+            yield session
+        self.seconds.append(time.perf_counter() - began)
+
+
+def body(catalogue: Catalogue, page: int, wallpapers: int) -> bytes:
+    """Return the answer that lists this page."""
+    found = catalogue[(page - 1) * PAGE_ITEMS : page * PAGE_ITEMS]
+    items = [listing_item(wallpaper, "https://w.wallhaven.cc") for wallpaper in found]
+    meta = page_meta(page, PAGE_ITEMS, wallpapers, as_text=False)
+    return json.dumps({"data": items, "meta": meta | {"query": "draenei", "seed": None}}).encode()
+
+
+async def stage(dsn: str, wallpapers: int) -> None:
+    """Make the schema, and stage all pages by one run."""
+    catalogue = Catalogue(SimulatorOptions(wallpapers=wallpapers))
+    async with open_database(dsn) as database:
+        async with database.session() as session:
+            await migrate(session)
+        run_key = await PostgresRuns(database).open_run(Run("bench", "read"))
+        pages, waiting = PostgresPages(database), iter(range(1, wallpapers // PAGE_ITEMS + 1))
+
+        async def read() -> None:
+            for number in waiting:
+                found = parse_page(body(catalogue, number, wallpapers), number)
+                await pages.stage_page(run_key, "q=bench", found)
+
+        async with task_group() as tasks:
+            for _ in range(STAGERS):
+                tasks.start_soon(read)
+
+
+async def merge(dsn: str, way: str, wallpapers: int) -> dict[str, float]:
+    """Merge all that is staged, one way, and say what that took."""
+    async with open_database(dsn) as database:
+        timed = TimedDatabase(database)
+        loads = PostgresLoads(timed, WAYS[way])  # type: ignore[arg-type]
+        runs = PostgresRuns(database)
+        run_key = await runs.open_run(Run("bench", "read"))
+        if way == "leftovers":
+            async with database.session() as session:
+                await session.connection.execute(
+                    "UPDATE draenei_content.run_audit SET status = 'crashed'"
+                )
+            run_key = await runs.open_run(Run("bench", "other"))
+        began = time.perf_counter()
+        await (loads.merge_leftovers if way == "leftovers" else loads.merge)(run_key)
+        seconds = time.perf_counter() - began
+        assert (await loads.loaded(run_key)).inserted == wallpapers
+    return {
+        "seconds": round(seconds, 2),
+        "transactions": len(timed.seconds),
+        "longest_seconds": round(max(timed.seconds), 3),
+    }
+
+
+async def measure(rows: int, rounds: int) -> dict[str, Any]:
+    """Return what each way took, round by round."""
+    wallpapers = rows // PAGE_ITEMS * PAGE_ITEMS
+    taken: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        # The server may run as another user, who must be able to pass through.
+        folder.chmod(0o711)
+        servers = await stack.enter_async_context(open_local_servers(folder / "home", s3=False))
+        assert servers.postgres is not None
+        server = servers.postgres.dsn
+        await do(server, "CREATE DATABASE bench_staged")
+        await stage(named(server, "bench_staged"), wallpapers)
+        await do(named(server, "bench_staged"), "VACUUM ANALYZE")
+        for number in range(rounds):
+            for way in WAYS if number % 2 == 0 else reversed(WAYS):
+                await do(server, "CREATE DATABASE bench TEMPLATE bench_staged")
+                await do(server, "CHECKPOINT")
+                taken[way].append(await merge(named(server, "bench"), way, wallpapers))
+                await do(server, "DROP DATABASE bench WITH (FORCE)")
+                sys.stderr.write(f"round {number + 1} of {rounds}: {way} {taken[way][-1]}\n")
+    return {
+        way: {
+            "max_items": None if WAYS[way] == UNBOUNDED else WAYS[way],
+            **{name: median(it[name] for it in found) for name in found[0]},
+            "seconds_of_each": [it["seconds"] for it in found],
+        }
+        for way, found in taken.items()
+    }
+
+
+async def do(dsn: str, statement: str) -> None:
+    """Run one statement outside of the pool."""
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(statement, timeout=600)
+    await connection.close()
+
+
+def named(dsn: str, name: str) -> str:
+    """Return the address of another database of the same server."""
+    return urlsplit(dsn)._replace(path=f"/{name}").geturl()
+
+
+def main() -> None:
+    """Print the figures as one JSON object."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=500_000)
+    parser.add_argument("--rounds", type=int, default=1)
+    options = parser.parse_args()
+    before = os.getloadavg()
+    measured = run_interruptible(partial(measure, options.rows, options.rounds))
+    figures = {
+        "command": f"benchmarks/merge.py --rows {options.rows} --rounds {options.rounds}",
+        "date": datetime.now(UTC).date().isoformat(),
+        "load_average_before": [round(it, 2) for it in before],
+        "rows": options.rows // PAGE_ITEMS * PAGE_ITEMS,
+        "merges": measured,
+    }
+    sys.stdout.write(f"{json.dumps(figures, indent=2)}\n")
+
+
+if __name__ == "__main__":
+    main()

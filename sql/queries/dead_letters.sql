@@ -10,25 +10,35 @@ ORDER BY first_failed_at, id;
 -- name: lock_dead_letters
 -- Open dead letters with code $1 (NULL: any) that $2 names (NULL: all of them): by the item, such as
 -- a wallpaper's id, or by their own number where no item has that name.
+WITH named AS MATERIALIZED (SELECT DISTINCT name FROM unnest($2::text[]) AS given (name)),
+by_item AS MATERIALIZED (
+    SELECT d.id, d.item
+    FROM named
+    INNER JOIN draenei_content.dead_letters AS d ON d.item = named.name
+    WHERE d.resolved_at IS NULL
+),
+by_number AS (
+    SELECT d.id
+    FROM named
+    INNER JOIN draenei_content.dead_letters AS d ON d.id::text = named.name
+    LEFT JOIN by_item ON by_item.item = named.name
+    WHERE d.resolved_at IS NULL AND by_item.id IS NULL
+),
+chosen AS (
+    SELECT id FROM draenei_content.dead_letters WHERE resolved_at IS NULL AND $2 IS NULL
+    UNION
+    SELECT id FROM by_item
+    UNION
+    SELECT id FROM by_number
+)
 SELECT
-    id, stage, wallhaven_id, code, reason, attempts, first_failed_at, last_failed_at, run_id,
+    d.id, stage, wallhaven_id, code, reason, attempts, first_failed_at, last_failed_at, run_id,
     resolved_at, item
-FROM draenei_content.dead_letters AS d
-WHERE resolved_at IS NULL
-    AND ($1::text IS NULL OR code = $1)
-    AND (
-        $2::text[] IS NULL
-        OR item = ANY($2)
-        OR (
-            id::text = ANY($2)
-            AND NOT EXISTS (
-                SELECT FROM draenei_content.dead_letters AS named
-                WHERE named.resolved_at IS NULL AND named.item = d.id::text
-            )
-        )
-    )
-ORDER BY id
-FOR UPDATE;
+FROM chosen
+INNER JOIN draenei_content.dead_letters AS d USING (id)
+WHERE d.resolved_at IS NULL AND ($1::text IS NULL OR d.code = $1)
+ORDER BY d.id
+FOR UPDATE OF d;
 
 -- name: resolve_dead_letters
 -- The dead letters $1 are closed.

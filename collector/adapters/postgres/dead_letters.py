@@ -35,15 +35,15 @@ class PostgresDeadLetters:
         async with self._database.transaction() as session:
             rows = await _chosen(session, choice)
             images = [row for row in rows if row["stage"] == StageName.TRANSFER]
+            others = [row for row in rows if row["stage"] != StageName.TRANSFER]
             await session.execute("revive_transfers", [row["item"] for row in images])
-            return await _close(session, choice, rows, images)
+            return await _close(session, choice, images, others)
 
     @retry_conflicts
     async def resolve(self, choice: Choice) -> Changed:
         """Close letters for good: what they are about stays given up."""
         async with self._database.transaction() as session:
-            rows = await _chosen(session, choice)
-            return await _close(session, choice, rows, rows)
+            return await _close(session, choice, await _chosen(session, choice), [])
 
 
 async def _chosen(session: Session, choice: Choice) -> list[asyncpg.Record]:
@@ -54,14 +54,14 @@ async def _chosen(session: Session, choice: Choice) -> list[asyncpg.Record]:
 async def _close(
     session: Session,
     choice: Choice,
-    rows: Sequence[asyncpg.Record],
     closed: Sequence[asyncpg.Record],
+    left: Sequence[asyncpg.Record],
 ) -> Changed:
     await session.execute("resolve_dead_letters", [row["id"] for row in closed])
-    met = {name for row in rows for name in (row["item"], str(row["id"]))}
+    met = {name for row in (*closed, *left) for name in (row["item"], str(row["id"]))}
     return Changed(
         closed=[_letter(row) for row in closed],
-        left=[_letter(row) for row in rows if row not in closed],
+        left=[_letter(row) for row in left],
         unknown=[name for name in choice.names or () if name not in met],
     )
 

@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - a script
-"""How long one transaction of a merge is, and all of them: pages of a whole crawl that wait at once.
+"""How long the transactions of a merge are where the pages of a whole crawl wait at once.
 
     .venv/bin/python benchmarks/merge.py --rows 500000
 

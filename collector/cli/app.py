@@ -23,7 +23,7 @@ from collector.runtime import (
     RunOptions,
     Runtime,
     run_all_stages,
-    run_one_stage,
+    run_stage_alone,
 )
 from collector.sources.wallhaven import CollectionName
 
@@ -171,6 +171,8 @@ def audit(
     context: typer.Context, run_id: RunIdOption = None, dag_id: DagIdOption = DEFAULT_DAG_ID
 ) -> None:
     """One stage: count anew and write the audit row."""
+    if run_id is None:
+        raise SettingsError("--run-id", "must name the run to audit; `collector status` lists them")
     this_run = _run_of(StageName.AUDIT, run_id, dag_id)
     _stage(invocation_of(context), StageName.AUDIT, this_run, RunOptions())
 
@@ -250,7 +252,7 @@ def _run_of(stage: StageName, run_id: str | None, dag_id: str, worker: int = 0) 
 
 def _stage(invocation: Invocation, stage: StageName, this_run: Run, options: RunOptions) -> None:
     async def command(runtime: Runtime) -> Answer:
-        result = await run_one_stage(runtime, stage, this_run, options)
+        result = await run_stage_alone(runtime, stage, this_run, options)
         if isinstance(result, AuditRow):
             return audit_answer(result)
         data = {"dag_id": this_run.dag_id, "run_id": this_run.run_id, **result.as_json()}

@@ -35,7 +35,6 @@ class Recount:
     api_requests: int
     duplicates: int
     pages: int
-    metadata_dead: int
     images_dead: int
     in_other_hands: int
     any_failed: bool
@@ -44,6 +43,15 @@ class Recount:
     problems: str | None
     crawl: CrawlFacts | None = None
     enrichment: Mapping[str, int] = field(default_factory=dict)
+    any_running: bool = False
+
+    @property
+    def metadata_dead(self) -> int:
+        """Items that were given up at the load: each that was refused, and never listed as sound.
+
+        Not counted from dead letters, which a later run, or a person, may close.
+        """
+        return self.metadata_invalid
 
     @property
     def items_seen(self) -> int:
@@ -137,21 +145,27 @@ def judge_run(recount: Recount, max_dead_percent: float) -> Verdict:
             "pages": recount.pages,
             "metadata_dead": recount.metadata_dead,
             "images_dead": recount.images_dead,
+            "in_other_hands": recount.in_other_hands,
             **_enrichment(recount),
             "stages": dict(recount.stage_reports),
         },
     )
 
 
-def judge_crashed(recount: Recount, heard_at: datetime, max_dead_percent: float) -> Verdict:
-    """Say of a run whose process is gone what can be said: its numbers, and when it was heard of.
+def judge_silent(recount: Recount, heard_at: datetime, max_dead_percent: float) -> Verdict:
+    """Say of a run that fell silent what can be said: its numbers, and when it was heard of.
 
-    Whatever its stages said, it never came to its audit: the status is `crashed`.
+    `crashed` where one of its stages was running, `interrupted` where it waited for the next one:
+    whatever its stages said, it never came to its audit.
     """
     verdict = judge_run(recount, max_dead_percent)
-    last_heard = f"last heard of at {heard_at.isoformat(timespec='seconds')}"
-    notes = f"{last_heard}; {verdict.notes}" if verdict.notes else last_heard
-    return replace(verdict, status=RunStatus.CRASHED, notes=notes)
+    said = "last heard of at" if recount.any_running else "waited for its next stage since"
+    silence = f"{said} {heard_at.isoformat(timespec='seconds')}"
+    return replace(
+        verdict,
+        status=RunStatus.CRASHED if recount.any_running else RunStatus.INTERRUPTED,
+        notes=f"{silence}; {verdict.notes}" if verdict.notes else silence,
+    )
 
 
 def too_many_dead(recount: Recount, max_dead_percent: float) -> TooManyDead | None:

@@ -190,6 +190,18 @@ class RunFailed(CollectorError):
         self.notes = notes
 
 
+class UnknownRun(CollectorError):
+    """A run that was never opened: there is nothing to audit."""
+
+    def __init__(self, dag_id: str, run_id: str) -> None:
+        super().__init__(
+            f"there is no run {run_id} of {dag_id}: nothing was audited; `collector status` lists"
+            " the last runs"
+        )
+        self.dag_id = dag_id
+        self.run_id = run_id
+
+
 class ItemError(CollectorError):
     """One item failed; the others go on.
 

@@ -10,10 +10,14 @@ from enum import StrEnum
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 DEFAULT_DAG_ID = "collector"
-# A running run that nobody has heard of for so long has crashed. Its process says every minute
-# that it lives; the rest is for a scheduler, which may let much time pass between two stages of
-# a run, or between a try that was killed and the next.
+# A run that was last heard of so long ago, with a stage that was running, has crashed. Its process
+# says every minute that it lives; the rest is for a scheduler, which may let much time pass between
+# an attempt that was killed and the next.
 SILENT_SECONDS = 3600.0
+# A run without a running stage waits: its next task may stand in a pool for hours, or be
+# paused over a weekend. After so many times SILENT_SECONDS, a week, no next stage is expected any
+# more: its process died between two stages, and its scheduler never said so.
+WAITS_LONGER = 168
 
 
 class StageName(StrEnum):
@@ -66,6 +70,14 @@ class StageCall:
     run_key: int
     stage: StageName
     worker: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SilentRun:
+    """A run that is said to be running, and when it was last heard of."""
+
+    run_key: int
+    heard_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Protocol
 
 from collector.core.audit import AuditRow, Recount, Verdict
-from collector.core.runs import Run, StageCall, StageEnd
+from collector.core.runs import Run, SilentRun, StageCall, StageEnd
 
 
 class RunCatalog(Protocol):
@@ -31,13 +30,19 @@ class RunCatalog(Protocol):
     async def close_run(self, run_key: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
         """Count anew and write the audit row, both in one snapshot."""
 
-    async def silent_runs(self, but: int, silent_seconds: float) -> list[int]:
-        """Return running runs, except `but`, that nobody has heard of for so long."""
+    async def silent_runs(
+        self, but: int, silent_seconds: float, waiting_seconds: float
+    ) -> list[SilentRun]:
+        """Return running runs, except `but`, that have fallen silent.
+
+        For `silent_seconds` while one of their stages was running, or for `waiting_seconds` while
+        they waited for their next stage.
+        """
 
     async def close_silent_run(
-        self, run_key: int, silent_seconds: float, judge: Callable[[Recount, datetime], Verdict]
+        self, silent: SilentRun, judge: Callable[[Recount], Verdict]
     ) -> AuditRow | None:
         """Close the run as `close_run` does, if it is silent still; None where it is not.
 
-        `judge` is told when the run was last heard of. Of several that do this at once, one does.
+        Of several that do this at once, one does.
         """

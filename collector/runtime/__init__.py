@@ -18,6 +18,7 @@ from collector.runtime.running import (
     STAGE_NEEDS,
     run_all_stages,
     run_one_stage,
+    run_stage_alone,
 )
 from collector.runtime.scheduled import (
     run_of,
@@ -63,6 +64,7 @@ __all__ = [
     "run_plan",
     "run_slice",
     "run_stage",
+    "run_stage_alone",
     "run_verify",
     "s3_options",
     "settings_for",

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from collector.core.audit import OUTAGE_SECONDS, AuditRow
-from collector.core.errors import CollectorError
+from collector.core.errors import CollectorError, UnknownRun
 from collector.core.pacing import Priority
 from collector.core.runs import Json, Run, StageCall, StageEnd, StageName, StageReport, StageStatus
 from collector.failpoints import Point, reach
@@ -65,6 +65,37 @@ async def run_one_stage(
             max_dead_percent=runtime.settings.collector_max_dead_percent,
         )
     return report
+
+
+async def run_stage_alone(
+    runtime: Runtime, stage: StageName, run: Run, options: RunOptions
+) -> StageReport | AuditRow:
+    """Run one stage of `run` as a person calls it, without a scheduler that calls the audit.
+
+    Where it fails or is interrupted, and no other worker of the run is at work, the audit is
+    written: the run has ended, and the same run id opens it again. Where it succeeds, the run stays
+    `running`: it waits for its next stage or its audit, and keeps its staged pages until then. One
+    that waits for a week is closed as interrupted (`close_crashed`).
+
+    Raises what `run_one_stage` raises, and UnknownRun for the audit of a run that never was.
+    """
+    if stage is StageName.AUDIT and await runtime.runs.find_run(run) is None:
+        raise UnknownRun(run.dag_id, run.run_id)
+    try:
+        return await run_one_stage(runtime, stage, run, options)
+    except BaseException:
+        await _closed_where_idle(runtime, run)
+        raise
+
+
+async def _closed_where_idle(runtime: Runtime, run: Run) -> None:
+    with anyio.move_on_after(LAST_WORDS_SECONDS, shield=True):
+        try:
+            run_key = await runtime.runs.find_run(run)
+            if run_key is not None and not await runtime.runs.running_stages(run_key):
+                await _audited(runtime, run_key)
+        except CollectorError as error:
+            logger.warning("[draenei] the audit could not be written: %s", error)
 
 
 async def run_all_stages(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from collector.core.audit import AuditRow, judge_crashed, judge_run, too_many_dead
-from collector.core.runs import SILENT_SECONDS
+from collector.core.audit import AuditRow, judge_run, judge_silent, too_many_dead
+from collector.core.runs import SILENT_SECONDS, WAITS_LONGER
 from collector.ports import RunCatalog
 
 
@@ -34,15 +34,20 @@ async def close_crashed(
     max_dead_percent: float,
     silent_seconds: float = SILENT_SECONDS,
 ) -> list[AuditRow]:
-    """Write the audit rows of runs that crashed; return them.
+    """Write the audit rows of runs that nobody goes on with; return them.
 
-    Those are all, except the run `but`, that are running and were not heard of for
-    `silent_seconds`. Their numbers are counted as an audit counts them. Several may do this at
-    once, and a run that goes on in the meantime is left alone; one that goes on later opens again.
+    Those are running runs, except `but`, that fell silent. One with a stage that was running has
+    crashed after `silent_seconds`. One that waited for its next stage is no dead one: only after
+    WAITS_LONGER times as long is it closed, as interrupted. Their numbers are counted as an audit
+    counts them, and what they left in staging is merged by the next load of any run. Several may do
+    this at once, and a run that goes on in the meantime is left alone; one that goes on later opens
+    again.
     """
-    judge = partial(judge_crashed, max_dead_percent=max_dead_percent)
+    silent = await catalog.silent_runs(but, silent_seconds, silent_seconds * WAITS_LONGER)
     rows = [
-        await catalog.close_silent_run(run_key, silent_seconds, judge)
-        for run_key in await catalog.silent_runs(but, silent_seconds)
+        await catalog.close_silent_run(
+            run, partial(judge_silent, heard_at=run.heard_at, max_dead_percent=max_dead_percent)
+        )
+        for run in silent
     ]
     return [row for row in rows if row is not None]

@@ -33,12 +33,17 @@ dead AS (
     WHERE l.state = 'dead'
 ),
 noted AS (
-    INSERT INTO draenei_content.run_items AS i (audit_id, wallpaper_id, outcome, edge, code)
-    SELECT audit_id, wallpaper_id, 'failed', 'download', $2 FROM dead WHERE audit_id IS NOT NULL
+    INSERT INTO draenei_content.run_items AS i (
+        audit_id, wallpaper_id, outcome, edge, code, is_given_up
+    )
+    SELECT audit_id, wallpaper_id, 'failed', 'download', $2, TRUE
+    FROM dead
+    WHERE audit_id IS NOT NULL
     ON CONFLICT (audit_id, wallpaper_id) DO UPDATE SET
         outcome = EXCLUDED.outcome,
         edge = EXCLUDED.edge,
         code = EXCLUDED.code,
+        is_given_up = TRUE,
         bytes = 0,
         ended_at = clock_timestamp()
 ),

@@ -10,6 +10,10 @@ ON CONFLICT (dag_id, run_id) DO UPDATE SET
     logical_date = COALESCE(EXCLUDED.logical_date, a.logical_date)
 RETURNING a.id;
 
+-- name: find_run
+-- The key of the run with $1 dag_id and $2 run_id.
+SELECT id FROM draenei_content.run_audit WHERE dag_id = $1 AND run_id = $2;
+
 -- name: run_heartbeat
 -- The process of run $1 lives.
 UPDATE draenei_content.run_audit SET heartbeat_at = clock_timestamp() WHERE id = $1;
@@ -18,7 +22,9 @@ UPDATE draenei_content.run_audit SET heartbeat_at = clock_timestamp() WHERE id =
 -- A stage of run $1 begins: $2 stage, $3 worker. Where the run is read anew, what further workers
 -- of its transfer once said is over: there may be fewer of them now.
 WITH alive AS (
-    UPDATE draenei_content.run_audit SET heartbeat_at = clock_timestamp() WHERE id = $1
+    UPDATE draenei_content.run_audit
+    SET heartbeat_at = clock_timestamp(), audited_at = NULL
+    WHERE id = $1
 ),
 over AS (
     DELETE FROM draenei_content.run_stages
@@ -34,6 +40,11 @@ ON CONFLICT (audit_id, stage, worker) DO UPDATE SET
 
 -- name: end_stage
 -- A stage of run $1 ended: $2 stage, $3 worker, $4 status, $5 report, $6 problem.
+WITH went_on AS (
+    UPDATE draenei_content.run_audit
+    SET heartbeat_at = clock_timestamp(), audited_at = NULL
+    WHERE id = $1
+)
 INSERT INTO draenei_content.run_stages (
     audit_id, stage, worker, status, ended_at, report, problem
 )
@@ -51,19 +62,17 @@ FROM draenei_content.run_stages
 WHERE audit_id = $1 AND status = 'running';
 
 -- name: recount
--- Count anew, from what lies in the tables, what run $1 did; `loaded` counts its metadata. A stage that several workers did
--- lists them; a problem that several of them had stands once.
+-- Count anew, from what lies in the tables, what run $1 did; `loaded` counts its metadata. A stage
+-- that several workers did lists them; a problem that several of them had stands once. Of the
+-- backlog, which others work at, an audit that is repeated says what the first one said, unless the
+-- run went on since.
 SELECT
     items.*,
-    dead.*,
     stages.*,
     reports.*,
     problems.*,
     enrichments.*,
-    (SELECT count(*) FROM draenei_content.wallpapers WHERE s3_key IS NULL)
-        AS missing_s3_after_run,
-    (SELECT count(*)::int FROM draenei_content.transfers WHERE state = 'claimed')
-        AS in_other_hands
+    backlog.*
 FROM (
     SELECT
         count(*) FILTER (WHERE outcome = 'uploaded')::int AS images_uploaded,
@@ -71,21 +80,16 @@ FROM (
         COALESCE(sum(bytes) FILTER (WHERE outcome = 'uploaded'), 0)::bigint AS bytes_uploaded,
         count(*) FILTER (WHERE outcome = 'failed' AND edge = 'download')::int
             AS download_failures,
-        count(*) FILTER (WHERE outcome = 'failed' AND edge = 'upload')::int AS upload_failures
+        count(*) FILTER (WHERE outcome = 'failed' AND edge = 'upload')::int AS upload_failures,
+        count(*) FILTER (WHERE is_given_up)::int AS images_dead
     FROM draenei_content.run_items
     WHERE audit_id = $1
 ) AS items,
 (
     SELECT
-        count(*) FILTER (WHERE stage = 'load')::int     AS metadata_dead,
-        count(*) FILTER (WHERE stage = 'transfer')::int AS images_dead
-    FROM draenei_content.dead_letters
-    WHERE audit_id = $1 AND resolved_at IS NULL
-) AS dead,
-(
-    SELECT
         COALESCE(sum(api_requests), 0)::int AS api_requests,
         COALESCE(bool_or(status IN ('failed', 'running')), FALSE) AS any_failed,
+        COALESCE(bool_or(status = 'running'), FALSE) AS any_running,
         COALESCE(bool_or(status = 'interrupted'), FALSE) AS any_interrupted
     FROM draenei_content.run_stages
     WHERE audit_id = $1 AND stage <> 'audit'
@@ -128,21 +132,44 @@ FROM (
     ) AS enrichment
     FROM draenei_content.run_enrichments
     WHERE audit_id = $1
-) AS enrichments;
+) AS enrichments,
+(
+    SELECT
+        CASE
+            WHEN audited_at IS NOT NULL THEN missing_s3_after_run
+            ELSE (SELECT count(*) FROM draenei_content.wallpapers WHERE s3_key IS NULL)
+        END AS missing_s3_after_run,
+        CASE
+            WHEN audited_at IS NOT NULL AND report ? 'in_other_hands'
+                THEN (report ->> 'in_other_hands')::int
+            ELSE (SELECT count(*)::int FROM draenei_content.transfers WHERE state = 'claimed')
+        END AS in_other_hands
+    FROM draenei_content.run_audit
+    WHERE id = $1
+) AS backlog;
 
 -- name: silent_runs
--- Runs but $1 that are said to be running, and that nobody has heard of for $2 seconds.
-SELECT id
-FROM draenei_content.run_audit
-WHERE id <> $1 AND status = 'running' AND heartbeat_at < now() - make_interval(secs => $2)
-ORDER BY id;
+-- Runs but $1 that are said to be running and have fallen silent: for $2 seconds with a stage that
+-- was running, or for $3 seconds while they waited for their next stage.
+SELECT a.id AS run_key, a.heartbeat_at AS heard_at
+FROM draenei_content.run_audit AS a
+WHERE a.id <> $1
+    AND a.status = 'running'
+    AND a.heartbeat_at < now() - make_interval(secs => CASE
+        WHEN EXISTS (
+            SELECT FROM draenei_content.run_stages AS s
+            WHERE s.audit_id = a.id AND s.status = 'running'
+        ) THEN $2::double precision
+        ELSE $3::double precision
+    END)
+ORDER BY a.id;
 
 -- name: lock_silent_run
--- When was run $1 last heard of? No row where that is less than $2 seconds ago, where it has
--- ended, or where somebody is about to close it.
-SELECT heartbeat_at
+-- Lock run $1, which was last heard of at $2. No row where it has been heard of since, where it has
+-- ended, or where another process is about to close it.
+SELECT TRUE
 FROM draenei_content.run_audit
-WHERE id = $1 AND status = 'running' AND heartbeat_at < now() - make_interval(secs => $2)
+WHERE id = $1 AND status = 'running' AND heartbeat_at = $2
 FOR UPDATE SKIP LOCKED;
 
 -- name: close_run
@@ -163,6 +190,7 @@ UPDATE draenei_content.run_audit SET
     missing_s3_after_run = $14,
     api_requests = $15,
     ended_at = last.ended_at,
+    audited_at = last.audited_at,
     duration_seconds = round(GREATEST(
         0, extract(EPOCH FROM last.ended_at - started_at)), 3)::double precision,
     updated_at = clock_timestamp()
@@ -172,9 +200,13 @@ FROM (
     SELECT
         CASE
             WHEN $2 = 'crashed' THEN GREATEST(max(s.ended_at), max(a.heartbeat_at))
-            ELSE COALESCE(max(s.ended_at), clock_timestamp())
-        END AS ended_at
+            ELSE COALESCE(max(s.ended_at), min(written.audited_at))
+        END AS ended_at,
+        min(written.audited_at) AS audited_at
     FROM draenei_content.run_audit AS a
+    CROSS JOIN LATERAL (
+        SELECT COALESCE(a.audited_at, clock_timestamp()) AS audited_at
+    ) AS written
     LEFT JOIN draenei_content.run_stages AS s ON s.audit_id = a.id
     WHERE a.id = $1
 ) AS last

@@ -132,6 +132,7 @@ noted AS (
         outcome = EXCLUDED.outcome,
         edge = NULL,
         code = NULL,
+        is_given_up = FALSE,
         bytes = EXCLUDED.bytes,
         tries = i.tries + 1,
         ended_at = clock_timestamp()
@@ -167,6 +168,7 @@ ON CONFLICT (audit_id, wallpaper_id) DO UPDATE SET
     outcome = EXCLUDED.outcome,
     edge = EXCLUDED.edge,
     code = EXCLUDED.code,
+    is_given_up = FALSE,
     bytes = 0,
     tries = i.tries + 1,
     ended_at = clock_timestamp()
@@ -182,12 +184,15 @@ WITH buried AS (
     RETURNING wallpaper_id, attempts
 ),
 noted AS (
-    INSERT INTO draenei_content.run_items AS i (audit_id, wallpaper_id, outcome, edge, code)
-    SELECT $4, wallpaper_id, 'failed', $5, $6 FROM buried
+    INSERT INTO draenei_content.run_items AS i (
+        audit_id, wallpaper_id, outcome, edge, code, is_given_up
+    )
+    SELECT $4, wallpaper_id, 'failed', $5, $6, TRUE FROM buried
     ON CONFLICT (audit_id, wallpaper_id) DO UPDATE SET
         outcome = EXCLUDED.outcome,
         edge = EXCLUDED.edge,
         code = EXCLUDED.code,
+        is_given_up = TRUE,
         bytes = 0,
         tries = i.tries + 1,
         ended_at = clock_timestamp()
@@ -212,12 +217,16 @@ RETURNING d.id;
 -- Items ($1 wallpapers) whose every try ended with the death of its process, found by run $2:
 -- $3 code, $4 reason.
 WITH noted AS (
-    INSERT INTO draenei_content.run_items AS i (audit_id, wallpaper_id, outcome, edge, code)
-    SELECT $2, wallpaper_id, 'failed', 'download', $3 FROM unnest($1::bigint[]) AS d (wallpaper_id)
+    INSERT INTO draenei_content.run_items AS i (
+        audit_id, wallpaper_id, outcome, edge, code, is_given_up
+    )
+    SELECT $2, wallpaper_id, 'failed', 'download', $3, TRUE
+    FROM unnest($1::bigint[]) AS d (wallpaper_id)
     ON CONFLICT (audit_id, wallpaper_id) DO UPDATE SET
         outcome = EXCLUDED.outcome,
         edge = EXCLUDED.edge,
         code = EXCLUDED.code,
+        is_given_up = TRUE,
         bytes = 0,
         ended_at = clock_timestamp()
 )
@@ -273,6 +282,12 @@ WITH revived AS (
         run_attempts = 0
     WHERE wallpaper_id = ANY($2::bigint[])
     RETURNING wallpaper_id
+),
+taken_back AS (
+    UPDATE draenei_content.run_items AS i
+    SET is_given_up = FALSE
+    FROM revived AS r
+    WHERE i.audit_id = $1 AND i.wallpaper_id = r.wallpaper_id AND i.is_given_up
 )
 DELETE FROM draenei_content.dead_letters AS d
 USING revived AS r

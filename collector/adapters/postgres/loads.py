@@ -56,8 +56,8 @@ class PostgresLoads:
         """
         try:
             rows = await self._database.fetch("leftover_pages", run_key)
-            for left_by, pages in groupby(rows, key=itemgetter("audit_id", "run_id")):
-                await self._merge_left(run_key, *left_by, list(pages))
+            for (left_by, run_id), pages in groupby(rows, key=itemgetter("audit_id", "run_id")):
+                await self._merge_left(run_key, left_by, run_id, list(pages))
         except Outage as error:
             logger.warning("[draenei] load: pages of ended runs wait for the next load: %s", error)
 
@@ -77,20 +77,17 @@ class PostgresLoads:
             await self._merge_pages(run_key, left_by, pages)
         except Outage:
             raise
-        except Exception as error:
+        except Exception:
             if len(pages) > 1:
                 half = len(pages) // 2
                 first = await self._merge_sound(run_key, left_by, pages[:half])
                 return first + await self._merge_sound(run_key, left_by, pages[half:])
-            # By its type: its text may hold anything.
-            logger.warning("[draenei] load: a page that was left: %s", type(error).__name__)
+            logger.exception("[draenei] load: a page that an ended run left")
             return 1
         return 0
 
     @retry_conflicts
-    async def _merge_pages(
-        self, run_key: int, read_by: int, pages: Sequence[UnmergedPage]
-    ) -> None:
+    async def _merge_pages(self, run_key: int, read_by: int, pages: Sequence[UnmergedPage]) -> None:
         """Merge pages that the run `read_by` has staged, in one transaction, by this run."""
         numbers, readings = [it.number for it in pages], [it.reading for it in pages]
         async with self._database.transaction() as session:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -13,7 +12,7 @@ from collector.adapters.postgres.database import Database, Session, retry_confli
 from collector.core.audit import AuditRow, Recount, Verdict
 from collector.core.certificate import CrawlFacts
 from collector.core.planning import Holdings
-from collector.core.runs import Json, Run, RunStatus, StageCall, StageEnd
+from collector.core.runs import Json, Run, RunStatus, SilentRun, StageCall, StageEnd
 
 # Of what was loaded, the counters that are columns of `run_audit`.
 _AUDIT_COLUMNS = {
@@ -75,24 +74,34 @@ class PostgresRuns:
         """Return how many images the run has stored or adopted."""
         return int(await self._database.value("stored_by", run_key))
 
-    async def silent_runs(self, but: int, silent_seconds: float) -> list[int]:
-        """Return running runs, except `but`, that nobody has heard of for so long."""
-        rows = await self._database.fetch("silent_runs", but, silent_seconds)
-        return [row["id"] for row in rows]
+    async def find_run(self, run: Run) -> int | None:
+        """Return the key of the run, None where it was never opened."""
+        key: int | None = await self._database.value("find_run", run.dag_id, run.run_id)
+        return key
+
+    async def silent_runs(
+        self, but: int, silent_seconds: float, waiting_seconds: float
+    ) -> list[SilentRun]:
+        """Return running runs, except `but`, that have fallen silent.
+
+        For `silent_seconds` while one of their stages was running, or for `waiting_seconds` while
+        they waited for their next stage.
+        """
+        rows = await self._database.fetch("silent_runs", but, silent_seconds, waiting_seconds)
+        return [SilentRun(**row) for row in rows]
 
     @retry_conflicts
     async def close_silent_run(
-        self, run_key: int, silent_seconds: float, judge: Callable[[Recount, datetime], Verdict]
+        self, silent: SilentRun, judge: Callable[[Recount], Verdict]
     ) -> AuditRow | None:
         """Close the run as `close_run` does, if it is silent still; None where it is not.
 
-        `judge` is told when the run was last heard of. Of several that do this at once, one does.
+        Of several that do this at once, one does.
         """
         async with self._database.transaction("repeatable_read") as session:
-            heard_at = await session.value("lock_silent_run", run_key, silent_seconds)
-            if heard_at is None:
+            if not await session.value("lock_silent_run", silent.run_key, silent.heard_at):
                 return None
-            return await _close(session, run_key, lambda recount: judge(recount, heard_at))
+            return await _close(session, silent.run_key, judge)
 
     async def last_runs(self, limit: int) -> list[dict[str, Json]]:
         """Return the newest runs, newest first, ready for people or JSON."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.core.audit import AuditRow, Recount, judge_crashed, judge_run, too_many_dead
+from collector.core.audit import AuditRow, Recount, judge_run, judge_silent, too_many_dead
 from collector.core.runs import RunStatus, StageName, StageReport
 
 CLEAN = Recount(
@@ -28,7 +28,6 @@ CLEAN = Recount(
     api_requests=1,
     duplicates=0,
     pages=1,
-    metadata_dead=0,
     images_dead=0,
     in_other_hands=0,
     any_failed=False,
@@ -54,6 +53,7 @@ def test_a_clean_run_succeeded() -> None:
         "pages": 1,
         "metadata_dead": 0,
         "images_dead": 0,
+        "in_other_hands": 0,
         "stages": {"extract": {"pages": 1}},
     }
 
@@ -77,7 +77,7 @@ def test_an_enrichment_that_could_not_use_all_it_got_is_partial(name: str) -> No
 
 @pytest.mark.parametrize(
     "column",
-    ["metadata_invalid", "download_failures", "upload_failures", "metadata_dead", "images_dead"],
+    ["metadata_invalid", "download_failures", "upload_failures", "images_dead"],
 )
 def test_a_run_that_gave_something_up_is_partial(column: str) -> None:
     assert status(replace(CLEAN, **{column: 1})) is RunStatus.PARTIAL
@@ -125,7 +125,7 @@ def test_the_notes_say_how_many_items_made_a_run_partial() -> None:
     told = "images that failed: 3, images given up: 1"
     verdict = judge_run(images, 5.0)
     assert (verdict.status, verdict.notes) == (RunStatus.PARTIAL, told)
-    refused = judge_run(replace(CLEAN, metadata_invalid=2, metadata_dead=2), 5.0)
+    refused = judge_run(replace(CLEAN, metadata_invalid=2), 5.0)
     assert (refused.status, refused.notes) == (RunStatus.PARTIAL, "items refused: 2")
 
 
@@ -178,9 +178,8 @@ def test_the_share_of_dead_images(dead: int, tried: int, expected: RunStatus) ->
     ],
 )
 def test_the_share_of_dead_metadata(dead: int, seen: int, expected: RunStatus) -> None:
-    recount = replace(
-        NOTHING, metadata_dead=dead, metadata_invalid=dead, metadata_inserted=seen - dead
-    )
+    recount = replace(NOTHING, metadata_invalid=dead, metadata_inserted=seen - dead)
+    assert recount.metadata_dead == dead
     assert recount.items_seen == seen
     assert status(recount) is expected
 
@@ -206,15 +205,28 @@ def test_which_kind_has_too_many_is_told_with_its_counts() -> None:
     assert too_many_dead(recount, 33.4) is None
 
 
-def test_a_crashed_run_is_crashed_whatever_its_stages_said() -> None:
-    heard_at = datetime(2026, 9, 23, 17, 27, 56, 123456, tzinfo=UTC)
+HEARD_AT = datetime(2026, 9, 23, 17, 27, 56, 123456, tzinfo=UTC)
+
+
+def test_a_run_that_fell_silent_in_a_stage_has_crashed_whatever_its_stages_said() -> None:
     last_heard = "last heard of at 2026-09-23T17:27:56+00:00"
-    quiet = judge_crashed(CLEAN, heard_at, 5.0)
+    running = replace(CLEAN, any_running=True, any_failed=True)
+    quiet = judge_silent(running, HEARD_AT, 5.0)
     assert (quiet.status, quiet.notes) == (RunStatus.CRASHED, last_heard)
-    assert quiet.report == judge_run(CLEAN, 5.0).report
-    failed = replace(CLEAN, any_interrupted=True, problems="load: gone")
-    loud = judge_crashed(failed, heard_at, 5.0)
+    assert quiet.report == judge_run(running, 5.0).report
+    interrupted = replace(running, any_interrupted=True, problems="load: gone")
+    loud = judge_silent(interrupted, HEARD_AT, 5.0)
     assert (loud.status, loud.notes) == (RunStatus.CRASHED, f"{last_heard}; load: gone")
+
+
+def test_a_run_that_waited_for_its_next_stage_is_interrupted() -> None:
+    waited = "waited for its next stage since 2026-09-23T17:27:56+00:00"
+    verdict = judge_silent(CLEAN, HEARD_AT, 5.0)
+    assert (verdict.status, verdict.notes) == (RunStatus.INTERRUPTED, waited)
+    assert verdict.report == judge_run(CLEAN, 5.0).report
+    failed = replace(CLEAN, any_failed=True, problems="load: gone")
+    verdict = judge_silent(failed, HEARD_AT, 5.0)
+    assert (verdict.status, verdict.notes) == (RunStatus.INTERRUPTED, f"{waited}; load: gone")
 
 
 counts = st.integers(0, 10**6)

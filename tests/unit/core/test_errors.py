@@ -19,6 +19,7 @@ from collector.core.errors import (
     SettingsError,
     StagingMismatch,
     TooManyDead,
+    UnknownRun,
 )
 
 CONTRACT_CODES = [
@@ -55,6 +56,11 @@ def test_every_code_is_explained_in_one_line() -> None:
         (TooManyDead("images", 10, 40), "10 of 40 images given up (25.0 %)"),
         (TooManyDead("items", 10, 0), "10 of 0 items given up (1000.0 %)"),
         (ItemError(Code.GONE, "HTTP 410", fault=Fault.PERMANENT), "gone: HTTP 410"),
+        (
+            UnknownRun("collector", "runn"),
+            "there is no run runn of collector: nothing was audited; `collector status` lists the"
+            " last runs",
+        ),
         (LeaseLost("2169oy"), "the lease of 2169oy is lost"),
     ],
 )

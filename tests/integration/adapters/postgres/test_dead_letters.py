@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -28,8 +27,8 @@ ANALYZE;
 
 
 @pytest.fixture
-async def letters(database: Database) -> AsyncIterator[PostgresDeadLetters]:
-    yield PostgresDeadLetters(database)
+def letters(database: Database) -> PostgresDeadLetters:
+    return PostgresDeadLetters(database)
 
 
 async def fill(database: Database, count: int) -> None:

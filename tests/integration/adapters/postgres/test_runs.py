@@ -17,6 +17,7 @@ from collector.core.runs import Run, RunStatus, StageCall, StageEnd, StageName, 
 from collector.stages.audit import close_crashed
 
 SILENT_SECONDS = 3600.0
+WEEK_SECONDS = 7 * 86_400.0
 judge = partial(judge_run, max_dead_percent=5)
 
 
@@ -39,6 +40,15 @@ async def silence(database: Database, run_key: int, **ago: float) -> None:
         run_key,
         timedelta(**ago),
     )
+
+
+async def begin_and_die(
+    runs: PostgresRuns, name: str, stage: StageName = StageName.TRANSFER
+) -> int:
+    """Open a run whose process ends in the middle of a stage."""
+    run_key = await runs.open_run(Run("tests", name))
+    await runs.begin_stage(StageCall(run_key, stage))
+    return run_key
 
 
 async def begin_and_end(
@@ -178,7 +188,7 @@ async def test_a_run_that_is_silent_for_long_is_closed_as_crashed(
 async def test_a_crashed_run_that_goes_on_opens_again(
     runs: PostgresRuns, database: Database
 ) -> None:
-    run_key = await runs.open_run(Run("tests", "crashed"))
+    run_key = await begin_and_die(runs, "crashed")
     await silence(database, run_key, hours=2)
     assert [row.run_id for row in await closed(runs, but=0)] == ["crashed"]
 
@@ -193,7 +203,7 @@ async def test_several_that_close_crashed_runs_at_once_close_each_once(
     runs: PostgresRuns, database: Database
 ) -> None:
     for number in range(5):
-        await silence(database, await runs.open_run(Run("tests", str(number))), hours=2)
+        await silence(database, await begin_and_die(runs, str(number)), hours=2)
     written: list[str] = []
 
     async def close() -> None:
@@ -208,12 +218,91 @@ async def test_several_that_close_crashed_runs_at_once_close_each_once(
 async def test_a_run_that_goes_on_before_it_is_closed_stays_open(
     runs: PostgresRuns, database: Database
 ) -> None:
-    run_key = await runs.open_run(Run("tests", "run"))
+    run_key = await begin_and_die(runs, "run")
     await silence(database, run_key, hours=2)
-    assert await runs.silent_runs(0, SILENT_SECONDS) == [run_key]
+    (silent,) = await runs.silent_runs(0, SILENT_SECONDS, WEEK_SECONDS)
+    assert silent.run_key == run_key
     await runs.heartbeat(run_key)
 
     def never(*_: object) -> Any:
         raise AssertionError("it is alive")
 
-    assert await runs.close_silent_run(run_key, SILENT_SECONDS, never) is None
+    assert await runs.close_silent_run(silent, never) is None
+
+
+@pytest.mark.case("AF-13")
+@pytest.mark.parametrize("stages", [[], [StageName.EXTRACT], [StageName.EXTRACT, StageName.LOAD]])
+async def test_a_run_that_waits_for_its_next_stage_is_not_dead(
+    runs: PostgresRuns, database: Database, stages: list[StageName]
+) -> None:
+    """Its next task stands in a pool, behind transfers of twelve hours each."""
+    run_key = await runs.open_run(Run("tests", "waits"))
+    for stage in stages:
+        await begin_and_end(runs, StageCall(run_key, stage))
+    await silence(database, run_key, hours=30)
+    assert await closed(runs, but=0) == []
+    await begin_and_end(runs, StageCall(run_key, StageName.TRANSFER))
+    assert (await runs.close_run(run_key, judge)).status is RunStatus.SUCCEEDED
+
+
+@pytest.mark.case("AF-13")
+async def test_a_run_that_waits_without_end_is_closed_as_interrupted(
+    runs: PostgresRuns, database: Database
+) -> None:
+    """Its process died between two stages, and no scheduler ever says so."""
+    run_key = await runs.open_run(Run("tests", "forgotten"))
+    await begin_and_end(runs, StageCall(run_key, StageName.EXTRACT))
+    await silence(database, run_key, days=7, minutes=1)
+    (row,) = await closed(runs, but=0)
+    assert (row.run_id, row.status) == ("forgotten", RunStatus.INTERRUPTED)
+    assert str(row.notes).startswith("waited for its next stage since ")
+    (last,) = await rows(database, "SELECT ended_at FROM draenei_content.run_stages")
+    assert row.ended_at == last["ended_at"]
+    assert await closed(runs, but=0) == []
+
+
+@pytest.mark.parametrize("status", list(StageStatus))
+async def test_what_a_repeated_audit_says_of_the_backlog_stays_until_the_run_goes_on(
+    runs: PostgresRuns, database: Database, status: StageStatus
+) -> None:
+    await rows(
+        database,
+        "INSERT INTO draenei_content.wallpapers (wallhaven_id, url)"
+        " SELECT 'w' || n, 'https://w/' || n FROM generate_series(1, 3) AS n",
+    )
+    await rows(
+        database,
+        "INSERT INTO draenei_content.transfers (wallpaper_id, state, owner, lease_until)"
+        " SELECT id, 'claimed', gen_random_uuid(), now() FROM draenei_content.wallpapers",
+    )
+    run_key = await runs.open_run(Run("tests", "run"))
+    call = StageCall(run_key, StageName.TRANSFER)
+    await begin_and_end(runs, call)
+    first = await runs.close_run(run_key, judge)
+    assert (first.missing_s3_after_run, first.report["in_other_hands"]) == (3, 3)
+
+    await rows(database, "DELETE FROM draenei_content.wallpapers WHERE wallhaven_id = 'w1'")
+    await runs.open_run(Run("tests", "run"))
+    assert await runs.close_run(run_key, judge) == first
+
+    if status is StageStatus.RUNNING:
+        await runs.begin_stage(call)
+    else:
+        await runs.end_stage(call, StageEnd(status, {}))
+    later = await runs.close_run(run_key, judge)
+    assert (later.missing_s3_after_run, later.report["in_other_hands"]) == (2, 2)
+
+
+async def test_an_audit_of_a_run_without_stages_is_repeated_word_for_word(
+    runs: PostgresRuns,
+) -> None:
+    run_key = await runs.open_run(Run("tests", "run"))
+    first = await runs.close_run(run_key, judge)
+    await runs.open_run(Run("tests", "run"))
+    assert await runs.close_run(run_key, judge) == first
+
+
+async def test_a_run_is_found_by_its_names(runs: PostgresRuns) -> None:
+    run_key = await runs.open_run(Run("tests", "run"))
+    assert await runs.find_run(Run("tests", "run")) == run_key
+    assert await runs.find_run(Run("other", "run")) is None

@@ -66,8 +66,8 @@ WHERE p.load_id = $1;
 
 -- name: drop_outdated
 -- Rows of load $1 about wallpapers that are there already, and that a newer page lists: one that was
--- merged before, or that did not stage all it lists, for it said what the row says. The newer
--- listing wins, so these are dropped.
+-- merged before, or that lists what was known and may have staged no more of it than counters. The
+-- newer listing wins, so these are dropped.
 WITH taken AS MATERIALIZED (
     SELECT audit_id, page, reading, fetched_at
     FROM draenei_content.staged_pages
@@ -77,7 +77,7 @@ newer AS MATERIALIZED (
     SELECT listed.item, max(p.fetched_at) AS fetched_at
     FROM draenei_content.staged_pages AS p, unnest(p.ids) AS listed (item)
     WHERE p.fetched_at > (SELECT min(fetched_at) FROM taken)
-        AND (p.load_id <> $1 OR (p.load_id IS NULL AND p.staged < p.items))
+        AND (p.load_id <> $1 OR (p.load_id IS NULL AND p.known > 0))
     GROUP BY listed.item
 ),
 outdated AS (

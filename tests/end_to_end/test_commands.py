@@ -249,10 +249,23 @@ def test_an_unknown_profile_is_one_clear_line(collector, simulator) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_auditing_a_run_of_which_no_stage_ran_is_no_success(collector) -> None:
+def test_the_audit_of_a_run_that_never_was_is_refused(collector) -> None:
     assert collector("migrate").status == 0
     ended = collector("audit", "--run-id", "mistyped", "--json")
     assert (ended.status, ended.answer["status"]) == (1, "failed")
+    assert "there is no run mistyped of collector" in ended.answer["notes"]
+    assert collector("status", "--json").answer["runs"] == []
+    unnamed = collector("audit")
+    assert (unnamed.status, unnamed.stdout, unnamed.stderr.count("\n")) == (2, "", 1)
+    assert "--run-id" in unnamed.stderr
+
+
+def test_a_stage_that_is_called_alone_and_fails_ends_its_run(collector) -> None:
+    assert collector("migrate").status == 0
+    ended = collector("transfer", "--run-id", "alone", env={"AWS_PROFILE": "nobody"})
+    assert ended.status == 1
+    (run,) = collector("status", "--json").answer["runs"]
+    assert (run["run_id"], run["status"]) == ("alone", "failed")
 
 
 def test_env_file_may_stand_anywhere(collector, tmp_path: Path) -> None:

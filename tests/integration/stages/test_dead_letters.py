@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import pytest
 from aiohttp import web
 from world import OpenWorld, World, small
 
 from collector.core.dead_letters import Choice
 from collector.core.lives import ItemState
+from collector.core.runs import RunStatus, StageName
+from collector.runtime import RunOptions
 from collector.simulator import Hooks, Wallpaper
 
 
@@ -58,6 +62,46 @@ async def test_what_was_given_up_is_tried_again_when_a_person_says_so(
         assert await state_of(world, third) is ItemState.DEAD
         assert (await world.run("four")).download_failures == 0, "what is resolved stays given up"
         assert (await letters.requeue(Choice())).closed == []
+
+
+@pytest.mark.parametrize("done", ["requeue", "resolve"])
+async def test_an_audit_says_the_same_when_its_dead_letters_are_closed(
+    open_world: OpenWorld, small_images: Path, done: str
+) -> None:
+    """And when another run has stored what was missing, or has refused the same items."""
+    gone, broken = Gone(), set[str]()
+
+    def listing(items: list[dict[str, Any]]) -> list[object]:
+        return [item | {"path": None} if item["id"] in broken else item for item in items]
+
+    hooks = Hooks(image=gone.image, listing=listing)
+    async with open_world(small(small_images, 40), hooks) as world:
+        ids = [wallpaper.id for wallpaper in world.simulator.catalogue]
+        gone.ids, broken = set(ids[:12]), set(ids[-3:])
+        first = await world.run("one")
+        assert (first.status, first.missing_s3_after_run) == (RunStatus.FAILED, 12)
+        assert first.notes == "12 of 37 images given up (32.4 %)"
+        assert (first.report["images_dead"], first.report["metadata_dead"]) == (12, 3)
+
+        await getattr(world.runtime.dead_letters, done)(Choice())
+        assert await world.stage(StageName.AUDIT, "one") == first
+        gone.ids = set()
+        await world.run("two", RunOptions(refresh=True))
+        assert await world.stage(StageName.AUDIT, "one") == first
+
+
+async def test_a_run_that_goes_on_is_counted_anew(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    gone = Gone()
+    async with open_world(small(small_images, 15), Hooks(image=gone.image)) as world:
+        gone.ids = {wallpaper.id for wallpaper in world.simulator.catalogue[:12]}
+        assert (await world.run()).status is RunStatus.FAILED
+        gone.ids = set()
+        await world.runtime.dead_letters.requeue(Choice())
+        again = await world.run()
+        assert (again.status, again.missing_s3_after_run) == (RunStatus.SUCCEEDED, 0)
+        assert (again.images_uploaded, again.report["images_dead"]) == (15, 0)
 
 
 async def test_a_letter_may_be_named_by_its_number(

@@ -213,9 +213,7 @@ async def test_what_an_ended_run_left_does_not_win_over_a_newer_listing_of_the_o
     await merged(database, await open_run(database, "before"), ["a", "b"], category="anime")
     dead = await open_run(database, "dead")
     await stage(database, dead, ["a", "b"], category="people")
-    await rows(
-        database, f"UPDATE draenei_content.run_audit SET status = 'crashed' WHERE id = {dead}"
-    )
+    await end(database, dead)
     counts = await merged(database, await open_run(database), ["a"], category="anime")
     assert (counts.pages, counts.updated, counts.unchanged) == (2, 1, 1)
     assert await column(database, "category") == {"a": "anime", "b": "people"}
@@ -292,9 +290,7 @@ async def test_an_old_page_of_a_run_that_died_takes_nothing_newer_away(
     rejected = Rejected("a", Code.INVALID_METADATA, "path: Field required", "{}")
     await PostgresPages(database).stage_page(newer, "q", page(2, rejected))
     await PostgresLoads(database).merge(newer)
-    await rows(
-        database, f"UPDATE draenei_content.run_audit SET status = 'crashed' WHERE id = {dead}"
-    )
+    await end(database, dead)
     counts = await merged(database, await open_run(database, "last"), ["b"])
     assert (counts.pages, counts.inserted, counts.updated) == (2, 1, 0)
     assert await column(database, "category") == {"a": "people", "b": None}
@@ -371,6 +367,225 @@ async def test_two_processes_that_load_one_run_count_each_item_once(database: Da
     counts = await PostgresLoads(database).loaded(run_key)
     assert (counts.inserted, counts.updated, counts.unchanged) == (160, 80, 0)
     assert (counts.invalid, counts.duplicates) == (0, 240)
+
+
+# --- Merges of bounded size ---------------------------------------------------------------------
+
+
+async def loads_of(database: Database, run_key: int) -> list[int]:
+    """Return how many pages each load of the run has taken, in their order."""
+    found = await rows(
+        database, f"SELECT pages FROM draenei_content.run_loads WHERE audit_id = {run_key}"
+    )
+    return [row["pages"] for row in found]
+
+
+@pytest.mark.case("PG-23")
+async def test_pages_are_merged_in_transactions_of_bounded_size(database: Database) -> None:
+    ids = [f"w{n}" for n in range(24 * 10)]
+    await merged(database, await open_run(database, "before"), ids[::3], file_type="image/png")
+    run_key = await open_run(database)
+    await stage(database, run_key, [*ids, *ids[:24]], file_type="image/jpeg")
+    counts = await load(database, run_key, max_items=72)
+    assert await loads_of(database, run_key) == [3, 3, 3, 2]
+    assert counts == LoadCounts(
+        pages=11, inserted=160, updated=80, unchanged=0, invalid=0, duplicates=24
+    )
+    assert (await staged(database))[1] == 0
+
+
+@pytest.mark.case("PG-23")
+@pytest.mark.parametrize("seed", range(4))
+async def test_the_newest_listing_wins_over_any_number_of_transactions(
+    database: Database, seed: int
+) -> None:
+    """Two runs read the same items, which change and change back; one of them ends before."""
+    draws = random.Random(seed)
+    ids, newest = [f"w{n}" for n in range(8)], {}
+    await merged(database, await open_run(database, "before"), ids, category="anime", views=0)
+    dead, living = await open_run(database, "dead"), await open_run(database, "living")
+    catalog = PostgresPages(database)
+    for number in range(1, 31):
+        listed = [
+            wallpaper(each, category=draws.choice(("anime", "people")), views=draws.randrange(3))
+            for each in draws.sample(ids, 3)
+        ]
+        newest.update({item.wallhaven_id: (item.category, item.views) for item in listed})
+        await catalog.stage_page(draws.choice((dead, living)), "q", page(number, *listed))
+    await end(database, dead)
+    counts = await load(database, living, max_items=draws.choice((1, 6, 12)))
+    found = await rows(
+        database,
+        "SELECT wallhaven_id, category, views FROM draenei_content.wallpapers"
+        " INNER JOIN draenei_content.wallpaper_counters ON wallpaper_id = id",
+    )
+    assert {row[0]: (row[1], row[2]) for row in found if row[0] in newest} == newest
+    assert (counts.pages, counts.duplicates) == (30, 90 - len(newest))
+    assert (await staged(database))[1] == 0
+
+
+async def end(database: Database, run_key: int) -> None:
+    await rows(
+        database, f"UPDATE draenei_content.run_audit SET status = 'crashed' WHERE id = {run_key}"
+    )
+
+
+@pytest.mark.case("PG-23")
+async def test_a_merge_that_breaks_off_between_two_transactions_loses_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_key, ids = await open_run(database), [f"w{n}" for n in range(24 * 6)]
+    catalog, sound = PostgresPages(database), PostgresLoads._merge_pages
+    await stage(database, run_key, ids)
+    await catalog.note_reading(run_key, "q", ids[:24])
+
+    async def dying(*arguments: Any) -> None:
+        if len(await loads_of(database, run_key)) == 2:
+            raise Outage(Edge.DATABASE, "gone")
+        await sound(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PostgresLoads, "_merge_pages", dying)
+        with pytest.raises(Outage):
+            await load(database, run_key, max_items=48)
+    assert (await PostgresLoads(database).loaded(run_key)).inserted == 96
+    assert await catalog.watermark("q") == []
+    assert await staged(database) == (6, 48)
+
+    counts = await load(database, run_key, max_items=48)
+    assert counts == LoadCounts(
+        pages=6, inserted=144, updated=0, unchanged=0, invalid=0, duplicates=0
+    )
+    assert await catalog.watermark("q") == ids[:24]
+
+
+@pytest.mark.case("PG-24")
+async def test_pages_of_an_ended_run_that_cannot_be_merged_are_left_and_block_nobody(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    dead = await open_run(database, "dead")
+    left = [f"d{n}" for n in range(24 * 9)]
+    await stage(database, dead, left)
+    await end(database, dead)
+    await rows(
+        database,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'no %', NEW.wallhaven_id; END $$",
+    )
+    await rows(
+        database,
+        "CREATE TRIGGER refuse BEFORE INSERT ON draenei_content.wallpapers"
+        " FOR EACH ROW WHEN (NEW.wallhaven_id IN ('d50', 'd200')) EXECUTE FUNCTION refuse()",
+    )
+    run_key, catalog = await open_run(database), PostgresPages(database)
+    await stage(database, run_key, ["a", "b"])
+    await catalog.note_reading(run_key, "q", ["a", "b"])
+    counts = await load(database, run_key, max_items=96)
+    assert counts.inserted == 2 + 7 * 24
+    assert await catalog.watermark("q") == ["a", "b"]
+    assert await staged(database) == (10, 48), "two pages wait"
+    assert "2 pages of run dead cannot be merged" in caplog.text
+
+    await rows(database, "DROP TRIGGER refuse ON draenei_content.wallpapers")
+    later = await load(database, await open_run(database, "later"))
+    assert (later.pages, later.inserted) == (2, 48)
+
+
+@pytest.mark.case("PG-24")
+async def test_a_database_that_ends_a_merge_of_leftovers_fails_no_run(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("one", "two"):
+        dead = await open_run(database, name)
+        await stage(database, dead, [f"{name}{n}" for n in range(30)])
+        await end(database, dead)
+    run_key, sound, asked = await open_run(database), PostgresLoads._merge_pages, []
+    await stage(database, run_key, ["a"])
+
+    async def slow(self: PostgresLoads, mine: int, read_by: int, pages: Any) -> None:
+        asked.append(read_by)
+        if read_by != mine:
+            raise Outage(Edge.DATABASE, "no answer in time")
+        await sound(self, mine, read_by, pages)
+
+    monkeypatch.setattr(PostgresLoads, "_merge_pages", slow)
+    assert (await load(database, run_key)).inserted == 1
+    assert len(asked) == 2, "no second attempt where the database does not answer"
+    assert "pages of ended runs wait for the next load" in caplog.text
+
+
+async def test_what_is_staged_by_a_run_that_waits_is_its_own(database: Database) -> None:
+    """Its next task stands in a pool for hours."""
+    waits = await open_run(database, "waits")
+    await stage(database, waits, ["a", "b"])
+    await rows(
+        database, "UPDATE draenei_content.run_audit SET heartbeat_at = now() - interval '30 h'"
+    )
+    assert (await merged(database, await open_run(database, "other"), ["c"])).inserted == 1
+    assert (await load(database, waits)).inserted == 2
+
+
+# --- Images that were given up, and are listed anew ----------------------------------------------
+
+
+GIVE_UP = """
+UPDATE draenei_content.transfers SET state = 'dead', attempts = 5, run_attempts = 2;
+INSERT INTO draenei_content.dead_letters (stage, item, wallhaven_id, code, reason, run_id)
+SELECT 'transfer', wallhaven_id, wallhaven_id, 'not_found', 'HTTP 404', 'before'
+FROM draenei_content.wallpapers
+"""
+
+
+async def given_up(database: Database) -> dict[str, tuple[Any, ...]]:
+    """Return how each transfer stands, and whether its letter is open."""
+    found = await rows(
+        database,
+        "SELECT w.wallhaven_id, t.state, t.attempts, t.run_attempts, d.resolved_at IS NULL"
+        " FROM draenei_content.wallpapers AS w"
+        " INNER JOIN draenei_content.transfers AS t ON t.wallpaper_id = w.id"
+        " INNER JOIN draenei_content.dead_letters AS d ON d.item = w.wallhaven_id",
+    )
+    return {row[0]: tuple(row)[1:] for row in found}
+
+
+@pytest.mark.parametrize(
+    ("change", "is_requeued"),
+    [
+        ({"url": "https://w/other.jpg"}, True),
+        ({"file_size": 7}, True),
+        ({"file_type": "image/png"}, True),
+        ({"category": "people"}, False),
+        ({"views": 2}, False),
+        ({}, False),
+    ],
+)
+async def test_an_image_that_was_given_up_is_due_again_when_its_listing_changes(
+    database: Database, change: dict[str, Any], is_requeued: bool
+) -> None:
+    before = {"file_size": 5, "file_type": "image/jpeg", "category": "anime", "views": 1}
+    await merged(database, await open_run(database, "before"), ["a", "b"], **before)
+    async with database.session() as session:
+        await session.connection.execute(GIVE_UP)
+    run_key, catalog = await open_run(database), PostgresPages(database)
+    listed = [wallpaper("a", **before), wallpaper("b", **{**before, **change})]
+    await catalog.stage_page(run_key, "q", page(1, *listed))
+    await load(database, run_key)
+    dead = ("dead", 5, 2, True)
+    assert await given_up(database) == {
+        "a": dead,
+        "b": ("pending", 0, 0, False) if is_requeued else dead,
+    }
+
+
+async def test_an_older_listing_requeues_no_image_that_was_given_up(database: Database) -> None:
+    await merged(database, await open_run(database, "before"), ["a"])
+    async with database.session() as session:
+        await session.connection.execute(GIVE_UP)
+    dead = await open_run(database, "dead")
+    await stage(database, dead, ["a"], file_size=9)
+    await end(database, dead)
+    await merged(database, await open_run(database), ["a"])
+    assert await given_up(database) == {"a": ("dead", 5, 2, True)}
 
 
 # --- COPY that breaks off -----------------------------------------------------------------------

@@ -12,7 +12,7 @@ from world import OpenWorld, World, small
 from collector.core.errors import Code as ErrorCode
 from collector.core.errors import Edge, Fault, ItemError, Outage
 from collector.core.images import ImageType
-from collector.core.runs import Run, RunStatus, StageName
+from collector.core.runs import Run, RunStatus, StageCall, StageName
 from collector.core.transfers import Claim
 from collector.ports import Upload
 from collector.runtime import JanitorOptions, run_janitor
@@ -67,6 +67,7 @@ async def test_an_item_that_killed_its_process_each_time_is_given_up(
 ) -> None:
     async with open_world(small(small_images, 1), collector_max_attempts=1) as world:
         (claim,) = await claimed(world)
+        await world.runtime.runs.begin_stage(StageCall(claim.run_key, StageName.TRANSFER))
         if not is_open:
             await world.runtime.runs.close_run(
                 claim.run_key, lambda _: _verdict(RunStatus.INTERRUPTED)
@@ -100,9 +101,11 @@ async def _audit(world: World) -> dict[str, Any]:
 async def test_a_crashed_run_is_closed_with_its_true_numbers(
     open_world: OpenWorld, small_images: Path
 ) -> None:
+    """Its process dies in a stage that it had begun anew."""
     async with open_world(small(small_images, 4)) as world:
         await world.run()
-        await world.runtime.runs.open_run(Run("tests", "run"))  # and then its process dies
+        run_key = await world.runtime.runs.open_run(Run("tests", "run"))
+        await world.runtime.runs.begin_stage(StageCall(run_key, StageName.TRANSFER))
         assert (await run_janitor(world.runtime, JanitorOptions())).runs_closed == 0
         assert (await run_janitor(world.runtime, AT_ONCE)).runs_closed == 1
         audit = await _audit(world)

@@ -11,7 +11,7 @@ from world import EVERYTHING, OpenWorld, small
 from collector.adapters.postgres import PostgresRuns
 from collector.cli.progress import SilentProgress
 from collector.core.errors import Edge, OtherSearch, Outage, StagingMismatch
-from collector.core.runs import Run, RunStatus, StageName, StageReport
+from collector.core.runs import Run, RunStatus, StageCall, StageName, StageReport
 from collector.local import LocalPostgres
 from collector.runtime import RunOptions, open_runtime, run_all_stages, run_one_stage, running
 from collector.simulator import Hooks
@@ -170,20 +170,43 @@ async def test_staged_rows_of_a_run_that_died_are_merged_by_the_next_load(
 async def test_a_run_that_crashed_is_closed_when_the_next_one_begins(
     open_world: OpenWorld, small_images: Path
 ) -> None:
+    """And what it had staged is merged by that one, whose pages meet what the dead one has read."""
     silent = "UPDATE draenei_content.run_audit SET heartbeat_at = now() - '2 h'::interval"
     status = "SELECT status FROM draenei_content.run_audit WHERE run_id = $1"
+
+    async def read_and_die(run_id: str) -> None:
+        await world.stage(StageName.EXTRACT, run_id)
+        run_key = await world.runtime.runs.open_run(Run("tests", run_id))
+        await world.runtime.runs.begin_stage(StageCall(run_key, StageName.LOAD))
+        await world.rows(silent)
+
     async with open_world(small(small_images, 30)) as world:
-        await world.stage(StageName.EXTRACT, "first")
-        await world.rows(silent)
-        await world.stage(StageName.EXTRACT, "second")
+        await read_and_die("first")
+        await read_and_die("second")
         assert await world.value(status, "first") == "crashed"
-        await world.rows(silent)
         audit = await world.run("third")
 
         assert await world.value(status, "second") == "crashed"
         assert (audit.status, audit.metadata_inserted) == (RunStatus.SUCCEEDED, 30)
         again = await world.run("first")
         assert again.status is RunStatus.SUCCEEDED
+
+
+@pytest.mark.case("AF-13")
+async def test_a_run_whose_next_task_waits_for_hours_keeps_its_pages_and_is_not_closed(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(small(small_images, 30)) as world:
+        await world.stage(StageName.EXTRACT, "waits")
+        await world.rows(
+            "UPDATE draenei_content.run_audit SET heartbeat_at = now() - '30 h'::interval"
+        )
+        await world.run("other", RunOptions(max_pages=1))
+        status = "SELECT status FROM draenei_content.run_audit WHERE run_id = 'waits'"
+        assert await world.value(status) == "running"
+        report = await world.stage(StageName.LOAD, "waits")
+        assert isinstance(report, StageReport)
+        assert (report.counts["pages"], report.counts["inserted"]) == (2, 6)
 
 
 @pytest.mark.parametrize("problem", [Outage(Edge.DATABASE, "gone"), ValueError("defect")])

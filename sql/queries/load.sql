@@ -58,8 +58,18 @@ SELECT
 FROM taken;
 
 -- name: count_staged
--- How many rows in staging belong to load $1, and how many of them were rejected?
-SELECT count(*)::int AS staged, count(s.code)::int AS rejected
+-- How many rows in staging belong to load $1, and how many of them were rejected? `has_newer`: there
+-- are newer pages that `drop_outdated` has to look at.
+SELECT
+    count(*)::int AS staged,
+    count(s.code)::int AS rejected,
+    COALESCE(
+        (
+            SELECT max(fetched_at) FROM draenei_content.staged_pages
+            WHERE load_id <> $1 OR (load_id IS NULL AND known > 0)
+        ) > (SELECT min(fetched_at) FROM draenei_content.staged_pages WHERE load_id = $1),
+        FALSE
+    ) AS has_newer
 FROM draenei_content.staged_pages AS p
 INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page, reading)
 WHERE p.load_id = $1;
@@ -73,24 +83,28 @@ WITH taken AS MATERIALIZED (
     FROM draenei_content.staged_pages
     WHERE load_id = $1
 ),
-newer AS MATERIALIZED (
-    SELECT listed.item, max(p.fetched_at) AS fetched_at
+-- One pass over both, by item: a join would be planned without knowing their sizes.
+listings AS (
+    SELECT listed.item, p.fetched_at AS newer_at, NULL::tid AS row_id, NULL::timestamptz AS staged_at
     FROM draenei_content.staged_pages AS p, unnest(p.ids) AS listed (item)
     WHERE p.fetched_at > (SELECT min(fetched_at) FROM taken)
         AND (p.load_id <> $1 OR (p.load_id IS NULL AND p.known > 0))
-    GROUP BY listed.item
-),
-outdated AS (
-    SELECT s.ctid
+    UNION ALL
+    SELECT s.wallhaven_id, NULL, s.ctid, t.fetched_at
     FROM taken AS t
     INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page, reading)
-    INNER JOIN newer ON newer.item = s.wallhaven_id AND newer.fetched_at > t.fetched_at
-    CROSS JOIN LATERAL (
-        SELECT FROM draenei_content.wallpapers AS k WHERE k.wallhaven_id = s.wallhaven_id LIMIT 1
-    ) AS w
     WHERE s.code IS NULL
+),
+outdated AS (
+    SELECT l.row_id
+    FROM (SELECT *, max(newer_at) OVER (PARTITION BY item) AS newest_at FROM listings) AS l
+    CROSS JOIN LATERAL (
+        SELECT FROM draenei_content.wallpapers AS k WHERE k.wallhaven_id = l.item LIMIT 1
+    ) AS w
+    WHERE l.newest_at > l.staged_at
 )
-DELETE FROM draenei_content.staged_wallpapers WHERE ctid = ANY(ARRAY(SELECT ctid FROM outdated));
+DELETE FROM draenei_content.staged_wallpapers
+WHERE ctid = ANY(ARRAY(SELECT row_id FROM outdated));
 
 -- name: merge_wallpapers
 -- Merge the rows of load $1. The newest listing of an id wins, also where it said nothing new and was
@@ -111,18 +125,26 @@ wanted AS (
         s.wallhaven_id, s.url, s.file_size, s.file_type, s.page_url, s.short_url, s.source,
         s.category, s.purity, s.dimension_x, s.dimension_y, s.resolution, s.ratio,
         s.source_created_at, s.colors, s.thumb_large, s.thumb_original, s.thumb_small, s.raw,
-        s.listed_digest, newest.fetched_at AS listed_at, s.position
+        s.listed_digest, newest.fetched_at AS listed_at
     FROM newest
-    INNER JOIN draenei_content.staged_wallpapers AS s
-        USING (audit_id, page, reading, wallhaven_id)
-    -- LIMIT keeps this a look-up by key, whatever the planner believes of the sizes.
+    -- The last of a page that has it twice. Here and below, LIMIT keeps this a look-up by key, whatever
+    -- the planner believes of the sizes: it knows nothing of what was staged a moment ago.
+    CROSS JOIN LATERAL (
+        SELECT *
+        FROM draenei_content.staged_wallpapers AS k
+        WHERE k.audit_id = newest.audit_id
+            AND k.page = newest.page
+            AND k.reading = newest.reading
+            AND k.wallhaven_id = newest.wallhaven_id
+            AND k.url IS NOT NULL
+        ORDER BY k.position DESC LIMIT 1
+    ) AS s
     LEFT JOIN LATERAL (
         SELECT k.listed_digest, k.listed_at
         FROM draenei_content.wallpapers AS k
         WHERE k.wallhaven_id = s.wallhaven_id LIMIT 1
     ) AS w ON TRUE
-    WHERE s.url IS NOT NULL
-        AND (w.listed_digest = s.listed_digest) IS NOT TRUE
+    WHERE (w.listed_digest = s.listed_digest) IS NOT TRUE
         -- What a run that died has left may be older than what others have merged.
         AND (w.listed_at > newest.fetched_at) IS NOT TRUE
 ),
@@ -133,13 +155,9 @@ merged AS (
         colors, thumb_large, thumb_original, thumb_small, raw, listed_digest, listed_at,
         first_audit_id
     )
-    -- The last of a page that has it twice.
-    SELECT DISTINCT ON (wallhaven_id COLLATE "C")
-        wallhaven_id, url, file_size, file_type, page_url, short_url, source,
-        category, purity, dimension_x, dimension_y, resolution, ratio, source_created_at,
-        colors, thumb_large, thumb_original, thumb_small, raw, listed_digest, listed_at, $2
+    SELECT wanted.*, $2
     FROM wanted
-    ORDER BY wallhaven_id COLLATE "C", position DESC
+    ORDER BY wallhaven_id COLLATE "C"
     ON CONFLICT (wallhaven_id) DO UPDATE SET
         -- Asked here, of the row as it is now: its image may just have been stored.
         url = CASE WHEN w.s3_key IS NULL THEN EXCLUDED.url ELSE w.url END,
@@ -247,7 +265,7 @@ FROM merged;
 INSERT INTO draenei_content.wallpaper_counters AS c (wallpaper_id, views, favorites, seen_at)
 SELECT newest.id, newest.views, newest.favorites, newest.fetched_at
 FROM (
-    SELECT DISTINCT ON (w.id) w.id, s.views, s.favorites, last_listed.fetched_at
+    SELECT w.id, s.views, s.favorites, last_listed.fetched_at
     FROM (
         SELECT DISTINCT ON (listed.item COLLATE "C")
             listed.item AS wallhaven_id, p.audit_id, p.page, p.reading, p.fetched_at
@@ -255,14 +273,21 @@ FROM (
         WHERE p.load_id = $1
         ORDER BY listed.item COLLATE "C", p.fetched_at DESC, p.page DESC
     ) AS last_listed
-    INNER JOIN draenei_content.staged_wallpapers AS s
-        USING (audit_id, page, reading, wallhaven_id)
+    CROSS JOIN LATERAL (
+        SELECT k.views, k.favorites
+        FROM draenei_content.staged_wallpapers AS k
+        WHERE k.audit_id = last_listed.audit_id
+            AND k.page = last_listed.page
+            AND k.reading = last_listed.reading
+            AND k.wallhaven_id = last_listed.wallhaven_id
+            AND k.code IS NULL
+            AND (k.views, k.favorites) IS DISTINCT FROM (NULL, NULL)
+        ORDER BY k.position DESC LIMIT 1
+    ) AS s
     CROSS JOIN LATERAL (
         SELECT k.id FROM draenei_content.wallpapers AS k
-        WHERE k.wallhaven_id = s.wallhaven_id LIMIT 1
+        WHERE k.wallhaven_id = last_listed.wallhaven_id LIMIT 1
     ) AS w
-    WHERE s.code IS NULL AND (s.views, s.favorites) IS DISTINCT FROM (NULL, NULL)
-    ORDER BY w.id, s.position DESC
 ) AS newest
 -- Asked here and not only below: a row that ON CONFLICT meets is locked, and that is a write.
 LEFT JOIN LATERAL (

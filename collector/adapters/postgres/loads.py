@@ -99,7 +99,8 @@ class PostgresLoads:
             staged = await session.one("count_staged", load)
             if staged["staged"] != taken["staged"]:
                 raise StagingMismatch(staged["staged"], taken["staged"])
-            await session.execute("drop_outdated", load)
+            if staged["staged"] and staged["has_newer"]:
+                await session.execute("drop_outdated", load)
             merged = await session.one("merge_wallpapers", load, run_key)
             await session.execute("merge_counters", load)
             if staged["rejected"]:

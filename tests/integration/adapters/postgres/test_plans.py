@@ -112,6 +112,15 @@ class Plans:
         """Return how long the slowest call took."""
         return max(found["Execution Time"] for found in self._found[name]) / 1000
 
+    def passed_over(self, name: str) -> int:
+        """Return how many rows the dearest call of a query has met for nothing, in one node."""
+        return max(
+            int(node["Actual Loops"] * node.get(f"Rows Removed by {kind}", 0))
+            for found in self._found[name]
+            for node in nodes(found["Plan"])
+            for kind in ("Join Filter", "Filter")
+        )
+
     def scanned(self) -> set[tuple[str, str]]:
         """Return query and table of each scan that reads a big table from one end to the other."""
         return {
@@ -277,15 +286,48 @@ async def test_a_merge_looks_up_its_own_rows_and_no_others(
                 newest = page(number + LEDGER_PAGES, ids)
                 tasks.start_soon(partial(catalog.stage_page, 1, "q", newest))
         await PostgresLoads(database).merge(1)
+        await PostgresLoads(database).merge_leftovers(1)
     assert plans.scanned() == set()
     items = PAGES * PAGE_ITEMS
     assert plans.buffers("merge_wallpapers") <= 60 * items
     assert plans.buffers("merge_counters") <= 30 * items
-    others = ("count_staged", "bury_rejected", "resolve_loaded", "empty_staging")
+    # A page of the ledger, or a row of it, by key: never all that is staged for each of them.
+    assert plans.passed_over("merge_wallpapers") <= PAGE_ITEMS * items
+    assert plans.passed_over("merge_counters") <= PAGE_ITEMS * items
+    others = (
+        *("unmerged_pages", "take_pages", "count_staged"),
+        *("resolve_loaded", "empty_staging", "move_watermarks"),
+    )
     touched = {name: plans.buffers(name) for name in others}
     assert max(touched.values()) <= 10 * items, touched
     # It looks at the 10,000 unmerged pages of the other runs, which are alive.
-    assert plans.buffers("take_pages") <= 5 * 10 * RUNS
+    assert plans.buffers("leftover_pages") <= 5 * 10 * RUNS
+
+
+async def test_a_merge_of_what_an_ended_run_left_looks_up_its_own_rows_and_no_others(
+    filled: dict[int, str], plans: Plans
+) -> None:
+    """All rows are known and have changed, and newer pages have listed half of them since."""
+    async with open_database(filled[MANY]) as database:
+        runs, catalog = PostgresRuns(database), PostgresPages(database)
+        left, run_key = [await runs.open_run(Run("tests", uuid4().hex)) for _ in range(2)]
+        for reader, step in ((left, 1), (run_key, 2)):
+            for number in range(1, PAGES + 1, step):
+                ids = [f"w{500_000 + number * 1000 + i}" for i in range(PAGE_ITEMS)]
+                await catalog.stage_page(reader, "q", page(number, ids))
+        async with database.session() as session:
+            await session.connection.execute(
+                f"UPDATE draenei_content.run_audit SET status = 'failed' WHERE id = {left}"
+            )
+        await PostgresLoads(database).merge(run_key)
+        await PostgresLoads(database).merge_leftovers(run_key)
+        assert (await PostgresLoads(database).loaded(run_key)).pages == PAGES + PAGES // 2
+    assert plans.scanned() == set()
+    items = PAGES * PAGE_ITEMS
+    # Without knowing what is newer, it reads the ledger, of 30,000 pages here.
+    assert plans.buffers("drop_outdated") <= 10 * items
+    assert plans.passed_over("drop_outdated") <= 2 * LEDGER_PAGES
+    assert plans.buffers("merge_wallpapers") <= 60 * items
 
 
 async def test_upkeep_reads_what_it_needs_and_no_more(filled: dict[int, str], plans: Plans) -> None:

@@ -22,7 +22,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,6 +31,7 @@ from collector.adapters.migrations import migrate
 from collector.adapters.postgres import PostgresLoads, PostgresPages, PostgresRuns, open_database
 from collector.adapters.postgres.database import Database, Session
 from collector.adapters.postgres.loads import MAX_MERGE_ITEMS
+from collector.core.errors import Outage
 from collector.core.runs import Run
 from collector.flow import task_group
 from collector.interrupts import run_interruptible
@@ -99,8 +99,8 @@ async def stage(dsn: str, wallpapers: int) -> None:
                 tasks.start_soon(read)
 
 
-async def merge(dsn: str, way: str, wallpapers: int) -> dict[str, float]:
-    """Merge all that is staged, one way, and say what that took."""
+async def merge(dsn: str, way: str, wallpapers: int) -> dict[str, Any]:
+    """Merge all that is staged, one way, and say what that took, or what ended it."""
     async with open_database(dsn) as database:
         timed = TimedDatabase(database)
         loads = PostgresLoads(timed, WAYS[way])  # type: ignore[arg-type]
@@ -113,11 +113,17 @@ async def merge(dsn: str, way: str, wallpapers: int) -> dict[str, float]:
                 )
             run_key = await runs.open_run(Run("bench", "other"))
         began = time.perf_counter()
-        await (loads.merge_leftovers if way == "leftovers" else loads.merge)(run_key)
-        seconds = time.perf_counter() - began
+        try:
+            await (loads.merge_leftovers if way == "leftovers" else loads.merge)(run_key)
+        except Outage as problem:
+            return {
+                "problem": str(problem).rpartition(": ")[2],
+                "seconds": round(time.perf_counter() - began, 2),
+            }
+        seconds = round(time.perf_counter() - began, 2)
         assert (await loads.loaded(run_key)).inserted == wallpapers
     return {
-        "seconds": round(seconds, 2),
+        "seconds": seconds,
         "transactions": len(timed.seconds),
         "longest_seconds": round(max(timed.seconds), 3),
     }
@@ -126,7 +132,7 @@ async def merge(dsn: str, way: str, wallpapers: int) -> dict[str, float]:
 async def measure(rows: int, rounds: int) -> dict[str, Any]:
     """Return what each way took, round by round."""
     wallpapers = rows // PAGE_ITEMS * PAGE_ITEMS
-    taken: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    taken: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         # The server may run as another user, who must be able to pass through.
@@ -136,7 +142,6 @@ async def measure(rows: int, rounds: int) -> dict[str, Any]:
         server = servers.postgres.dsn
         await do(server, "CREATE DATABASE bench_staged")
         await stage(named(server, "bench_staged"), wallpapers)
-        await do(named(server, "bench_staged"), "VACUUM ANALYZE")
         for number in range(rounds):
             for way in WAYS if number % 2 == 0 else reversed(WAYS):
                 await do(server, "CREATE DATABASE bench TEMPLATE bench_staged")
@@ -145,11 +150,7 @@ async def measure(rows: int, rounds: int) -> dict[str, Any]:
                 await do(server, "DROP DATABASE bench WITH (FORCE)")
                 sys.stderr.write(f"round {number + 1} of {rounds}: {way} {taken[way][-1]}\n")
     return {
-        way: {
-            "max_items": None if WAYS[way] == UNBOUNDED else WAYS[way],
-            **{name: median(it[name] for it in found) for name in found[0]},
-            "seconds_of_each": [it["seconds"] for it in found],
-        }
+        way: {"max_items": None if WAYS[way] == UNBOUNDED else WAYS[way], "rounds": found}
         for way, found in taken.items()
     }
 

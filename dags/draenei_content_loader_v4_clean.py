@@ -129,7 +129,7 @@ def draenei_content_loader_v4_clean() -> None:
 
     @task(execution_timeout=timedelta(hours=1), outlets=[TABLE])
     def load_metadata_to_db(params: dict[str, Any], dag_run: DagRunProtocol) -> dict[str, int]:
-        """Merge what is staged into `draenei_content.wallpapers`, in one transaction.
+        """Merge what is staged into `draenei_content.wallpapers`, a few thousand rows at a time.
 
         Rows that do not validate are kept as dead letters, with the reason.
         """

@@ -245,7 +245,7 @@ async def done(world: FaultyWorld, *stages: StageName) -> list[StageReport]:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let transactions that met begin anew without a pause."""
-    monkeypatch.setattr(PostgresLoads.merge.retry, "wait", wait_none())
+    monkeypatch.setattr(PostgresLoads._merge_pages.retry, "wait", wait_none())
 
 
 # --- PG-01: it is not there ----------------------------------------------------------------------

@@ -1,6 +1,11 @@
 -- Schema of draenei-collector, first version. Idempotent: it runs on an empty database (as an
 -- init script of the postgres image, too), on the synchronous original's schema with rows in it,
 -- and on its own result. It records itself in draenei_content.schema_migrations.
+--
+-- `collector migrate` runs each step of a file in a transaction of its own: what is slow shares none
+-- with what locks a table (collector/adapters/migrations.py).
+
+-- step: the schema, and the table of wallpapers with all its columns
 
 CREATE SCHEMA IF NOT EXISTS draenei_content;
 
@@ -47,6 +52,7 @@ ALTER TABLE draenei_content.wallpapers
     ADD COLUMN IF NOT EXISTS stored_at         TIMESTAMPTZ,
     ADD COLUMN IF NOT EXISTS pending_url       TEXT;
 
+-- step: indexes that the original has, too; 008 adds the others
 CREATE UNIQUE INDEX IF NOT EXISTS ux_wallpapers_wallhaven_id
     ON draenei_content.wallpapers (wallhaven_id);
 
@@ -54,10 +60,7 @@ CREATE INDEX IF NOT EXISTS ix_wallpapers_pending_upload
     ON draenei_content.wallpapers (id)
     WHERE s3_key IS NULL;
 
-CREATE INDEX IF NOT EXISTS ix_wallpapers_stored
-    ON draenei_content.wallpapers (stored_at)
-    WHERE stored_at IS NOT NULL;
-
+-- step: constraints of wallpapers, for rows that are written from now on
 -- The constraints bind what this version stores (stored_at is set); keys that the original wrote
 -- stay as they are.
 ALTER TABLE draenei_content.wallpapers
@@ -67,12 +70,20 @@ ALTER TABLE draenei_content.wallpapers
 ALTER TABLE draenei_content.wallpapers
     ADD CONSTRAINT wallpapers_stored_key CHECK (
         stored_at IS NULL
-        OR s3_key ~ '^wallpapers/[A-Za-z0-9]{1,16}\.(jpg|png|webp)$'),
+        OR s3_key ~ '^wallpapers/[A-Za-z0-9]{1,16}\.(jpg|png|webp)$') NOT VALID,
     ADD CONSTRAINT wallpapers_stored_whole CHECK (
         (stored_at IS NULL) = (object_sha256 IS NULL)
         AND (stored_at IS NULL) = (object_bytes IS NULL)
-        AND (stored_at IS NULL OR s3_key IS NOT NULL)),
-    ADD CONSTRAINT wallpapers_sha256_hex CHECK (object_sha256 ~ '^[0-9a-f]{64}$');
+        AND (stored_at IS NULL OR s3_key IS NOT NULL)) NOT VALID,
+    ADD CONSTRAINT wallpapers_sha256_hex CHECK (object_sha256 ~ '^[0-9a-f]{64}$') NOT VALID;
+
+-- step: the same constraints, for the rows that are there
+ALTER TABLE draenei_content.wallpapers
+    VALIDATE CONSTRAINT wallpapers_stored_key,
+    VALIDATE CONSTRAINT wallpapers_stored_whole,
+    VALIDATE CONSTRAINT wallpapers_sha256_hex;
+
+-- step: counters and runs
 
 -- What changes daily: kept apart, so that a change of these alone touches no wide row.
 CREATE TABLE IF NOT EXISTS draenei_content.wallpaper_counters (
@@ -114,6 +125,7 @@ ALTER TABLE draenei_content.run_audit
     ADD COLUMN IF NOT EXISTS report             JSONB NOT NULL DEFAULT '{}',
     ADD COLUMN IF NOT EXISTS heartbeat_at       TIMESTAMPTZ NOT NULL DEFAULT now();
 ALTER TABLE draenei_content.run_audit ALTER COLUMN status SET DEFAULT 'running';
+-- This rewrites the table. It has a row for each run: ten thousand take a moment.
 ALTER TABLE draenei_content.run_audit ALTER COLUMN duration_seconds TYPE DOUBLE PRECISION;
 ALTER TABLE draenei_content.run_audit DROP CONSTRAINT IF EXISTS run_audit_status;
 ALTER TABLE draenei_content.run_audit ADD CONSTRAINT run_audit_status CHECK (
@@ -121,6 +133,7 @@ ALTER TABLE draenei_content.run_audit ADD CONSTRAINT run_audit_status CHECK (
 
 CREATE INDEX IF NOT EXISTS ix_run_audit_started ON draenei_content.run_audit (started_at);
 
+-- step: what a run leaves, and what waits between its stages
 -- What each stage of a run said, by its last call; the audit decides the run's status from it.
 CREATE TABLE IF NOT EXISTS draenei_content.run_stages (
     audit_id     BIGINT NOT NULL REFERENCES draenei_content.run_audit (id) ON DELETE CASCADE,
@@ -249,10 +262,12 @@ CREATE INDEX IF NOT EXISTS ix_transfers_retry
     ON draenei_content.transfers (last_audit_id, next_attempt_at)
     WHERE state = 'pending' AND last_audit_id IS NOT NULL;
 
+-- step: wallpapers without an object join the backlog
 INSERT INTO draenei_content.transfers (wallpaper_id)
 SELECT id FROM draenei_content.wallpapers WHERE s3_key IS NULL
 ON CONFLICT DO NOTHING;
 
+-- step: outcomes and dead letters
 -- How each item's last try in a run ended: the audit counts these rows.
 CREATE TABLE IF NOT EXISTS draenei_content.run_items (
     audit_id     BIGINT NOT NULL REFERENCES draenei_content.run_audit (id) ON DELETE CASCADE,

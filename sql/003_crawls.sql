@@ -1,6 +1,7 @@
 -- Reading a search as a whole: a page may be read more than once by one run, what was listed and
 -- rejected is known by name, and a crawl goes on where it stopped. Idempotent, and records itself.
 
+-- step: columns of the ledger and of staging
 ALTER TABLE draenei_content.staged_wallpapers
     ADD COLUMN IF NOT EXISTS reading INTEGER NOT NULL DEFAULT 1,
     DROP CONSTRAINT IF EXISTS staged_wallpapers_audit_id_page_fkey,
@@ -10,20 +11,39 @@ ALTER TABLE draenei_content.staged_wallpapers
 -- `rejected_items` names the items without a row, as dead_letters.item does. `per_page` is how many
 -- items a full page has, NULL where that was not noted yet.
 ALTER TABLE draenei_content.staged_pages
-    ADD COLUMN IF NOT EXISTS reading INTEGER NOT NULL DEFAULT 1 CHECK (reading >= 1),
+    ADD COLUMN IF NOT EXISTS reading INTEGER NOT NULL DEFAULT 1,
     ADD COLUMN IF NOT EXISTS rejected_items TEXT[] NOT NULL DEFAULT '{}',
-    ADD COLUMN IF NOT EXISTS per_page INTEGER CHECK (per_page >= 1),
-    DROP CONSTRAINT IF EXISTS staged_pages_pkey,
-    ADD CONSTRAINT staged_pages_pkey PRIMARY KEY (audit_id, page, reading);
+    ADD COLUMN IF NOT EXISTS per_page INTEGER,
+    DROP CONSTRAINT IF EXISTS staged_pages_reading_check,
+    DROP CONSTRAINT IF EXISTS staged_pages_per_page_check,
+    ADD CONSTRAINT staged_pages_reading_check CHECK (reading >= 1) NOT VALID,
+    ADD CONSTRAINT staged_pages_per_page_check CHECK (per_page >= 1) NOT VALID;
 
+-- step: the same constraints, for the pages that are there
+ALTER TABLE draenei_content.staged_pages
+    VALIDATE CONSTRAINT staged_pages_reading_check,
+    VALIDATE CONSTRAINT staged_pages_per_page_check;
+
+-- concurrently: the ledger's new key
+CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS ux_staged_pages_reading
+    ON draenei_content.staged_pages (audit_id, page, reading);
+
+-- step: the new key in the old one's place
+ALTER TABLE draenei_content.staged_pages
+    DROP CONSTRAINT IF EXISTS staged_pages_pkey,
+    ADD CONSTRAINT staged_pages_pkey PRIMARY KEY USING INDEX ux_staged_pages_reading;
+
+-- concurrently: staged rows by their page
 -- No keys: each row comes with its ledger row in one transaction, and load compares the two. Checking
 -- that row by row cost more than the rows themselves.
-CREATE INDEX IF NOT EXISTS ix_staged_wallpapers_page
+CREATE INDEX CONCURRENTLY IF NOT EXISTS ix_staged_wallpapers_page
     ON draenei_content.staged_wallpapers (audit_id, page, reading);
 
-CREATE INDEX IF NOT EXISTS ix_staged_pages_search
+-- concurrently: pages by their search
+CREATE INDEX CONCURRENTLY IF NOT EXISTS ix_staged_pages_search
     ON draenei_content.staged_pages (search_key, audit_id);
 
+-- step: watermarks, totals and crawls
 -- The run whose reading made `newest_ids`: what later runs have read and not joined to it yet lies
 -- above a gap.
 ALTER TABLE draenei_content.searches ADD COLUMN IF NOT EXISTS newest_audit_id BIGINT;

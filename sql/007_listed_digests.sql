@@ -1,6 +1,7 @@
 -- What is listed as it was when its row was merged last need not be staged again. Idempotent, and
 -- records itself.
 
+-- step: columns
 -- A digest of the listing that the row's columns say; NULL where that is not known.
 -- `listed_at` is when that listing was read: an older one does not take its place.
 ALTER TABLE draenei_content.wallpapers
@@ -9,9 +10,20 @@ ALTER TABLE draenei_content.wallpapers
 ALTER TABLE draenei_content.staged_wallpapers ADD COLUMN IF NOT EXISTS listed_digest BYTEA;
 
 -- How many items of the page were staged: those that are listed as before were not.
-ALTER TABLE draenei_content.staged_pages ADD COLUMN IF NOT EXISTS staged INTEGER;
+ALTER TABLE draenei_content.staged_pages
+    ADD COLUMN IF NOT EXISTS staged INTEGER,
+    DROP CONSTRAINT IF EXISTS staged_pages_staged_known,
+    ADD CONSTRAINT staged_pages_staged_known CHECK (staged IS NOT NULL) NOT VALID;
+
+-- step: pages that are there were staged whole
 UPDATE draenei_content.staged_pages SET staged = items WHERE staged IS NULL;
+
+-- step: which holds for every page now
+ALTER TABLE draenei_content.staged_pages VALIDATE CONSTRAINT staged_pages_staged_known;
+
+-- step: NOT NULL, which that constraint proves without a look at the pages; and the trigger
 ALTER TABLE draenei_content.staged_pages ALTER COLUMN staged SET NOT NULL;
+ALTER TABLE draenei_content.staged_pages DROP CONSTRAINT staged_pages_staged_known;
 
 CREATE OR REPLACE FUNCTION draenei_content.forget_listed_digest() RETURNS trigger
 LANGUAGE plpgsql AS $$

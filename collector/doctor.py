@@ -65,7 +65,7 @@ async def _database(runtime: Runtime) -> str:
         await require_schema(session)
     backlog = await runtime.transfers.backlog()
     to_store = backlog.pending + backlog.claimed + backlog.waiting
-    return f"{where} has schema version {known[-1]}; {to_store} images are still to be stored"
+    return f"{where} has schema version {applied[-1]}; {to_store} images are still to be stored"
 
 
 async def _bucket(runtime: Runtime) -> str:

@@ -1,10 +1,12 @@
 """Tidy up after processes that died, and compare the bucket with the tables, every week.
 
-The first task releases claims of the dead, closes crashed runs with their true numbers and drops
-stale multipart uploads. The second walks bucket and table side by side and is red where they
-differ; its log names the differences. With `repair` it sends for missing images again, adopts what
-is ours, and lists strange objects in `draenei_content.quarantined_objects`. Nothing is deleted from
-the bucket. Not on by default: a bucket that was emptied by mistake is for a person to look at.
+The first task releases claims of the dead, closes crashed runs with their true numbers, drops
+stale multipart uploads, and trims details of runs that ended more than `keep_days` days ago: their
+rows in `draenei_content.run_audit` stay. The second walks bucket and table side by side and is red
+where they differ; its log names the differences. With `repair` it sends for missing images again,
+adopts what is ours, and lists strange objects in `draenei_content.quarantined_objects`. Nothing is
+deleted from the bucket. Not on by default: a bucket that was emptied by mistake is for a person to
+look at.
 """
 
 from __future__ import annotations
@@ -31,6 +33,13 @@ RETRY_POLICY = ExceptionRetryPolicy(
 )
 
 FORM = {
+    "keep_days": Param(
+        400,
+        type="integer",
+        minimum=0,
+        title="Keep days",
+        description="Days for which details of runs are kept. 0 keeps them for ever.",
+    ),
     "deep": Param(
         False,
         type="boolean",
@@ -61,14 +70,14 @@ def draenei_maintenance() -> None:
     """Two tasks; the second also runs where the first one failed."""
 
     @task(execution_timeout=timedelta(hours=1))
-    def tidy_up() -> dict[str, int]:
-        """Release what dead processes hold, close their runs, drop their uploads.
+    def tidy_up(params: dict[str, Any]) -> dict[str, int]:
+        """Release what dead processes hold, close their runs, drop their uploads, trim old runs.
 
         Safe beside runs that are under way: what a live process holds is left alone.
         """
         from collector.runtime import settings_for, tidy_up
 
-        return tidy_up(settings_for())
+        return tidy_up(settings_for(), keep_days=params["keep_days"])
 
     @task(execution_timeout=timedelta(hours=12), trigger_rule=TriggerRule.ALL_DONE)
     def verify_bucket(params: dict[str, Any]) -> dict[str, int]:

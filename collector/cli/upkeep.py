@@ -14,10 +14,12 @@ from collector.cli.output import show_mapping, show_rows
 from collector.core.runs import SILENT_SECONDS
 from collector.core.verification import KIND_MEANING, Findings, Kind
 from collector.runtime import UPKEEP_NEEDS, JanitorOptions, Runtime, run_janitor, run_verify
-from collector.runtime.upkeep import STALE_UPLOAD_SECONDS
+from collector.runtime.upkeep import KEEP_DAYS, STALE_UPLOAD_SECONDS
 
 # A screen or two; `--json` has more.
 SHOWN_DIFFERENCES = 50
+# A century: beyond lies what no calendar of the database reaches.
+MAX_KEEP_DAYS = 36_525
 
 
 @app.command()
@@ -86,11 +88,20 @@ def janitor(
             "--run-silence", min=0, help="Seconds of silence after which a run has crashed."
         ),
     ] = SILENT_SECONDS,
+    keep_days: Annotated[
+        int,
+        typer.Option(
+            "--keep-days",
+            min=0,
+            max=MAX_KEEP_DAYS,
+            help="Days for which details of runs are kept; 0 keeps them for ever.",
+        ),
+    ] = KEEP_DAYS,
 ) -> None:
-    """Tidy up after processes that died: claims, uploads, runs."""
+    """Tidy up after processes that died: claims, uploads, runs; and trim details of old runs."""
 
     async def command(runtime: Runtime) -> Answer:
-        tidied = await run_janitor(runtime, JanitorOptions(upload_age, run_silence))
+        tidied = await run_janitor(runtime, JanitorOptions(upload_age, run_silence, keep_days))
         data = asdict(tidied)
         return Answer(
             data,

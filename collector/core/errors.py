@@ -149,6 +149,16 @@ class OtherSearch(CollectorError):
         self.asked = asked
 
 
+class RunTrimmed(CollectorError):
+    """The details of the run are trimmed: its audit stands, and it cannot go on."""
+
+    def __init__(self, run_id: str, run_key: int) -> None:
+        super().__init__(
+            f"run {run_id} ended long ago, and its details are trimmed; use another id"
+        )
+        self.run_key = run_key
+
+
 class QuestionIgnored(CollectorError):
     """The API answers another question than was asked: its answers must not be mirrored.
 

@@ -9,6 +9,8 @@ from collector.core.errors import Code, Fault, ItemError
 from collector.core.images import ImageType, image_type_of_extension, image_type_of_file_type
 
 KEY_PREFIX = "wallpapers/"
+# What finds out what a store does, writes here.
+PROBE_PREFIX = ".probe/"
 # \Z and not $: `$` would let a trailing newline pass.
 _ID = re.compile(r"[A-Za-z0-9]{1,16}\Z")
 

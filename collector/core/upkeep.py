@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from collector.core.errors import CollectorError, ItemError
 from collector.core.keys import expected_type, object_key
@@ -41,6 +43,27 @@ class Swept:
 
     aborted: int
     left: int
+
+
+class RunDetail(StrEnum):
+    """What a run leaves beside its audit, by table, in the order in which it can be trimmed.
+
+    Pages go before the loads that they name.
+    """
+
+    ITEMS = "run_items"
+    ENRICHMENTS = "run_enrichments"
+    PAGES = "staged_pages"
+    LOADS = "run_loads"
+    LETTERS = "dead_letters"
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """Runs that were closed for good, and rows of their details that were deleted."""
+
+    runs: int
+    rows: Mapping[RunDetail, int]
 
 
 class UploadsLeft(CollectorError):

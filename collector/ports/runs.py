@@ -13,7 +13,10 @@ class RunCatalog(Protocol):
     """Runs, their stages and their audit rows."""
 
     async def open_run(self, run: Run) -> int:
-        """Begin the run, or go on with it; return its key."""
+        """Begin the run, or go on with it; return its key.
+
+        Raises RunTrimmed where its details are trimmed: it cannot go on.
+        """
 
     async def heartbeat(self, run_key: int) -> None:
         """Note that the run's process lives."""
@@ -28,7 +31,10 @@ class RunCatalog(Protocol):
         """Count anew what the run did; write nothing."""
 
     async def close_run(self, run_key: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
-        """Count anew and write the audit row, both in one snapshot."""
+        """Count anew and write the audit row, both in one snapshot.
+
+        Of a run whose details are trimmed, the row stays as it is, and is returned.
+        """
 
     async def silent_runs(
         self, but: int, silent_seconds: float, waiting_seconds: float

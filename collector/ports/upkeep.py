@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from collector.core.upkeep import Lapsed, NotedUpload
+from collector.core.upkeep import Lapsed, NotedUpload, RunDetail
 from collector.core.verification import KeyedRow, PresentRow, QuarantinedObject
 
 
@@ -38,7 +38,7 @@ class VerifyCatalog(Protocol):
 
 
 class JanitorCatalog(Protocol):
-    """What dead processes leave in the tables."""
+    """What dead processes and old runs leave in the tables."""
 
     async def release_lapsed(self) -> Lapsed:
         """Take claims from who let their leases lapse: due again, or dead letters."""
@@ -51,3 +51,16 @@ class JanitorCatalog(Protocol):
 
     async def uploads_in_hand(self, upload_ids: Sequence[str]) -> set[str]:
         """Return those of the uploads that belong to claims which live."""
+
+    async def mark_trimmed(self, keep_days: int, most: int) -> int:
+        """Close for good up to `most` runs that ended so long ago; return how many.
+
+        Their audit stays as it is, and their details may go. Runs of open crawls are left alone.
+        """
+
+    async def trim(self, detail: RunDetail, keep_days: int, most: int) -> int:
+        """Delete up to `most` rows of runs that are closed for good; return how many.
+
+        Left are those that a search still needs to know what it has read, or another run to be
+        counted, and dead letters that are open.
+        """

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from collector.core.audit import OUTAGE_SECONDS, AuditRow
-from collector.core.errors import CollectorError, UnknownRun
+from collector.core.errors import CollectorError, RunTrimmed, UnknownRun
 from collector.core.pacing import Priority
 from collector.core.runs import Json, Run, StageCall, StageEnd, StageName, StageReport, StageStatus
 from collector.failpoints import Point, reach
@@ -48,11 +48,17 @@ async def run_one_stage(
 ) -> StageReport | AuditRow:
     """Run one stage of `run`, as `run.worker`, and note in the database how it ended.
 
-    Raises what the stage raised, after it was noted: failed, or interrupted on cancellation. A
+    Raises what the stage raised, after it was noted: failed, or interrupted on cancellation; and
+    RunTrimmed, where the run's details are trimmed and there is nothing to do but its audit. A
     transfer that ended well raises TooManyDead where the run has given up on too many items by
     then: its caller may never see the audit's verdict.
     """
-    run_key = await committed(runtime.runs.open_run(run))
+    try:
+        run_key = await committed(runtime.runs.open_run(run))
+    except RunTrimmed as trimmed:
+        if stage is not StageName.AUDIT:
+            raise
+        run_key = trimmed.run_key
     if stage is StageName.AUDIT:
         return await _audited(runtime, run_key)
     async with _heartbeat(runtime, run_key):

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import anyio
 
 from collector.core.audit import AuditRow
-from collector.core.errors import CollectorError, SettingsError
+from collector.core.errors import CollectorError, RunTrimmed, SettingsError
 from collector.core.runs import Run, StageName, StageReport
 from collector.core.upkeep import UploadsLeft
 from collector.core.verification import BucketDiffers, Findings
@@ -23,6 +23,7 @@ from collector.runtime.opening import Runtime, open_runtime
 from collector.runtime.progress import LoggedProgress
 from collector.runtime.running import STAGE_NEEDS, run_one_stage
 from collector.runtime.upkeep import (
+    KEEP_DAYS,
     UPKEEP_NEEDS,
     JanitorOptions,
     Tidied,
@@ -113,14 +114,14 @@ def run_task(settings: Settings, need: Need, work: Callable[[Runtime], Awaitable
         raise error.with_traceback(None) from None
 
 
-def tidy_up(settings: Settings) -> dict[str, int]:
-    """Tidy up after processes that died; return what was done.
+def tidy_up(settings: Settings, *, keep_days: int = KEEP_DAYS) -> dict[str, int]:
+    """Tidy up after processes that died, trim details of old runs; return what was done.
 
     Raises UploadsLeft where the store would not let go of all; see `run_task` for the rest.
     """
 
     async def work(runtime: Runtime) -> Tidied:
-        tidied = await run_janitor(runtime, JanitorOptions())
+        tidied = await run_janitor(runtime, JanitorOptions(keep_days=keep_days))
         if tidied.uploads_left:
             raise UploadsLeft(tidied.uploads_left)
         return tidied
@@ -151,7 +152,10 @@ async def settled(runtime: Runtime, run: Run) -> None:
     Airflow starts the teardown of a run that was marked failed at once, and ends its other tasks
     some seconds later.
     """
-    run_key = await runtime.runs.open_run(run)
+    try:
+        run_key = await runtime.runs.open_run(run)
+    except RunTrimmed:
+        return  # settled long ago
     with anyio.move_on_after(SETTLE_SECONDS):
         while await runtime.runs.running_stages(run_key):
             await anyio.sleep(SETTLE_POLL_SECONDS)

@@ -12,7 +12,8 @@ from collector.ports import RunCatalog
 async def audit(run_key: int, *, catalog: RunCatalog, max_dead_percent: float) -> AuditRow:
     """Write and return the audit row of the run; every number is counted from the tables.
 
-    Safe to repeat: the row is computed, never added to.
+    Safe to repeat: the row is computed, never added to. Where the details of the run are trimmed,
+    the row is returned as it is.
     """
     return await catalog.close_run(run_key, partial(judge_run, max_dead_percent=max_dead_percent))
 

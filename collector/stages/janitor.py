@@ -1,26 +1,54 @@
-"""Janitor: tidy up after processes that died, without touching what lives."""
+"""Janitor: tidy up after processes that died and runs that are old, without touching what lives."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
+from functools import partial
 
 import anyio
 
 from collector.core.errors import ItemError
-from collector.core.keys import KEY_PREFIX
-from collector.core.upkeep import Swept
+from collector.core.keys import KEY_PREFIX, PROBE_PREFIX
+from collector.core.upkeep import RunDetail, Swept, Trimmed
 from collector.ports import JanitorCatalog, ObjectStore, Upload
 
 logger = logging.getLogger(__name__)
 
 # A page of what one reads of either side.
 BATCH_UPLOADS = 500
+# Rows of one transaction: what waits for it, waits for milliseconds.
+BATCH_ROWS = 2_000
 # One upload that the store does not let go of must not keep the janitor from all the others.
 ABORT_TIMEOUT_SECONDS = 30.0
 # SeaweedFS shows only some of more than 1,000 uploads; those that hide come up once these are gone.
 MOST_SWEEPS = 100
+
+
+async def trim_old_runs(catalog: JanitorCatalog, keep_days: int) -> Trimmed:
+    """Trim details of runs that ended more than `keep_days` days ago; 0 keeps all.
+
+    Their audit rows stay as they are, and so does what open crawls, gaps of searches and audits of
+    younger runs are made from. Batch by batch, each its own transaction: what was trimmed before an
+    Outage or a cancellation stays trimmed, and the next call goes on. Safe beside runs that are
+    under way.
+    """
+    if not keep_days:
+        return Trimmed(0, dict.fromkeys(RunDetail, 0))
+    runs = await _until_none(partial(catalog.mark_trimmed, keep_days, BATCH_ROWS))
+    rows = {
+        detail: await _until_none(partial(catalog.trim, detail, keep_days, BATCH_ROWS))
+        for detail in RunDetail
+    }
+    return Trimmed(runs, rows)
+
+
+async def _until_none(batch: Callable[[], Awaitable[int]]) -> int:
+    total = 0
+    while done := await batch():
+        total += done
+    return total
 
 
 async def abort_stale_uploads(
@@ -76,7 +104,8 @@ async def _stale(
 ) -> AsyncIterator[Upload]:
     old = [
         upload
-        async for upload in store.uploads(KEY_PREFIX)
+        for prefix in (KEY_PREFIX, PROBE_PREFIX)
+        async for upload in store.uploads(prefix)
         if upload.begun_at is not None and upload.begun_at < begun_before
     ]
     in_hand = await catalog.uploads_in_hand([upload.upload_id for upload in old])

@@ -8,19 +8,22 @@ ORDER BY c.ended_at IS NULL DESC, c.begun_at DESC
 LIMIT 1;
 
 -- name: last_crawls
--- The newest $1 backfills, with the pages that they have read.
+-- The newest $1 backfills, with the pages that they have read: as their certificate says it, where the
+-- ledger is trimmed.
 SELECT
     a.run_id,
     c.search_key AS search,
     c.from_page,
     c.to_page,
-    count(DISTINCT p.page)::int AS pages,
+    COALESCE(
+        NULLIF(count(DISTINCT p.page), 0)::int, (a.report -> 'certificate' ->> 'pages')::int, 0
+    ) AS pages,
     max(p.last_page) AS last_page,
     COALESCE(c.verdict, 'open') AS verdict
 FROM draenei_content.crawls AS c
 INNER JOIN draenei_content.run_audit AS a ON a.id = c.audit_id
 LEFT JOIN draenei_content.staged_pages AS p ON p.audit_id = c.audit_id
-GROUP BY a.run_id, c.audit_id
+GROUP BY a.id, c.audit_id
 ORDER BY c.begun_at DESC
 LIMIT $1;
 

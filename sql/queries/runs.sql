@@ -1,5 +1,6 @@
 -- name: open_run
--- The run begins, or goes on: $1 dag_id, $2 run_id, $3 logical_date. Answers its key.
+-- The run begins, or goes on: $1 dag_id, $2 run_id, $3 logical_date. Answers its key; no row where its
+-- details are trimmed.
 INSERT INTO draenei_content.run_audit AS a (dag_id, run_id, logical_date, started_at, status)
 VALUES ($1, $2, $3, clock_timestamp(), 'running')
 ON CONFLICT (dag_id, run_id) DO UPDATE SET
@@ -8,6 +9,7 @@ ON CONFLICT (dag_id, run_id) DO UPDATE SET
     heartbeat_at = clock_timestamp(),
     updated_at = clock_timestamp(),
     logical_date = COALESCE(EXCLUDED.logical_date, a.logical_date)
+WHERE a.trimmed_at IS NULL
 RETURNING a.id;
 
 -- name: find_run
@@ -173,7 +175,8 @@ WHERE id = $1 AND status = 'running' AND heartbeat_at = $2
 FOR UPDATE SKIP LOCKED;
 
 -- name: close_run
--- Write the audit of run $1: $2 status, $3 notes, $4 report, $5 to $15 the counters.
+-- Write the audit of run $1: $2 status, $3 notes, $4 report, $5 to $15 the counters. No row where its
+-- details are trimmed: they cannot be counted again.
 UPDATE draenei_content.run_audit SET
     status = $2,
     notes = $3,
@@ -210,7 +213,7 @@ FROM (
     LEFT JOIN draenei_content.run_stages AS s ON s.audit_id = a.id
     WHERE a.id = $1
 ) AS last
-WHERE id = $1
+WHERE id = $1 AND trimmed_at IS NULL
 RETURNING
     dag_id, run_id, logical_date, started_at, run_audit.ended_at, duration_seconds,
     metadata_inserted, metadata_updated, metadata_unchanged, metadata_invalid,

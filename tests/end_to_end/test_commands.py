@@ -151,6 +151,9 @@ def test_the_janitor_finds_nothing_where_nobody_died(collector) -> None:
     assert collector("migrate").status == 0
     tidied = collector("janitor", "--upload-age", "0", "--run-silence", "0", "--json")
     assert (tidied.status, set(tidied.answer.values())) == (0, {0})
+    assert tidied.answer["pages_trimmed"] == 0
+    assert collector("janitor", "--keep-days", "0").status == 0
+    assert collector("janitor", "--keep-days", "-1").status == 2
 
 
 def test_embedded_servers_need_no_settings(collector, home: Path) -> None:

@@ -11,6 +11,7 @@ import anyio
 import asyncpg
 
 from collector.adapters.postgres.database import Database, Session, retry_conflicts
+from collector.adapters.postgres.runs import open_run
 from collector.core.certificate import CrawlVerdict
 from collector.core.errors import Edge, Outage
 from collector.core.runs import Json, Run
@@ -67,14 +68,14 @@ class PostgresCrawls:
     async def begin(self, run: Run, wanted: CrawlRange, *, is_oldest_first: bool) -> int:
         """Begin `run` as the one that reads these pages, or go on with it; return its key.
 
+        Raises RunTrimmed where the run's details are trimmed.
+
         Where another process has begun to read them at the same moment, its run is gone on with.
         Images that earlier calls tried may be tried again, as often as by a new run.
         """
         try:
             async with self._database.transaction() as session:
-                run_key: int = await session.value(
-                    "open_run", run.dag_id, run.run_id, run.logical_date
-                )
+                run_key = await open_run(session, run)
                 await session.execute(
                     "begin_crawl",
                     run_key,

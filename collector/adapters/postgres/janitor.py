@@ -1,4 +1,4 @@
-"""What dead processes leave in the tables: claims, and uploads that were noted."""
+"""What dead processes and old runs leave in the tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from collector.adapters.postgres.database import Database, retry_conflicts
 from collector.adapters.postgres.transfers import EXHAUSTED_REASON
 from collector.core.errors import Code
-from collector.core.upkeep import Lapsed, NotedUpload
+from collector.core.upkeep import Lapsed, NotedUpload, RunDetail
 
 
 class PostgresJanitor:
@@ -39,3 +39,11 @@ class PostgresJanitor:
         """Return those of the uploads that belong to claims which live."""
         rows = await self._database.fetch("uploads_in_hand", list(upload_ids))
         return {row["upload_id"] for row in rows}
+
+    async def mark_trimmed(self, keep_days: int, most: int) -> int:
+        """Close for good up to `most` runs that ended so long ago; return how many."""
+        return int(await self._database.value("mark_trimmed", keep_days, most))
+
+    async def trim(self, detail: RunDetail, keep_days: int, most: int) -> int:
+        """Delete up to `most` rows of runs that are closed for good, in one transaction."""
+        return int(await self._database.value(f"trim_{detail}", keep_days, most))

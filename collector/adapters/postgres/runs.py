@@ -11,6 +11,7 @@ import asyncpg
 from collector.adapters.postgres.database import Database, Session, retry_conflicts
 from collector.core.audit import AuditRow, Recount, Verdict
 from collector.core.certificate import CrawlFacts
+from collector.core.errors import RunTrimmed
 from collector.core.planning import Holdings
 from collector.core.runs import Json, Run, RunStatus, SilentRun, StageCall, StageEnd
 
@@ -26,9 +27,11 @@ class PostgresRuns:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @retry_conflicts
     async def open_run(self, run: Run) -> int:
-        """Begin the run, or go on with it; return its key."""
-        return int(await self._database.value("open_run", run.dag_id, run.run_id, run.logical_date))
+        """Begin the run, or go on with it; return its key. Raises RunTrimmed."""
+        async with self._database.session() as session:
+            return await open_run(session, run)
 
     async def heartbeat(self, run_key: int) -> None:
         """Note that the run's process lives."""
@@ -61,7 +64,10 @@ class PostgresRuns:
 
     @retry_conflicts
     async def close_run(self, run_key: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
-        """Count anew and write the audit row, both in one snapshot."""
+        """Count anew and write the audit row, both in one snapshot.
+
+        Of a run whose details are trimmed, the row stays as it is, and is returned.
+        """
         async with self._database.transaction("repeatable_read") as session:
             return await _close(session, run_key, judge)
 
@@ -122,11 +128,20 @@ class PostgresRuns:
         return Holdings(**row)
 
 
+async def open_run(session: Session, run: Run) -> int:
+    """Begin the run, or go on with it, in a session; return its key. Raises RunTrimmed."""
+    run_key = await session.value("open_run", run.dag_id, run.run_id, run.logical_date)
+    if run_key is None:
+        run_key = await session.value("find_run", run.dag_id, run.run_id)
+        raise RunTrimmed(run.run_id, run_key)
+    return int(run_key)
+
+
 async def _close(session: Session, run_key: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
     recount = await _recount(session, run_key)
     verdict = judge(recount)
-    row = await session.one("close_run", run_key, *_verdict_values(verdict), *_counters(recount))
-    return _audit_row(row)
+    row = await session.first("close_run", run_key, *_verdict_values(verdict), *_counters(recount))
+    return _audit_row(row or await session.one("audit_row", run_key))
 
 
 async def _recount(session: Session, run_key: int) -> Recount:

@@ -13,9 +13,9 @@ from uuid import uuid4
 
 from collector.core.errors import Code, ItemError
 from collector.core.images import ImageType
+from collector.core.keys import PROBE_PREFIX
 from collector.ports import ObjectExists, ObjectStore, Upload, WriteUnknown
 
-PROBE_PREFIX = ".probe/"
 # Fixed keys: however often a store is probed, one tiny object stays behind (a second one only
 # in a store that keeps wrong bytes), and nothing is deleted.
 _CONDITIONAL = f"{PROBE_PREFIX}conditional"
@@ -67,7 +67,7 @@ async def probe(store: ObjectStore) -> Capabilities:
     """Return what `store` enforces; leaves `.probe/conditional` and no upload behind.
 
     Raises Outage where the store cannot be used at all, ItemError where it fails meanwhile.
-    Cancelled, it may leave one upload under `.probe/`.
+    Cancelled, it may leave one upload under `.probe/`, which the janitor drops a day later.
     """
     await _refuses_second_put(store)
     conditional_put = await _refuses_second_put(store)

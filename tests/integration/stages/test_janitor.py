@@ -12,6 +12,7 @@ from world import OpenWorld, World, small
 from collector.core.errors import Code as ErrorCode
 from collector.core.errors import Edge, Fault, ItemError, Outage
 from collector.core.images import ImageType
+from collector.core.keys import PROBE_PREFIX
 from collector.core.runs import Run, RunStatus, StageCall, StageName
 from collector.core.transfers import Claim
 from collector.ports import Upload
@@ -145,6 +146,17 @@ async def test_an_upload_that_nobody_noted_is_swept_by_its_age(
         assert len(await uploads(world)) == 1
         assert (await run_janitor(world.runtime, AT_ONCE)).uploads_aborted == 1
         assert await uploads(world) == []
+
+
+async def test_what_a_probe_has_left_is_swept_too(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    async with open_world(small(small_images, 1)) as world:
+        store = world.runtime.store
+        await store.begin(f"{PROBE_PREFIX}conditional", content_type=ImageType.PNG, token="t")
+        assert (await run_janitor(world.runtime, JanitorOptions())).uploads_aborted == 0
+        assert (await run_janitor(world.runtime, AT_ONCE)).uploads_aborted == 1
+        assert [upload async for upload in store.uploads(PROBE_PREFIX)] == []
 
 
 async def test_what_the_store_does_not_let_go_of_is_tried_again(

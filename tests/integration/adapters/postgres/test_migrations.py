@@ -69,6 +69,7 @@ async def read_behind_closed_doors(
     return (scanned.keys() & locked) - SMALL
 
 
+@pytest.mark.case("PG-25")
 async def test_no_step_that_locks_readers_out_reads_a_large_table(empty_dsn: str) -> None:
     connection = await asyncpg.connect(empty_dsn)
     try:
@@ -99,6 +100,7 @@ async def reading(dsn: str) -> AsyncIterator[int]:
         await connection.close()
 
 
+@pytest.mark.case("PG-25")
 async def test_who_is_waited_for_is_named_and_readers_are_not_held_up(
     empty_dsn: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -156,6 +158,7 @@ def test_a_file_without_steps_is_one_and_comments_are_none(tmp_path: Path) -> No
     assert found == [("one", True), ("two", False)]
 
 
+@pytest.mark.case("PG-25")
 async def test_no_limit_of_time_ends_a_step(
     dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +178,7 @@ async def test_no_limit_of_time_ends_a_step(
         assert await session.connection.fetchval("SHOW lock_timeout") == "0"
 
 
+@pytest.mark.case("PG-25")
 async def test_a_migration_that_breaks_off_goes_on_where_it_was(
     database: Database, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from original import DEFINITIONS, ORIGINAL
 from collector.adapters.migrations import known_migrations, migrate, require_schema
 from collector.adapters.postgres import Database, open_database
 from collector.adapters.sql import load_queries, sql_folder
-from collector.core.errors import SchemaMissing
+from collector.core.errors import SchemaMissing, SchemaTooNew
 
 # Word for word from the first README.
 FIRST_README = """
@@ -125,6 +125,45 @@ async def test_a_database_without_schema_or_of_another_version_is_refused(
             "INSERT INTO draenei_content.schema_migrations (version, name) VALUES (999, 'later')"
         )
         with pytest.raises(SchemaMissing, match="999"):
+            await require_schema(session)
+
+
+NEWEST = known_migrations()[-1].version
+LATER = "INSERT INTO draenei_content.schema_migrations VALUES ($1, 'later', now(), $2)"
+
+
+@pytest.mark.case("PG-20")
+@pytest.mark.parametrize(
+    ("later", "refused"),
+    [
+        ([(901, NEWEST)], None),
+        ([(901, 1), (902, NEWEST)], None),
+        ([(901, None)], 901),
+        ([(901, NEWEST), (902, None)], 902),
+        # It only adds to what the one before it has changed.
+        ([(901, None), (902, 901)], 902),
+        ([(901, NEWEST), (902, 901)], 902),
+    ],
+)
+async def test_a_newer_schema_is_used_where_all_of_it_only_adds(
+    database: Database, later: list[tuple[int, int | None]], refused: int | None
+) -> None:
+    async with database.session() as session:
+        await session.connection.executemany(LATER, later)
+        if refused is None:
+            await require_schema(session)
+            return
+        with pytest.raises(SchemaTooNew, match=f"at version {refused}, this collector knows"):
+            await require_schema(session)
+
+
+async def test_a_newer_schema_makes_up_for_nothing_that_is_missing(database: Database) -> None:
+    async with database.session() as session:
+        await session.connection.executemany(LATER, [(901, NEWEST)])
+        await session.connection.execute(
+            "DELETE FROM draenei_content.schema_migrations WHERE version = 4"
+        )
+        with pytest.raises(SchemaMissing, match="lacks 4; run `collector migrate`"):
             await require_schema(session)
 
 

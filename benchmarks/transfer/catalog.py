@@ -71,7 +71,7 @@ class MemoryCatalog:
         pass
 
     async def next_due_seconds(
-        self, _: int, run_limit: int = 0, *, only: bool = False
+        self, _: int, run_limit: int = 0, *, only: bool = False, awaits_others: bool = True
     ) -> float | None:
         return None
 

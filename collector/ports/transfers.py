@@ -47,11 +47,12 @@ class TransferCatalog(Protocol):
         """
 
     async def next_due_seconds(
-        self, run_key: int, run_limit: int = 0, *, only: bool = False
+        self, run_key: int, run_limit: int = 0, *, only: bool = False, awaits_others: bool = True
     ) -> float | None:
         """Return the wait until this run may claim again, None if it need not wait.
 
-        Only what its own pages list counts if `only`.
+        Only what its own pages list counts if `only`. Without `awaits_others`, claims of others
+        count only where their holder seems to be dead.
         """
 
     async def enlist(self) -> None:

@@ -104,13 +104,15 @@ async def transfer(
     `SPARE_ATTEMPTS_SHARE` say, and the report tells. On any failure or cancellation the claims in
     hand are released with their attempts refunded, as far as the database answers.
     """
-    longest_wait_seconds = LONGEST_WAIT_SECONDS
+    longest_wait_seconds, awaits_others = LONGEST_WAIT_SECONDS, supply is not None
     if supply is None:
         supply = Supply(is_over=True)
     else:
         longest_wait_seconds = max(longest_wait_seconds, options.lease_seconds)
     work = _Transfer(
-        run_key, catalog, http, store, options, chance, progress, supply, longest_wait_seconds
+        *(run_key, catalog, http, store, options, chance, progress, supply),
+        longest_wait_seconds,
+        awaits_others=awaits_others,
     )
     return await work.run()
 
@@ -127,6 +129,8 @@ class _Transfer:
         progress: Progress,
         supply: Supply,
         longest_wait_seconds: float,
+        *,
+        awaits_others: bool,
     ) -> None:
         self._run_key = run_key
         self._catalog = catalog
@@ -136,6 +140,7 @@ class _Transfer:
         # Announces what has become due, and each image that is done.
         self._supply = supply
         self._longest_wait_seconds = longest_wait_seconds
+        self._awaits_others = awaits_others
         self._leases = Leases(catalog, options.lease_seconds, chance.clock)
         self._ports = MirrorPorts(
             http=http,
@@ -243,7 +248,10 @@ class _Transfer:
         if self._supply.version != seen:
             return True
         due_seconds = await self._catalog.next_due_seconds(
-            self._run_key, self._options.limit, only=self._options.only
+            self._run_key,
+            self._options.limit,
+            only=self._options.only,
+            awaits_others=self._awaits_others,
         )
         if self._supply.is_over:
             if due_seconds is None or due_seconds > self._longest_wait_seconds:

@@ -299,8 +299,9 @@ WHERE d.stage = 'transfer'
     AND d.resolved_at IS NULL;
 
 -- name: next_due_seconds
--- When may run $1 try one of its items again, having tried it fewer than $2 times, or one that
--- another worker holds and may lose? Only what its own pages list counts if $3.
+-- When may run $1 try one of its items again, having tried it fewer than $2 times, or one whose
+-- claim is lost in $4 seconds at the latest (NULL: however late) if nobody renews it? Only what its
+-- own pages list counts if $3.
 SELECT extract(EPOCH FROM min(due_at) - now())::double precision
 FROM (
     SELECT min(next_attempt_at) AS due_at
@@ -309,7 +310,9 @@ FROM (
     UNION ALL
     SELECT min(lease_until)
     FROM draenei_content.transfers
-    WHERE state = 'claimed' AND NOT ($3 AND listed_audit_id IS DISTINCT FROM $1)
+    WHERE state = 'claimed'
+        AND lease_until <= COALESCE(now() + make_interval(secs => $4), 'infinity')
+        AND NOT ($3 AND listed_audit_id IS DISTINCT FROM $1)
 ) AS next_ones;
 
 -- name: lock_enlisting

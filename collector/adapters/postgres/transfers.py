@@ -156,19 +156,23 @@ class PostgresTransfers:
             await session.execute("refund_outage", run_key, items, list(codes))
 
     async def next_due_seconds(
-        self, run_key: int, run_limit: int = 0, *, only: bool = False
+        self, run_key: int, run_limit: int = 0, *, only: bool = False, awaits_others: bool = True
     ) -> float | None:
         """Return the wait until this run may claim again, None if it need not wait.
 
         Only what its own pages list counts if `only`.
         Where the run's limit is used up by what its workers have in hand, that is until the
-        first of these claims may be lost.
+        first of these claims may be lost. Without `awaits_others`, claims of others count only
+        where half of their lease has passed without a heartbeat: their holder writes no more.
         """
+        within_seconds = None if awaits_others else self._policy.lease_seconds / 2
         async with self._database.session() as session:
             wait: float | None
             use = await session.one("limit_use", run_key) if run_limit else None
             if use is None or use["stored"] + use["in_hand"] < run_limit:
-                wait = await session.value("next_due_seconds", run_key, RUN_ATTEMPTS, only)
+                wait = await session.value(
+                    "next_due_seconds", run_key, RUN_ATTEMPTS, only, within_seconds
+                )
             else:
                 wait = use["lapse_seconds"]
         return None if wait is None else max(0.0, wait)

@@ -166,6 +166,18 @@ async def test_what_a_killed_worker_had_in_hand_is_carried_after_its_lease(
     assert await workers.stored() == 50
 
 
+async def test_a_short_lease_makes_nobody_wait_for_those_who_are_at_work(
+    workers: Workers,
+) -> None:
+    """The claims of another run lapse in 20 s, if its process is dead: it has just renewed them."""
+    lease_seconds = 20
+    other = await PostgresRuns(workers.database).open_run(Run("tests", "other"))
+    assert len(await workers.catalog(lease_seconds).claim(other, 16)) == 16
+    with anyio.fail_after(lease_seconds / 2):
+        await workers.work(ImageHost(), replace(OPTIONS, limit=0, lease_seconds=lease_seconds))
+    assert await workers.stored() == 200 - 16
+
+
 class CountingCatalog(PostgresTransfers):
     """A backlog that counts how often it is asked for claims."""
 

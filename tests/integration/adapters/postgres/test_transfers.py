@@ -191,6 +191,22 @@ async def test_an_item_has_two_tries_in_a_run_and_more_in_the_next(
     assert [c.attempt for c in await transfers.claim(next_run, 9)] == [3]
 
 
+async def test_only_who_seems_to_be_dead_is_waited_for_where_nobody_needs_to_be(
+    transfers: PostgresTransfers, database: Database, run_key: int, backlog: int
+) -> None:
+    other = await PostgresRuns(database).open_run(Run("tests", "other"))
+    await transfers.claim(other, 30)
+    waits = [await transfers.next_due_seconds(run_key, awaits_others=it) for it in (True, False)]
+    assert waits == [pytest.approx(POLICY.lease_seconds, abs=5), None]
+    await execute(
+        database,
+        "UPDATE draenei_content.transfers SET lease_until = now() + '29 s'::interval"
+        " WHERE wallpaper_id = 1",
+    )
+    waits = [await transfers.next_due_seconds(run_key, awaits_others=it) for it in (True, False)]
+    assert waits == [pytest.approx(29, abs=5)] * 2
+
+
 async def test_a_postponed_item_waits_and_a_released_one_does_not(
     transfers: PostgresTransfers, run_key: int, backlog: int
 ) -> None:

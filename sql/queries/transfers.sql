@@ -24,7 +24,9 @@ WITH own AS (
     WHERE state = 'pending'
         AND next_attempt_at <= now()
         AND listed_audit_id = $1
-        AND NOT (last_audit_id IS NOT DISTINCT FROM $1 AND run_attempts >= $3)
+        -- As the indexes say it, so that what has used its attempts is not looked at ($3 is 2).
+        AND run_attempts < 2
+        AND run_attempts < $3
     ORDER BY next_attempt_at, wallpaper_id
     LIMIT $4
     FOR UPDATE SKIP LOCKED
@@ -36,15 +38,37 @@ others AS (
         AND state = 'pending'
         AND next_attempt_at <= now()
         AND listed_audit_id IS DISTINCT FROM $1
-        AND NOT (last_audit_id IS NOT DISTINCT FROM $1 AND run_attempts >= $3)
+        AND run_attempts < 2
+        AND run_attempts < $3
     ORDER BY next_attempt_at, wallpaper_id
     LIMIT $4 - (SELECT count(*) FROM own)
     FOR UPDATE SKIP LOCKED
+),
+-- Items that have used the attempts of another run come last, the oldest runs' first.
+spent AS (
+    SELECT other.wallpaper_id
+    FROM (VALUES (0::bigint, $1 - 1), ($1 + 1, 9223372036854775807)) AS runs (first_id, last_id)
+    CROSS JOIN LATERAL (
+        SELECT wallpaper_id
+        FROM draenei_content.transfers
+        WHERE state = 'pending'
+            AND next_attempt_at <= now()
+            AND run_attempts >= 2
+            AND last_audit_id IS NOT NULL
+            AND last_audit_id BETWEEN runs.first_id AND runs.last_id
+        ORDER BY last_audit_id, next_attempt_at
+        LIMIT $4
+        FOR UPDATE SKIP LOCKED
+    ) AS other
+    WHERE NOT $6
+    LIMIT $4 - (SELECT count(*) FROM own) - (SELECT count(*) FROM others)
 ),
 due AS (
     SELECT wallpaper_id FROM own
     UNION ALL
     SELECT wallpaper_id FROM others
+    UNION ALL
+    SELECT wallpaper_id FROM spent
 ),
 claimed AS (
     UPDATE draenei_content.transfers SET
@@ -59,6 +83,11 @@ claimed AS (
     -- know, the planner would read both tables.
     WHERE wallpaper_id = ANY(ARRAY(SELECT wallpaper_id FROM due))
     RETURNING *
+),
+used AS (
+    UPDATE draenei_content.run_limits
+    SET used = used + (SELECT count(*) FROM claimed)
+    WHERE audit_id = $1
 )
 SELECT
     t.last_audit_id AS run_key, t.wallpaper_id AS wallpaper_key, t.owner, t.fence,
@@ -70,10 +99,13 @@ CROSS JOIN LATERAL (
 ) AS w;
 
 -- name: mark_listed
--- What the merged pages of run $1 list and is still to be carried is this run's to carry first. What
--- the run itself has made is marked from the beginning.
+-- What the merged pages of run $1 list and is still to be carried is this run's to carry first, also
+-- where another run has used its attempts of it. What the run itself has made is marked from the
+-- beginning.
 UPDATE draenei_content.transfers AS t
-SET listed_audit_id = $1
+SET
+    listed_audit_id = $1,
+    run_attempts = CASE WHEN last_audit_id = $1 THEN run_attempts ELSE 0 END
 WHERE t.wallpaper_id IN (
     SELECT b.wallpaper_id
     FROM draenei_content.staged_pages AS p
@@ -85,7 +117,12 @@ WHERE t.wallpaper_id IN (
     ) AS w
     CROSS JOIN LATERAL (
         SELECT k.wallpaper_id FROM draenei_content.transfers AS k
-        WHERE k.wallpaper_id = w.id AND k.listed_audit_id IS DISTINCT FROM $1 LIMIT 1
+        WHERE k.wallpaper_id = w.id
+            AND (
+                k.listed_audit_id IS DISTINCT FROM $1
+                OR (k.run_attempts >= 2 AND k.last_audit_id <> $1)
+            )
+        LIMIT 1
     ) AS b
     WHERE p.audit_id = $1
 );
@@ -306,7 +343,8 @@ SELECT extract(EPOCH FROM min(due_at) - now())::double precision
 FROM (
     SELECT min(next_attempt_at) AS due_at
     FROM draenei_content.transfers
-    WHERE state = 'pending' AND last_audit_id = $1 AND run_attempts < $2
+    -- As the index says it, so that what has used its attempts is not looked at ($2 is 2).
+    WHERE state = 'pending' AND last_audit_id = $1 AND run_attempts < 2 AND run_attempts < $2
     UNION ALL
     SELECT min(lease_until)
     FROM draenei_content.transfers
@@ -344,9 +382,21 @@ WHERE starts_with(url, $1)
 ORDER BY stored_at DESC
 LIMIT $2;
 
--- name: lock_run
--- Workers of run $1 that heed one limit claim one after the other.
-SELECT id FROM draenei_content.run_audit WHERE id = $1 FOR NO KEY UPDATE;
+-- name: lock_limit
+-- Workers of run $1 that heed one limit claim one after the other. How much of it is used at most?
+-- NULL: not counted yet.
+INSERT INTO draenei_content.run_limits AS l (audit_id)
+VALUES ($1)
+ON CONFLICT (audit_id) DO UPDATE SET used = l.used
+RETURNING used;
+
+-- name: note_limit_use
+-- Of the limit of run $1, $2 is used.
+UPDATE draenei_content.run_limits SET used = $2 WHERE audit_id = $1;
+
+-- name: limit_bound
+-- How much of the limit of run $1 is used at most? No row, or NULL: not counted yet.
+SELECT used FROM draenei_content.run_limits WHERE audit_id = $1;
 
 -- name: limit_use
 -- Of the limit of run $1: images that it has stored or adopted, images in the hands of its

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
+import asyncpg
+
 from collector.adapters.postgres.database import Database, Session, retry_conflicts
 from collector.core.errors import Code
 from collector.core.retry import GiveUp, RetryLater
@@ -18,7 +20,7 @@ from collector.core.transfers import (
     StoredObject,
 )
 
-# Contract: of an item's tries at most two fall into one run.
+# Contract: of an item's tries at most two fall into one run. Indexes and `claim` have it, too.
 RUN_ATTEMPTS = 2
 # Any of three may have been deleted at the site since; all three at once is the host's doing.
 KNOWN_GOOD_IMAGES = 3
@@ -54,12 +56,10 @@ class PostgresTransfers:
         and what all its workers have in hand never exceed it together.
         """
         async with self._database.transaction() as session:
-            if run_limit:
-                await session.execute("lock_run", run_key)
+            used = await session.value("lock_limit", run_key) if run_limit else None
             await self._reap(session, run_key)
             if run_limit:
-                use = await session.one("limit_use", run_key)
-                most = min(most, run_limit - use["stored"] - use["in_hand"])
+                most = min(most, await _room(session, run_key, run_limit, used, most))
             rows = await session.fetch(
                 "claim",
                 run_key,
@@ -168,7 +168,7 @@ class PostgresTransfers:
         within_seconds = None if awaits_others else self._policy.lease_seconds / 2
         async with self._database.session() as session:
             wait: float | None
-            use = await session.one("limit_use", run_key) if run_limit else None
+            use = await _use(session, run_key, run_limit)
             if use is None or use["stored"] + use["in_hand"] < run_limit:
                 wait = await session.value(
                     "next_due_seconds", run_key, RUN_ATTEMPTS, only, within_seconds
@@ -203,6 +203,28 @@ class PostgresTransfers:
         """Return the number of items by state."""
         rows = await self._database.fetch("backlog")
         return Backlog(**rows[0])
+
+
+async def _room(session: Session, run_key: int, run_limit: int, used: int | None, most: int) -> int:
+    """Return how many more a run may have; what it uses is counted only where that may be few.
+
+    `used` is no less than what is used: counting takes as long as the run has stored much.
+    """
+    if used is None or used + most > run_limit:
+        use = await session.one("limit_use", run_key)
+        used = use["stored"] + use["in_hand"]
+        await session.execute("note_limit_use", run_key, used)
+    return run_limit - used
+
+
+async def _use(session: Session, run_key: int, run_limit: int) -> asyncpg.Record | None:
+    """Count what a run uses of its limit; None where there is room for certain."""
+    if not run_limit:
+        return None
+    used = await session.value("limit_bound", run_key)
+    if used is not None and used < run_limit:
+        return None
+    return await session.one("limit_use", run_key)
 
 
 def _identity(claim: Claim) -> tuple[int, UUID, int]:

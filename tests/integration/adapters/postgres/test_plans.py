@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -30,6 +30,7 @@ from collector.adapters.postgres.database import Session
 from collector.adapters.sql import load_queries
 from collector.core.runs import Run
 from collector.core.transfers import Outcome, StoredObject
+from collector.core.upkeep import RunDetail
 from collector.core.wallpapers import Page, Wallpaper
 from collector.local import LocalPostgres
 
@@ -41,6 +42,8 @@ BIG_TABLES = {"wallpapers", "transfers", "wallpaper_counters", "dead_letters"}
 CLAIMED, PAGES, PAGE_ITEMS = 50, 50, 24
 KEYED_ROWS = 1_000
 DEAD_LETTERS = 20_000
+# What a run may have behind it: items that it may not try again, and images that it has stored.
+SPENT, STORED = 100_000, 300_000
 # Run 1 has read 20,000 pages in 800 loads, the others ten pages each.
 LEDGER_PAGES, LOADS, RUNS = 20_000, 800, 1_000
 
@@ -62,7 +65,7 @@ INSERT INTO draenei_content.dead_letters (stage, item, code, reason, run_id)
     SELECT (ARRAY['load', 'transfer'])[1 + n % 2], 'd' || n, 'gone', 'HTTP 410', 'r'
     FROM generate_series(1, {dead}) AS n;
 CREATE INDEX ix_transfers_due ON draenei_content.transfers (next_attempt_at, wallpaper_id)
-    WHERE state = 'pending';
+    WHERE state = 'pending' AND run_attempts < 2;
 INSERT INTO draenei_content.run_audit (dag_id, run_id)
     SELECT 'tests', 'filled ' || n FROM generate_series(1, {runs}) AS n;
 INSERT INTO draenei_content.run_loads (audit_id) SELECT 1 FROM generate_series(1, {loads});
@@ -108,6 +111,14 @@ class Plans:
         plans = [found["Plan"] for found in self._found[name]]
         return max(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] for plan in plans)
 
+    def dearest(self) -> int:
+        """Return the pages that the dearest call of all has touched."""
+        return max(map(self.buffers, self._found))
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._found.clear()
+
     def seconds(self, name: str) -> float:
         """Return how long the slowest call took."""
         return max(found["Execution Time"] for found in self._found[name]) / 1000
@@ -121,14 +132,14 @@ class Plans:
             for kind in ("Join Filter", "Filter")
         )
 
-    def scanned(self) -> set[tuple[str, str]]:
+    def scanned(self, tables: Collection[str] = BIG_TABLES) -> set[tuple[str, str]]:
         """Return query and table of each scan that reads a big table from one end to the other."""
         return {
             (name, node["Relation Name"])
             for name, plans in self._found.items()
             for found in plans
             for node in nodes(found["Plan"])
-            if node["Node Type"] == "Seq Scan" and node["Relation Name"] in BIG_TABLES
+            if node["Node Type"] == "Seq Scan" and node["Relation Name"] in tables
         }
 
 
@@ -362,3 +373,89 @@ async def test_a_long_run_is_counted_in_a_second_or_two(
     assert counts.pages >= LEDGER_PAGES
     assert plans.scanned() == set()
     assert plans.seconds("loaded") < 10
+
+
+async def test_a_claim_passes_by_what_its_run_may_not_try_again(
+    filled: dict[int, str], plans: Plans
+) -> None:
+    """These have waited longest, so they stand in front of all the others."""
+    async with opened(filled[MANY]) as (database, transfers, run_key):
+        await execute(
+            database,
+            f"UPDATE draenei_content.transfers SET last_audit_id = {run_key}, run_attempts = 2,"
+            f" listed_audit_id = {run_key} WHERE wallpaper_id > {MANY - SPENT}",
+        )
+        await execute(database, "VACUUM ANALYZE draenei_content.transfers")
+        assert await transfers.claim(run_key, CLAIMED, only=True) == []
+        claims = await transfers.claim(run_key, CLAIMED)
+        assert {claim.wallpaper_key for claim in claims} == set(
+            range(MANY - SPENT, MANY - SPENT - CLAIMED, -1)
+        )
+        await transfers.next_due_seconds(run_key)
+        assert plans.scanned() == set()
+        assert plans.dearest() <= 40 * CLAIMED
+
+
+async def test_a_claim_under_a_limit_does_not_count_all_that_its_run_has_stored(
+    filled: dict[int, str], plans: Plans
+) -> None:
+    limit = STORED + 3 * CLAIMED
+    async with opened(filled[MANY]) as (database, transfers, run_key):
+        await execute(
+            database,
+            "INSERT INTO draenei_content.run_items (audit_id, wallpaper_id, outcome)"
+            f" SELECT {run_key}, n, 'uploaded' FROM generate_series(1, {STORED}) AS n",
+        )
+        await execute(database, "VACUUM ANALYZE draenei_content.run_items")
+        assert len(await transfers.claim(run_key, CLAIMED, limit)) == CLAIMED
+        plans.forget()
+        assert len(await transfers.claim(run_key, CLAIMED, limit)) == CLAIMED
+        await transfers.next_due_seconds(run_key, limit)
+        assert plans.scanned() == set()
+        assert plans.dearest() <= 40 * CLAIMED
+        assert len(await transfers.claim(run_key, 2 * CLAIMED, limit)) == CLAIMED
+        assert await transfers.claim(run_key, 1, limit) == []
+
+
+async def test_what_other_runs_have_used_their_attempts_of_costs_no_more_than_the_rest(
+    filled: dict[int, str], plans: Plans
+) -> None:
+    async with opened(filled[FEW]) as (database, transfers, run_key):
+        await execute(
+            database,
+            "UPDATE draenei_content.transfers SET run_attempts = 2, state = 'pending',"
+            f" owner = NULL, lease_until = NULL, last_audit_id = {run_key} + wallpaper_id % 2",
+        )
+        await execute(database, "VACUUM ANALYZE draenei_content.transfers")
+        claims = await transfers.claim(run_key, CLAIMED)
+        assert len(claims) == CLAIMED
+        assert all(claim.wallpaper_key % 2 for claim in claims)
+        assert plans.dearest() <= 40 * CLAIMED
+
+
+async def test_a_batch_of_what_is_trimmed_reads_its_own_rows_and_no_others(
+    filled: dict[int, str], plans: Plans
+) -> None:
+    async with open_database(filled[MANY]) as database:
+        await execute(
+            database,
+            "UPDATE draenei_content.run_audit SET status = 'succeeded',"
+            " ended_at = now() - interval '9 days'"
+            f" WHERE id IN (1, 3); INSERT INTO draenei_content.run_items"
+            f" (audit_id, wallpaper_id, outcome)"
+            f" SELECT 2 + n % 2, n, 'uploaded' FROM generate_series(1, {STORED}) AS n",
+        )
+        await execute(database, "VACUUM ANALYZE draenei_content.run_items")
+        janitor = PostgresJanitor(database, max_attempts=5)
+        assert await janitor.mark_trimmed(8, 2_000) == 2
+        for detail in (RunDetail.ITEMS, RunDetail.PAGES):
+            assert await janitor.trim(detail, 8, 2_000) == 2_000
+        assert await janitor.trim(RunDetail.LOADS, 8, 2_000) <= LOADS
+    assert plans.scanned({"run_items", "staged_pages"}) == set()
+    # It looks at the 10,000 unmerged pages of runs that are alive.
+    assert plans.dearest() <= 20 * 2_000 + 5 * 10 * RUNS
+
+
+async def execute(database: Database, statements: str) -> None:
+    async with database.session() as session:
+        await session.connection.execute(statements)

@@ -191,6 +191,43 @@ async def test_an_item_has_two_tries_in_a_run_and_more_in_the_next(
     assert [c.attempt for c in await transfers.claim(next_run, 9)] == [3]
 
 
+async def test_what_other_runs_have_used_their_attempts_of_comes_last(
+    transfers: PostgresTransfers, database: Database, run_key: int, backlog: int
+) -> None:
+    """Of earlier runs and of later ones: a backfill is an old run that goes on."""
+    runs = PostgresRuns(database)
+    middle, later = [await runs.open_run(Run("tests", name)) for name in ("middle", "later")]
+    for run, ids in ((later, "1, 2"), (run_key, "3, 4"), (middle, "5, 6")):
+        await execute(
+            database,
+            "UPDATE draenei_content.transfers SET next_attempt_at = now() - interval '1 day',"
+            f" attempts = 2, run_attempts = 2, last_audit_id = {run} WHERE wallpaper_id IN ({ids})",
+        )
+    claimed = [claim.wallpaper_key for _ in range(5) for claim in await transfers.claim(middle, 6)]
+    assert set(claimed[:24]) == set(range(7, backlog + 1))
+    assert [set(claimed[24:])] == [{3, 4, 1, 2}]
+    assert await transfers.claim(middle, 6) == []
+    assert {claim.attempt for claim in await transfers.claim(later, 6)} == {3}
+
+
+async def test_what_a_run_lists_comes_first_also_where_another_has_used_its_attempts(
+    transfers: PostgresTransfers, database: Database, run_key: int, backlog: int
+) -> None:
+    other = await PostgresRuns(database).open_run(Run("tests", "other"))
+    await execute(
+        database,
+        "INSERT INTO draenei_content.staged_pages (audit_id, page, search_key, ids, items, invalid,"
+        f" known, staged, last_page, total) VALUES ({run_key}, 1, 'q', '{{id1,id2,id3}}', 3, 0, 3,"
+        " 0, 1, 3); UPDATE draenei_content.transfers SET attempts = 2, run_attempts = 2,"
+        f" last_audit_id = CASE wallpaper_id WHEN 1 THEN {run_key} ELSE {other} END"
+        " WHERE wallpaper_id IN (1, 2)",
+    )
+    for _ in range(2):
+        await transfers.mark_listed(run_key)
+    claims = await transfers.claim(run_key, 9, only=True)
+    assert {(claim.wallpaper_key, claim.attempt) for claim in claims} == {(2, 3), (3, 1)}
+
+
 async def test_only_who_seems_to_be_dead_is_waited_for_where_nobody_needs_to_be(
     transfers: PostgresTransfers, database: Database, run_key: int, backlog: int
 ) -> None:
@@ -362,6 +399,16 @@ async def test_workers_of_one_run_share_its_limit(
     await transfers.release(claimed[8:10])
     assert len(await transfers.claim(run_key, 9, 20)) == 5
     assert len(await transfers.claim(run_key, 9)) == 7, "no limit, no bound but the backlog"
+
+
+async def test_a_call_without_limit_counts_for_the_next_that_has_one(
+    transfers: PostgresTransfers, run_key: int, backlog: int
+) -> None:
+    (first,) = await transfers.claim(run_key, 1, 20)
+    for claim in (first, *await transfers.claim(run_key, 18)):
+        await transfers.confirm(claim, stored(claim))
+    assert len(await transfers.claim(run_key, 9, 20)) == 1
+    assert await transfers.claim(run_key, 9, 20) == []
 
 
 async def test_each_run_has_its_own_limit(

@@ -100,12 +100,18 @@ CROSS JOIN LATERAL (
 
 -- name: mark_listed
 -- What the merged pages of run $1 list and is still to be carried is this run's to carry first, also
--- where another run has used its attempts of it. What the run itself has made is marked from the
+-- where a run that has ended used its attempts of it. What the run itself has made is marked from the
 -- beginning.
 UPDATE draenei_content.transfers AS t
 SET
     listed_audit_id = $1,
-    run_attempts = CASE WHEN last_audit_id = $1 THEN run_attempts ELSE 0 END
+    run_attempts = CASE
+        WHEN EXISTS (
+            SELECT FROM draenei_content.run_audit AS a
+            WHERE a.id = t.last_audit_id AND (a.id = $1 OR a.status = 'running')
+        ) THEN run_attempts
+        ELSE 0
+    END
 WHERE t.wallpaper_id IN (
     SELECT b.wallpaper_id
     FROM draenei_content.staged_pages AS p

@@ -79,9 +79,11 @@ async def test_an_audit_says_the_same_when_its_dead_letters_are_closed(
         ids = [wallpaper.id for wallpaper in world.simulator.catalogue]
         gone.ids, broken = set(ids[:12]), set(ids[-3:])
         first = await world.run("one")
-        assert (first.status, first.missing_s3_after_run) == (RunStatus.FAILED, 12)
-        assert first.notes == "12 of 37 images given up (32.4 %)"
-        assert (first.report["images_dead"], first.report["metadata_dead"]) == (12, 3)
+        assert first.status is RunStatus.FAILED
+        assert "images given up" in str(first.notes)
+        # The transfer ends with the tenth; others may have been under way.
+        assert first.report["images_dead"] in (10, 11, 12)
+        assert first.report["metadata_dead"] == 3
 
         await getattr(world.runtime.dead_letters, done)(Choice())
         assert await world.stage(StageName.AUDIT, "one") == first

@@ -18,6 +18,7 @@ from collector.core.runs import Run
 from collector.interrupts import Interrupted
 from collector.runtime import audit_backfill, plan_slices, run_slice
 from collector.simulator import Hooks
+from collector.stages import transfer
 
 WALLPAPERS = 60
 FIRST, SECOND = Run("dag", "first"), Run("dag", "second")
@@ -170,7 +171,9 @@ def test_a_slice_that_is_stopped_hands_back_what_it_had_and_is_gone_on_with(
 def test_a_slice_fails_where_only_the_audit_says_so(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WALLHAVEN_IMAGE_HOSTS", "elsewhere.example")
+    monkeypatch.setenv("COLLECTOR_MAX_IMAGE_BYTES", "10")
+    # Else the transfer says so first.
+    monkeypatch.setattr(transfer, "is_too_many", lambda *_: False)
     with pytest.raises(RunFailed, match=r"run first failed: .*given up") as caught:
         mirror({}, FIRST)
     assert caught.value.run_id == "first"

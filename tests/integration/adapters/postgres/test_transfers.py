@@ -213,14 +213,16 @@ async def test_what_other_runs_have_used_their_attempts_of_comes_last(
 async def test_what_a_run_lists_comes_first_also_where_another_has_used_its_attempts(
     transfers: PostgresTransfers, database: Database, run_key: int, backlog: int
 ) -> None:
-    other = await PostgresRuns(database).open_run(Run("tests", "other"))
+    runs = PostgresRuns(database)
+    other, running = [await runs.open_run(Run("tests", name)) for name in ("other", "running")]
     await execute(
         database,
+        f"UPDATE draenei_content.run_audit SET status = 'partial' WHERE id = {other};"
         "INSERT INTO draenei_content.staged_pages (audit_id, page, search_key, ids, items, invalid,"
-        f" known, staged, last_page, total) VALUES ({run_key}, 1, 'q', '{{id1,id2,id3}}', 3, 0, 3,"
-        " 0, 1, 3); UPDATE draenei_content.transfers SET attempts = 2, run_attempts = 2,"
-        f" last_audit_id = CASE wallpaper_id WHEN 1 THEN {run_key} ELSE {other} END"
-        " WHERE wallpaper_id IN (1, 2)",
+        f" known, staged, last_page, total) VALUES ({run_key}, 1, 'q', '{{id1,id2,id3,id4}}', 4, 0,"
+        " 4, 0, 1, 4); UPDATE draenei_content.transfers SET attempts = 2, run_attempts = 2,"
+        f" last_audit_id = CASE wallpaper_id WHEN 1 THEN {run_key} WHEN 2 THEN {other}"
+        f" ELSE {running} END WHERE wallpaper_id IN (1, 2, 4)",
     )
     for _ in range(2):
         await transfers.mark_listed(run_key)

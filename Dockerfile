@@ -13,17 +13,16 @@ WORKDIR /build
 COPY requirements/tools.txt requirements/
 RUN pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements/tools.txt \
     && python -m venv --without-pip /opt/venv
-ENV VIRTUAL_ENV=/opt/venv
 
 FROM builder AS airflow-dependencies
 COPY requirements/airflow.txt requirements/
-RUN uv pip install --no-cache --no-build --compile-bytecode --require-hashes \
-    -r requirements/airflow.txt
+RUN pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --only-binary :all: \
+    --require-hashes -r requirements/airflow.txt
 
 FROM builder AS cli-dependencies
 COPY requirements/engine.txt requirements/
-RUN uv pip install --no-cache --no-build --compile-bytecode --require-hashes \
-    -r requirements/engine.txt
+RUN pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --only-binary :all: \
+    --require-hashes -r requirements/engine.txt
 
 # Apart from what it depends on: a change of code is a layer of about a megabyte.
 FROM builder AS package
@@ -31,7 +30,8 @@ COPY pyproject.toml README.md ./
 COPY sql sql
 COPY collector collector
 RUN python -m hatchling build -t wheel -d dist \
-    && uv pip install --no-cache --no-deps --compile-bytecode --prefix /package dist/*.whl
+    && pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --prefix /package \
+    dist/*.whl
 
 FROM base AS runtime
 # The base image comes without bytecode, and the user below could not keep any: every command

@@ -103,10 +103,12 @@ advisories: $(VENV)/.dev
 
 # Compiled for every platform and Python of the project at once; no index is named in the result.
 # What is locked stays, unless a range in pyproject.toml excludes it; delete a file to renew it.
+# Only uv can do that, and it is used for nothing else (docs/decisions/0013-pip-installs.md).
 compile = $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header \
-	--python-version 3.11
+	--system-certs --python-version 3.11
 
 requirements: $(VENV)/.tools
+	@$(BIN)/$(pip) --require-hashes -r requirements/lock.txt
 	$(compile) pyproject.toml -o requirements/engine.txt
 	$(compile) --extra local pyproject.toml -o requirements/local.txt
 	$(compile) --extra local --group dev pyproject.toml -o requirements/dev.txt
@@ -118,24 +120,35 @@ requirements: $(VENV)/.tools
 	$(compile) --extra local --constraint requirements/local.txt pyproject.toml \
 		requirements/peers.in -o requirements/peers.txt
 	$(compile) requirements/tools.in -o requirements/tools.txt
+	$(compile) requirements/lock.in -o requirements/lock.txt
 
 clean:
 	rm -rf "$(CURDIR)/.venv" "$(CURDIR)/.venv-airflow" "$(CURDIR)/.venv-bench" \
 		"$(CURDIR)/.collector"
 
-# pip installs uv once, by hash; uv installs the rest, faster, by the same hashes.
+# pip installs everything, as it is configured on this machine: index, proxy, certificates. A file of
+# requirements names all that is needed, so nothing is looked for beside it.
+pip = python -m pip install -q --disable-pip-version-check --no-deps
+
 $(VENV)/.tools: requirements/tools.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}; say make PYTHON=python3.12")'
 	@echo "setting up $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/tools.txt
+	@$(BIN)/$(pip) --require-hashes -r requirements/tools.txt
 	@touch $@
 
-# Into the environment that the target lies in.
+# Into the environment that the target lies in, where the tools are that our own package needs.
 define install
-	@$(BIN)/uv pip install -q --python $(@D)/bin/python --compile-bytecode --require-hashes -r $(1)
-	@$(BIN)/uv pip install -q --python $(@D)/bin/python --no-deps --no-build-isolation --editable .
+	@$(@D)/bin/$(pip) --require-hashes -r $(1)
+	@$(@D)/bin/$(pip) --no-build-isolation --editable .
 	@touch $@
+endef
+
+# One more environment, of the same Python.
+define environment
+	@echo "setting up $(@D)"
+	@$(BIN)/python -m venv --clear $(@D)
+	@$(@D)/bin/$(pip) --require-hashes -r requirements/tools.txt
 endef
 
 $(VENV)/.local: requirements/local.txt pyproject.toml $(VENV)/.tools
@@ -145,15 +158,10 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml $(VENV)/.tools
 	$(call install,requirements/dev.txt)
 	@touch $(VENV)/.local
 
-# The tools are there for the build of our own package.
 $(AIRFLOW_VENV)/.ready: requirements/airflow-test.txt pyproject.toml $(VENV)/.tools
-	@echo "setting up $(AIRFLOW_VENV)"
-	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(AIRFLOW_VENV)
-	@$(BIN)/uv pip install -q --python $(@D)/bin/python --require-hashes -r requirements/tools.txt
+	$(environment)
 	$(call install,requirements/airflow-test.txt)
 
 $(BENCH_VENV)/.ready: requirements/peers.txt pyproject.toml $(VENV)/.tools
-	@echo "setting up $(BENCH_VENV)"
-	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(BENCH_VENV)
-	@$(BIN)/uv pip install -q --python $(@D)/bin/python --require-hashes -r requirements/tools.txt
+	$(environment)
 	$(call install,requirements/peers.txt)

@@ -1022,7 +1022,7 @@ async def test_a_claim_finds_what_is_due_among_many_by_its_index(
 ) -> None:
     async with open_faults(small(small_images, 30)) as world:
         await do(world, FILL_BACKLOG, "ANALYZE")
-        arguments = "1, '00000000-0000-0000-0000-000000000001', 2, 50, 60"
+        arguments = "1, '00000000-0000-0000-0000-000000000001', 2, 50, 60, FALSE"
         async with behind(world) as connection:
             await connection.execute(f"PREPARE claims AS {load_queries()['claim']}")
             for mode in ("force_custom_plan", "force_generic_plan"):
@@ -1032,7 +1032,8 @@ async def test_a_claim_finds_what_is_due_among_many_by_its_index(
                     for (line,) in await connection.fetch(f"EXPLAIN EXECUTE claims({arguments})")
                 )
                 assert "ix_transfers_due" in plan
-                assert "Seq Scan" not in plan
+                # That one has a row for each run at most, and none here.
+                assert "Seq Scan" not in plan.replace("Seq Scan on run_limits", "")
         await do(world, "DELETE FROM draenei_content.wallpapers")
         await world.run()
         await world.check()
@@ -1052,9 +1053,9 @@ INSERT INTO draenei_content.transfers (wallpaper_id) SELECT id FROM filled
 async def test_a_backlog_without_its_indexes_is_slow_and_not_wrong(
     open_faults: OpenFaults, small_images: Path
 ) -> None:
-    indexes = ("ix_transfers_due", "ix_transfers_leased", "ix_transfers_retry")
+    names = ("due", "leased", "listed", "retry", "spent")
     async with open_faults(small(small_images, 30)) as world:
-        await do(world, *(f"DROP INDEX draenei_content.{name}" for name in indexes))
+        await do(world, *(f"DROP INDEX draenei_content.ix_transfers_{name}" for name in names))
         audit = await world.run()
         assert (audit.status, audit.images_uploaded) == (RunStatus.SUCCEEDED, 30)
         await world.check()

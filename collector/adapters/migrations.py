@@ -11,8 +11,9 @@ may be repeated; the last one of a file records it in `schema_migrations`. A fil
 is one step.
 
 A file that only adds may record in `compatible_from` the oldest version whose programs can go on
-with the database (`require_schema`): then workers are rolled one by one. What records nothing, and
-every file before 011, which made that column, lets no older program in.
+with the database (`require_schema`): then workers are rolled one by one. A file that records
+nothing lets no older program in. That works from version 11 on, which made the column: programs
+before it refuse every newer schema.
 """
 
 from __future__ import annotations

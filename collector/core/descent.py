@@ -7,18 +7,20 @@ before it: where it is, the page before is read again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import chain
-from operator import itemgetter
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from collector.core.paging import CoveredPage, PageRead
+from collector.core.chains import Stretch, joined
+from collector.core.paging import (
+    MAX_UNREADABLE_PAGES,
+    CoveredPage,
+    LedgerPage,
+    PageRead,
+    UnreadablePage,
+)
 
 # A list that shrinks under every reading would keep us for ever: the next run goes on.
 MOST_SLIPS = 5
-
-# The ids of a part of the list that was read without a hole, from its head down, each once.
-Stretch = Sequence[str]
 
 
 def stretches(pages: Iterable[CoveredPage]) -> Iterator[Stretch]:
@@ -44,38 +46,47 @@ def _ids_of(part: Iterable[CoveredPage]) -> Iterator[Stretch]:
         yield ids
 
 
-def joined(parts: Iterable[Stretch]) -> list[Stretch]:
-    """Return the stretches with those in one that overlap, so that one leap passes them all."""
-    found: list[Stretch] = []
-    for part in parts:
-        grown = part
-        while (other := next((o for o in found if not set(o).isdisjoint(grown)), None)) is not None:
-            found.remove(other)
-            grown = _join(grown, other)
-        found.append(grown)
-    return found
+class _Stretches:
+    """Stretches that do not overlap, by number; each id is found at once."""
 
+    def __init__(self, parts: Iterable[Stretch]) -> None:
+        self._stretches = joined(parts)
+        self._passed: set[int] = set()
+        self._places = {
+            wallhaven_id: (number, rank)
+            for number, stretch in enumerate(self._stretches)
+            for rank, wallhaven_id in enumerate(stretch)
+        }
 
-def _join(one: Stretch, other: Stretch) -> Stretch:
-    """Return both as one. Of what only one of them has, the longer part reaches further."""
-    shared = [wallhaven_id for wallhaven_id in one if wallhaven_id in set(other)]
-    (head, middle, tail), (other_head, other_middle, other_tail) = (
-        _cut(part, shared[0], shared[-1]) for part in (one, other)
-    )
-    heads = sorted((head, other_head), key=len, reverse=True)
-    tails = sorted((tail, other_tail), key=len)
-    return list(dict.fromkeys(chain(*heads, middle[:-1], other_middle, *tails)))
+    def pass_by(self, number: int) -> None:
+        """Do not leap over this stretch again."""
+        self._passed.add(number)
 
+    def ids(self, number: int) -> frozenset[str]:
+        """Return the items of a stretch."""
+        return frozenset(self._stretches[number])
 
-def _cut(part: Stretch, first: str, last: str) -> tuple[Stretch, Stretch, Stretch]:
-    begin, end = part.index(first), part.index(last) + 1
-    return part[:begin], part[begin:end], part[end:]
+    def met_on(self, page: CoveredPage) -> dict[int, tuple[int, int]]:
+        """Return the stretches that a page has items of: the last one's rank, and place there."""
+        met: dict[int, tuple[int, int]] = {}
+        for place, wallhaven_id in enumerate(page.ids):
+            if (found := self._places.get(wallhaven_id)) is not None:
+                number, rank = found
+                met[number] = max(met.get(number, (rank, place)), (rank, place))
+        return met
+
+    def ends(self, page: CoveredPage) -> Iterator[tuple[int, int]]:
+        """Yield the stretches to leap over from a page, and on which page each should end."""
+        for number, (rank, place) in self.met_on(page).items():
+            if number not in self._passed:
+                further = place + len(self._stretches[number]) - 1 - rank
+                yield number, page.number + further // max(1, page.per_page or page.items)
 
 
 class _Leap(NamedTuple):
     """On the way to the end of a stretch: a page inside it, and one behind it where one was met."""
 
-    stretch: Stretch
+    stretch: int
     inside: int
     behind: int | None = None
 
@@ -87,12 +98,12 @@ class Descent:
     them was read then. `above` are the stretches that were read since by runs that did not come
     down to it: between them lie gaps. What is in a stretch is skipped; to find its end again, a
     page of it is read. At most `max_pages` pages are read, `covered` ones included, which this run
-    has read before.
+    has read before. One that is unreadable is passed over, and leaves a hole.
     """
 
     def __init__(
         self,
-        covered: Iterable[CoveredPage],
+        covered: Iterable[LedgerPage],
         *,
         max_pages: int,
         watermark: Collection[str],
@@ -100,10 +111,11 @@ class Descent:
     ) -> None:
         self._max_pages = max_pages
         self._watermark = frozenset(watermark)
-        self._above = joined(above)
+        self._above = _Stretches(above)
         self._newest_ids: list[str] = []
         self._readings: dict[int, int] = {}
         self._pages_read = 0
+        self._unreadable = 0
         self._last: CoveredPage | None = None
         self._next: int | None = 1
         self._slips = 0
@@ -122,20 +134,36 @@ class Descent:
         number, self._next = self._next, None
         return PageRead(number, self._readings.get(number, 0) + 1)
 
-    def note(self, page: CoveredPage) -> None:
-        """A page is staged; what it says of the end is the newest word."""
+    def note(self, page: LedgerPage) -> None:
+        """A page is staged, or was unreadable; what it says of the end is the newest word."""
+        self._pages_read += 1
+        if isinstance(page, UnreadablePage):
+            self._pass_over(page)
+            return
         if self._last is None:
             self._newest_ids = page.ids
-        self._pages_read += 1
         self._may_have_hole |= page.is_short
         self._readings[page.number] = page.reading
         self._next = self._after(page)
         self._last = page
 
+    def _pass_over(self, page: UnreadablePage) -> None:
+        """Go on below, where there is something: where we are in a stretch is found out there."""
+        self._unreadable += 1
+        self._may_have_hole = True
+        self._leap = self._anchor = None
+        has_more = page.number < page.last_page and self._unreadable < MAX_UNREADABLE_PAGES
+        self._next = page.number + 1 if has_more else None
+
     @property
     def end(self) -> int:
         """The last page that may be wanted, as far as is known."""
         return max(1, min(self._last.last_page if self._last else 1, self._max_pages))
+
+    @property
+    def is_empty(self) -> bool:
+        """True where the search has no items, by the newest word."""
+        return self._last is not None and not self._last.total
 
     @property
     def lowest_page(self) -> int:
@@ -154,30 +182,37 @@ class Descent:
 
     def _after(self, page: CoveredPage) -> int | None:
         ids = frozenset(page.ids)
-        if self._leap is not None and (number := self._land(self._leap, page.number, ids)):
+        if self._leap is not None and (number := self._land(self._leap, page)):
             return number
         if self._has_slipped(page, ids):
-            return page.number - 1
-        self._is_down = not self._watermark.isdisjoint(ids) or page.number >= page.last_page
-        return None if self._is_down else self._below(page, ids)
+            return min(page.number - 1, max(1, page.last_page))
+        self._is_down = not self._watermark.isdisjoint(ids) or self._is_end(page)
+        return None if self._is_down else self._below(page)
 
-    def _land(self, leap: _Leap, number: int, ids: frozenset[str]) -> int | None:
+    def _is_end(self, page: CoveredPage) -> bool:
+        """Say whether the list ends here: by what it says, or with two empty pages in a row."""
+        last = self._last
+        follows = last is not None and page.number == last.number + 1
+        is_empty = not page.items and last is not None and not last.items
+        return page.number >= page.last_page or (follows and is_empty)
+
+    def _land(self, leap: _Leap, page: CoveredPage) -> int | None:
         """Return which page to look at for the end of a stretch, None where this page holds it."""
-        if ids.isdisjoint(leap.stretch):
-            leap = leap._replace(behind=number)
+        if leap.stretch in self._above.met_on(page):
+            leap = leap._replace(inside=page.number)
         else:
-            leap = leap._replace(inside=number)
+            leap = leap._replace(behind=page.number)
         self._leap = None
         if leap.behind is None:
             return None
         # It has lost items: where its end is now cannot be reckoned, so there is no second leap.
-        self._above = [other for other in self._above if other is not leap.stretch]
+        self._above.pass_by(leap.stretch)
         if leap.behind - leap.inside > 1:
             self._leap = leap
             return (leap.inside + leap.behind) // 2
-        if leap.inside == number:
+        if leap.inside == page.number:
             return None
-        self._anchor = frozenset(leap.stretch)
+        self._anchor = self._above.ids(leap.stretch)
         return leap.inside
 
     def _has_slipped(self, page: CoveredPage, ids: frozenset[str]) -> bool:
@@ -197,22 +232,10 @@ class Descent:
         self._anchor = frozenset(last.ids)
         return True
 
-    def _below(self, page: CoveredPage, ids: frozenset[str]) -> int:
+    def _below(self, page: CoveredPage) -> int:
         """Return the next page: that behind this one, or at the end of a stretch that it is in."""
         target = page.number + 1
-        for stretch in self._above:
-            end = _end_of(stretch, page) if not ids.isdisjoint(stretch) else 0
+        for stretch, end in self._above.ends(page):
             if end > page.number and end >= target:
                 target, self._leap = min(end, page.last_page), _Leap(stretch, page.number)
         return target
-
-
-def _end_of(stretch: Stretch, page: CoveredPage) -> int:
-    """Return the page on which the stretch ends, reckoned from its last item on this page."""
-    ranks = {wallhaven_id: rank for rank, wallhaven_id in enumerate(stretch)}
-    place, rank = max(
-        ((place, ranks[found]) for place, found in enumerate(page.ids) if found in ranks),
-        key=itemgetter(1),
-    )
-    items_further = place + len(stretch) - 1 - rank
-    return page.number + items_further // max(1, page.per_page or page.items)

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import ceil
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.core.descent import MOST_SLIPS, Descent, Stretch, stretches
-from collector.core.paging import CoveredPage, PageRead
+from collector.core.paging import (
+    MAX_UNREADABLE_PAGES,
+    CoveredPage,
+    LedgerPage,
+    PageRead,
+    UnreadablePage,
+)
 
 PER_PAGE = 4
 
 
 class Site:
-    """A list that grows at its head, and what was read of it."""
+    """A list that grows at its head, and what was read of it.
+
+    Pages that are `unreadable` do not come. `lie` is what it says of its last page.
+    """
 
     def __init__(self, items: int = 0) -> None:
+        self.unreadable: set[int] = set()
+        self.lie: Callable[[int], int] | None = None
         self.listed: list[str] = []
         self.uploads = 0
         self.upload(items)
@@ -36,6 +48,17 @@ class Site:
         for position in positions:
             self.listed.pop(position)
 
+    @property
+    def last_page(self) -> int:
+        return max(1, ceil(len(self.listed) / PER_PAGE))
+
+    def read_page(self, read: PageRead) -> LedgerPage:
+        """Return what the ledger gets: where a page does not come, page 1 says what there is."""
+        if read.number not in self.unreadable or read.number > self.last_page:
+            return self.page(read)
+        total = len(self.listed)
+        return UnreadablePage(read.number, "a search", self.last_page, total, "refused")
+
     def page(self, read: PageRead) -> CoveredPage:
         first = (read.number - 1) * PER_PAGE
         ids = self.listed[first : first + PER_PAGE]
@@ -47,27 +70,28 @@ class Site:
             invalid=0,
             known=0,
             ids=ids,
-            last_page=max(1, ceil(len(self.listed) / PER_PAGE)),
+            last_page=self.lie(read.number) if self.lie else self.last_page,
             total=len(self.listed),
             per_page=PER_PAGE,
             reading=read.reading,
         )
 
-    def begin(self, max_pages: int = 10_000, covered: Sequence[CoveredPage] = ()) -> Descent:
+    def begin(self, max_pages: int = 10_000, covered: Sequence[LedgerPage] = ()) -> Descent:
         return Descent(covered, max_pages=max_pages, watermark=self.watermark, above=self.above)
 
-    def end(self, descent: Descent, pages: list[CoveredPage]) -> None:
+    def end(self, descent: Descent, pages: Sequence[LedgerPage]) -> None:
         """Keep what the catalog keeps of a run."""
         if descent.new_watermark is not None:
             self.watermark, self.above = descent.new_watermark, []
         else:
-            self.above = [*stretches(pages), *self.above]
+            staged = [page for page in pages if isinstance(page, CoveredPage)]
+            self.above = [*stretches(staged), *self.above]
 
     def read(self, max_pages: int = 10_000) -> list[int]:
         """Read on a quiet day; return the pages in order."""
-        descent, pages = self.begin(max_pages), list[CoveredPage]()
+        descent, pages = self.begin(max_pages), list[LedgerPage]()
         while (read := descent.take()) is not None:
-            pages.append(self.page(read))
+            pages.append(self.read_page(read))
             descent.note(pages[-1])
         self.end(descent, pages)
         return [page.number for page in pages]
@@ -207,6 +231,95 @@ def test_whatever_happens_a_whole_reading_has_missed_nothing(
         if descent.new_watermark is not None:
             assert listed_before & set(site.listed) <= site.mirrored
         site.end(descent, pages)
+    site.read()
+    assert set(site.listed) <= site.mirrored
+    assert site.read() == [1]
+
+
+# --- Pages that cannot be read, that fall off the end, or that are only said to be there ----------
+
+
+def test_a_page_that_cannot_be_read_leaves_a_gap_that_the_next_run_closes() -> None:
+    site = Site(60)
+    site.upload(20)
+    watermark, site.unreadable = site.watermark, {3}
+    assert site.read() == [1, 2, 3, 4, 5, 6]
+    assert site.watermark == watermark, "there is a hole above it"
+    assert not site.mirrored >= set(site.listed)
+    site.unreadable.clear()
+    # Down the stretch above the gap, through the gap, and down the one below.
+    assert site.read() == [1, 2, 3, 4, 6]
+    assert site.mirrored >= set(site.listed)
+    assert site.read() == [1]
+
+
+def test_who_goes_on_knows_of_the_hole_that_was_left() -> None:
+    site = Site(60)
+    site.upload(20)
+    site.unreadable = {3}
+    descent, pages = site.begin(), list[LedgerPage]()
+    while (read := descent.take()) is not None:
+        pages.append(site.read_page(read))
+        descent.note(pages[-1])
+    assert descent.new_watermark is None
+    again = site.begin(covered=pages)
+    assert again.take() is None
+    assert again.new_watermark is None
+
+
+def test_a_site_that_shows_no_further_page_is_not_asked_for_all_of_them() -> None:
+    site = Site(400)
+    site.upload(200)
+    site.unreadable = set(range(3, 1000))
+    assert len(site.read()) == 2 + MAX_UNREADABLE_PAGES
+
+
+def test_what_moved_up_from_a_page_that_has_fallen_off_the_end_is_met() -> None:
+    site = Site(5 * PER_PAGE)
+    site.watermark = ["gone"]
+    descent, order = site.begin(), list[int]()
+    while (read := descent.take()) is not None:
+        order.append(read.number)
+        if read.number == 5:
+            site.delete(*range(9, 0, -1))
+        descent.note(site.read_page(read))
+    # Not 4, which is gone as well: the last page there is, and from one that was seen down again.
+    assert order == [1, 2, 3, 4, 5, 3, 2, 3]
+    assert site.mirrored >= set(site.listed)
+    assert descent.new_watermark is not None
+
+
+@pytest.mark.parametrize("lie", [lambda number: number + 3, lambda _: 10**6])
+def test_two_empty_pages_in_a_row_end_the_reading(lie: Callable[[int], int]) -> None:
+    site = Site(7 * PER_PAGE)
+    site.watermark, site.lie = ["gone"], lie
+    assert site.read() == [*range(1, 10)]
+    assert site.watermark == ["gone"], "it is not known to be the end"
+
+
+@settings(max_examples=300)
+@given(_DAYS, st.integers(0, 2**32), st.floats(0, 0.4), st.floats(0, 0.3))
+def test_whatever_cannot_be_read_is_never_taken_for_read(
+    days: list[tuple[int, int]], seed: int, restlessness: float, unreadable: float
+) -> None:
+    """Each day other pages do not come, and a run that names them keeps no later one from them."""
+    site, random = Site(60), Random(seed)
+    for uploads, max_pages in days:
+        site.upload(uploads)
+        site.unreadable = {number for number in range(2, 80) if random.random() < unreadable}
+        listed_before = set(site.listed)
+        descent, pages = site.begin(max_pages), list[LedgerPage]()
+        while (read := descent.take()) is not None:
+            if random.random() < restlessness and len(site.listed) > PER_PAGE:
+                site.delete(*sorted(random.sample(range(len(site.listed)), 2), reverse=True))
+            pages.append(site.read_page(read))
+            descent.note(pages[-1])
+            if random.random() < 0.1:
+                descent = site.begin(max_pages, pages)  # another process goes on
+        if descent.new_watermark is not None:
+            assert listed_before & set(site.listed) <= site.mirrored
+        site.end(descent, pages)
+    site.unreadable.clear()
     site.read()
     assert set(site.listed) <= site.mirrored
     assert site.read() == [1]

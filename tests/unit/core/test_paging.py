@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.core.paging import CoveredPage, Sweep
+from collector.core.paging import (
+    MAX_UNREADABLE_PAGES,
+    CoveredPage,
+    LedgerPage,
+    Sweep,
+    UnreadablePage,
+)
 
 SEARCH = "a search"
 PER_PAGE = 3
@@ -21,8 +28,12 @@ def page(
     return CoveredPage(number, SEARCH, len(listed), 0, known, listed, last_page, total)
 
 
-def sweep(*covered: CoveredPage, max_pages: int = 50, watermark: Sequence[str] = ()) -> Sweep:
+def sweep(*covered: LedgerPage, max_pages: int = 50, watermark: Sequence[str] = ()) -> Sweep:
     return Sweep(covered, max_pages=max_pages, watermark=watermark)
+
+
+def unreadable(number: int, last_page: int = 99, total: int = 1000) -> UnreadablePage:
+    return UnreadablePage(number, SEARCH, last_page, total, "refused")
 
 
 def take_all(reading: Sweep) -> list[int]:
@@ -106,3 +117,83 @@ def test_no_page_is_read_twice_or_beyond_max_pages(
         read.append(waiting.pop(order.draw(st.integers(0, len(waiting) - 1))))
         reading.note(page(read[-1], last_page=last_page))
     assert sorted(read) == list(range(1, max(1, min(last_page, max_pages)) + 1))
+
+
+def test_an_unreadable_page_keeps_nobody_from_the_others_and_leaves_a_hole() -> None:
+    reading = sweep(page(1, last_page=4), max_pages=4)
+    assert take_all(reading) == [2, 3, 4]
+    reading.note(unreadable(3, last_page=4))
+    for number in (2, 4):
+        reading.note(page(number, last_page=4))
+    assert reading.take() is None
+    assert reading.new_watermark is None
+
+
+def test_a_run_that_goes_on_tries_unreadable_pages_again() -> None:
+    ledger = [page(1, last_page=4), unreadable(3, last_page=4), page(2, last_page=4)]
+    reading = sweep(*ledger, max_pages=4)
+    assert take_all(reading) == [3, 4]
+    for number in (3, 4):
+        reading.note(page(number, last_page=4))
+    assert reading.new_watermark == page(1).ids
+
+
+def test_where_hardly_a_page_can_be_read_the_rest_is_not_asked_for() -> None:
+    reading = sweep(page(1))
+    asked = 0
+    while (read := reading.take()) is not None:
+        asked += 1
+        reading.note(unreadable(read.number))
+    assert asked == MAX_UNREADABLE_PAGES
+
+
+def test_a_last_page_that_another_page_told_counts() -> None:
+    reading = sweep(page(1, last_page=9), max_pages=9)
+    assert reading.take() == (2, 1)
+    reading.note(unreadable(2, last_page=3, total=9))
+    assert take_all(reading) == [3]
+
+
+def empty(number: int, last_page: int, total: int) -> CoveredPage:
+    return CoveredPage(number, SEARCH, 0, 0, 0, [], last_page, total, PER_PAGE)
+
+
+LIES = {
+    "the last page": lambda number: (max(7, number) + 3, 7 * PER_PAGE),
+    "the last page by far": lambda _: (10**6, 7 * PER_PAGE),
+    "the total, too": lambda number: (max(7, number) + 3, (max(7, number) + 3) * PER_PAGE),
+}
+
+
+@pytest.mark.parametrize(("lie", "most_in_vain"), [*zip(LIES, (2, 2, 8), strict=True)])
+def test_two_empty_pages_in_a_row_end_the_reading(lie: str, most_in_vain: int) -> None:
+    """Seven real pages, eight at once; 93 of a hundred were asked for in vain before."""
+    reading, waiting, asked = sweep(max_pages=100), list[int](), list[int]()
+    while True:
+        while len(waiting) < 8 and (read := reading.take()):
+            waiting.append(read.number)
+        if not waiting:
+            break
+        number = waiting.pop(0)
+        asked.append(number)
+        last_page, total = LIES[lie](number)
+        full = replace(page(number, last_page=last_page, total=total), per_page=PER_PAGE)
+        reading.note(full if number <= 7 else empty(number, last_page, total))
+    assert set(range(1, 8)) <= set(asked)
+    assert len(asked) <= 7 + most_in_vain
+    assert reading.new_watermark is None
+
+
+def test_two_empty_pages_before_others_end_nothing() -> None:
+    reading = sweep(replace(page(1, last_page=9), per_page=PER_PAGE), max_pages=9)
+    assert take_all(reading) == [*range(2, 10)]
+    for number in (2, 3):
+        reading.note(empty(number, 9, 27))
+    reading.note(replace(page(4, last_page=9, total=27), per_page=PER_PAGE))
+    assert reading.end == 9
+
+
+def test_an_empty_search_is_known_as_such() -> None:
+    assert not sweep().is_empty
+    assert sweep(empty(1, 1, 0)).is_empty
+    assert not sweep(page(1)).is_empty

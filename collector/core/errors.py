@@ -132,6 +132,13 @@ class MissingRight(Refusal):
     """A right is not granted, or a call not supported: another one may do."""
 
 
+class Unreadable(Outage):
+    """One request is refused, not answered, or its answers are of no use: others may be answered.
+
+    It is the outage that it is called until another request was answered.
+    """
+
+
 class PayloadError(CollectorError):
     """An API answer cannot be understood as a whole (not JSON, wrong shape)."""
 

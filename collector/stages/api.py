@@ -14,7 +14,7 @@ import anyio
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
-from collector.core.errors import Edge, Outage, PayloadError, Refusal
+from collector.core.errors import Edge, Outage, PayloadError, Refusal, Unreadable
 from collector.core.pacing import Announcement, announced, pause_seconds
 from collector.core.patience import Patience, Trouble
 from collector.ports import Http, Reply
@@ -78,14 +78,17 @@ class ApiClient:
         """How long the API has not answered, in all."""
         return self._outages.seconds
 
-    async def get(self, request: ApiRequest, parse: Callable[[bytes], T]) -> T:
+    async def get(
+        self, request: ApiRequest, parse: Callable[[bytes], T], witness: ApiRequest | None = None
+    ) -> T:
         """Return the parsed answer; `parse` may raise PayloadError, which is retried.
 
-        Raises Outage(api), which names the request, where the API refuses it, is not understood
-        in API_TRIES tries, or does not answer for as long as `Patience` allows. A 429 pauses
-        everybody and is no try.
+        Raises Outage(api), which names the request, where the API does not answer for as long as
+        `Patience` allows, or knows our key no more; and Unreadable where it refuses the request, is
+        not understood in API_TRIES tries, or answers the `witness` and not the request. A 429
+        pauses everybody and is no try.
         """
-        return await self._asked(request, partial(_parsed, request, parse=parse))
+        return await self._asked(request, partial(_parsed, request, parse=parse), witness)
 
     async def find(self, request: ApiRequest, parse: Callable[[bytes], T]) -> T | None:
         """Return the parsed answer, None where the API says (404, NOTHING_HERE) that there is none.
@@ -102,7 +105,9 @@ class ApiClient:
 
         return await self._asked(request, found)
 
-    async def _asked(self, request: ApiRequest, read: Callable[[Reply], T]) -> T:
+    async def _asked(
+        self, request: ApiRequest, read: Callable[[Reply], T], witness: ApiRequest | None = None
+    ) -> T:
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(PayloadError),
             stop=stop_after_attempt(API_TRIES),
@@ -114,14 +119,17 @@ class ApiClient:
             retry_error_callback=_give_up,
         )
         try:
-            return await retrying(self._try, request, read)
+            return await retrying(self._try, request, read, witness)
         except Outage as outage:
             if outage.edge is not Edge.API:
                 raise
             raise type(outage)(Edge.API, f"{outage.problem}; stopped at {request.url}") from None
 
-    async def _try(self, request: ApiRequest, read: Callable[[Reply], T]) -> T:
-        return read(await self._outages.outlast(partial(self._answered, request)))
+    async def _try(
+        self, request: ApiRequest, read: Callable[[Reply], T], witness: ApiRequest | None
+    ) -> T:
+        beside = partial(self._answered, witness) if witness else None
+        return read(await self._outages.outlast(partial(self._answered, request), beside))
 
     async def _answered(self, request: ApiRequest) -> Reply:
         """Return what the API itself said. Raises Unanswered, PayloadError, Outage."""
@@ -169,9 +177,9 @@ def _parsed(request: ApiRequest, reply: Reply, *, parse: Callable[[bytes], T]) -
     if reply.status == _NOT_FOUND:
         is_collection = "/collections/" in urlsplit(request.url).path
         advice = "; is the collection named rightly?" if is_collection else ""
-        raise Outage(Edge.API, f"the API has nothing there (HTTP 404){advice}")
+        raise Unreadable(Edge.API, f"the API has nothing there (HTTP 404){advice}")
     if reply.status != _OK:
-        raise Outage(Edge.API, f"the API refused the request (HTTP {reply.status})")
+        raise Unreadable(Edge.API, f"the API refused the request (HTTP {reply.status})")
     return parse(reply.body)
 
 
@@ -199,7 +207,8 @@ def _say_what_comes(state: RetryCallState) -> None:
 
 
 def _give_up(state: RetryCallState) -> None:
-    raise Outage(Edge.API, f"no usable answer in {state.attempt_number} tries: {_problem(state)}")
+    problem = f"no usable answer in {state.attempt_number} tries: {_problem(state)}"
+    raise Unreadable(Edge.API, problem)
 
 
 def _problem(state: RetryCallState) -> BaseException | None:

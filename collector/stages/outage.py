@@ -8,11 +8,14 @@ from itertools import count
 
 import anyio
 
-from collector.core.errors import Edge, Outage
+from collector.core.errors import Edge, Outage, PayloadError, Unreadable
 from collector.core.patience import LEAST_TRIES, MOST_BLOCKED, Patience, Trouble, is_sign_of_life
 from collector.ports import Reply
 
 logger = logging.getLogger(__name__)
+
+
+Send = Callable[[], Awaitable[Reply]]
 
 
 class Unanswered(Exception):
@@ -51,12 +54,15 @@ class OutageWatch:
         """How long outages have lasted, one that is on included."""
         return self._past_seconds + (self._lasted_seconds if self._last else 0.0)
 
-    async def outlast(self, send: Callable[[], Awaitable[Reply]]) -> Reply:
+    async def outlast(self, send: Send, witness: Send | None = None) -> Reply:
         """Return what `send` returns in the end; where it raises Unanswered, an outage is on.
 
         While one is on, the first who met it probes, and everybody else waits for that; those
         that are on their way already, or in line for the rate limit, still go. Raises Outage(api)
         in all of them where it is given up. Where a prober is cancelled, another one goes on.
+
+        From the LEAST_TRIES-th failure on the `witness`, another request, is sent as well: where it
+        is answered and this one is not even then, it is no outage, and Unreadable is raised.
         """
         while not self._given_up:
             if self._last is None:
@@ -69,10 +75,10 @@ class OutageWatch:
                         self._note(unanswered)
             async with self._probing:
                 if self._last:
-                    return await self._probe(self._last, send)
+                    return await self._probe(self._last, send, witness)
         raise Outage(Edge.API, self._given_up)
 
-    async def _probe(self, unanswered: Unanswered, send: Callable[[], Awaitable[Reply]]) -> Reply:
+    async def _probe(self, unanswered: Unanswered, send: Send, witness: Send | None) -> Reply:
         for tries in count(1):
             if self._is_enough(tries):
                 break
@@ -82,7 +88,29 @@ class OutageWatch:
             except Unanswered as error:
                 unanswered = error
                 self._note(error)
+            if tries + 1 >= LEAST_TRIES and not self._blocked and await self._answers(witness):
+                return await self._send_alone(send)
         raise self._give_up(unanswered)
+
+    async def _answers(self, witness: Send | None) -> bool:
+        if witness is None:
+            return False
+        try:
+            self._heard(await witness())
+        except PayloadError:
+            return False
+        except Unanswered as error:
+            self._note(error)
+            return False
+        return True
+
+    async def _send_alone(self, send: Send) -> Reply:
+        """Send once more, now that another request was answered. Raises Unreadable."""
+        try:
+            return self._heard(await send())
+        except Unanswered as error:
+            problem = f"no usable answer to this request alone ({error.problem})"
+            raise Unreadable(Edge.API, problem) from None
 
     async def _pause(self, tries: int, unanswered: Unanswered) -> None:
         # The last question is asked when the time is up.

@@ -13,7 +13,7 @@ import pytest
 from memory_budget import MemoryBudget
 from virtual_time import virtual_time
 
-from collector.core.errors import Edge, Outage, PayloadError, Refusal
+from collector.core.errors import Edge, Outage, PayloadError, Refusal, Unreadable
 from collector.core.pacing import DEFAULT_PAUSE_SECONDS
 from collector.core.patience import Patience
 from collector.ports import Body, Http, Reply
@@ -120,6 +120,7 @@ async def test_an_answer_that_is_never_understood_is_an_outage() -> None:
 
     http = ScriptedHttp(GOOD)
     error = await outage(client(http), refuse)
+    assert isinstance(error, Unreadable)
     assert "no list" in error.problem
     assert len(http.requests) == API_TRIES
 
@@ -153,6 +154,7 @@ async def test_a_refusal_ends_it_with_one_request(status: int, media_type: str) 
     assert ("nothing there" in error.problem) == (status == 404)
     assert "collection" not in error.problem
     assert isinstance(error, Refusal) == (status == 401)
+    assert isinstance(error, Unreadable) == (status != 401), "another page may be answered"
     assert api.outage_seconds == 0.0
     assert len(http.requests) == api.requests_sent == 1
 
@@ -275,6 +277,7 @@ async def test_a_429_pauses_everybody() -> None:
 async def test_endless_429s_are_an_outage() -> None:
     http = ScriptedHttp(too_many(Retry_After="1"))
     error = await outage(client(http))
+    assert not isinstance(error, Unreadable), "all requests are concerned"
     assert "rate limited" in error.problem
     assert len(http.requests) == MOST_RATE_LIMITED + 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from itertools import pairwise
 
@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from memory_budget import MemoryBudget
 from virtual_time import virtual_time
 
-from collector.core.errors import Edge, Outage, PayloadError
+from collector.core.errors import Edge, Outage, PayloadError, Unreadable
 from collector.core.patience import LEAST_TRIES, MOST_BLOCKED, Patience
 from collector.flow import task_group
-from collector.ports import Body, Reply
+from collector.ports import Body, Http, Reply
 from collector.sources import ApiRequest
 from collector.stages.api import ApiClient
 from collector.stages.pacer import Pacer
@@ -75,7 +75,7 @@ class Site:
         raise AssertionError(f"{url} is no API call")
 
 
-def client(site: Site, base_seconds: float = 5.0, jitter: float = 0.5) -> ApiClient:
+def client(site: Http, base_seconds: float = 5.0, jitter: float = 0.5) -> ApiClient:
     return ApiClient(
         site,
         Pacer(MemoryBudget(10_000, anyio.current_time).caller(), anyio.current_time),
@@ -282,3 +282,96 @@ async def test_an_answer_of_the_wrong_shape_is_no_outage() -> None:
     with pytest.raises(Outage, match=r"no usable answer in 5 tries: no list; stopped at .*page=7"):
         await api.get(REQUEST, refuse)
     assert api.outage_seconds == 0.0
+
+
+# --- One page that does not come, while others do -------------------------------------------------
+
+WITNESS = ApiRequest("https://wallhaven.cc/api/v1/search?page=1", {})
+
+
+class PartlyDown:
+    """The Http port: pages of which `is_down` says so have `trouble`, others are answered."""
+
+    def __init__(self, trouble: Reply | Exception, is_down: Callable[[str, int], bool]) -> None:
+        self._trouble = trouble
+        self._is_down = is_down
+        self.asked: list[str] = []
+
+    async def get(self, url: str, headers: Mapping[str, str]) -> Reply:
+        self.asked.append(url.rpartition("=")[2])
+        if not self._is_down(self.asked[-1], len(self.asked)):
+            return GOOD
+        if isinstance(self._trouble, Exception):
+            raise self._trouble
+        return self._trouble
+
+    def open(self, url: str) -> AbstractAsyncContextManager[Body]:
+        raise AssertionError(f"{url} is no API call")
+
+
+@pytest.mark.parametrize("trouble", [FAULT, PAGE, SILENT])
+@virtual_time
+async def test_a_page_that_alone_is_not_answered_is_no_outage(trouble: Reply | Exception) -> None:
+    site = PartlyDown(trouble, lambda page, _: page == "7")
+    api = client(site)
+    with pytest.raises(Unreadable, match=r"to this request alone .*; stopped at .*page=7"):
+        await api.get(REQUEST, json.loads, WITNESS)
+    assert site.asked == ["7"] * LEAST_TRIES + ["1", "7"]
+    assert anyio.current_time() < 60.0
+    assert await api.get(WITNESS, json.loads) == {}, "nothing was given up"
+
+
+@virtual_time
+async def test_an_outage_is_one_where_the_witness_is_not_answered_either() -> None:
+    site = PartlyDown(FAULT, lambda *_: True)
+    with pytest.raises(Outage, match="no usable answer for 900 s") as caught:
+        await client(site).get(REQUEST, json.loads, WITNESS)
+    assert not isinstance(caught.value, Unreadable)
+    assert "1" in site.asked
+
+
+@virtual_time
+async def test_an_outage_that_ends_with_the_witness_blames_no_page() -> None:
+    site = PartlyDown(FAULT, lambda _, number: number <= LEAST_TRIES)
+    assert await client(site).get(REQUEST, json.loads, WITNESS) == {}
+    assert site.asked == ["7"] * LEAST_TRIES + ["1", "7"]
+
+
+@virtual_time
+async def test_a_block_is_insisted_on_no_more_for_the_sake_of_a_witness() -> None:
+    site = PartlyDown(BLOCKED, lambda page, _: page == "7")
+    with pytest.raises(Outage, match="the API blocks us"):
+        await client(site).get(REQUEST, json.loads, WITNESS)
+    assert site.asked == ["7"] * MOST_BLOCKED
+
+
+@virtual_time
+async def test_a_witness_whose_answer_breaks_off_tells_nothing() -> None:
+    class Broken(PartlyDown):
+        async def get(self, url: str, headers: Mapping[str, str]) -> Reply:
+            reply = await super().get(url, headers)
+            if self.asked[-1] == "1":
+                raise PayloadError("the answer broke off")
+            return reply
+
+    site = Broken(FAULT, lambda page, number: page == "7" and number < 10)
+    assert await client(site).get(REQUEST, json.loads, WITNESS) == {}
+
+
+@virtual_time
+async def test_others_go_on_while_one_page_is_not_answered() -> None:
+    site = PartlyDown(FAULT, lambda page, _: page == "7")
+    api = client(site)
+    answers: list[object] = []
+
+    async def read(page: int) -> None:
+        request = ApiRequest(f"https://wallhaven.cc/api/v1/search?page={page}", {})
+        try:
+            answers.append(await api.get(request, json.loads, WITNESS))
+        except Unreadable:
+            answers.append(page)
+
+    async with task_group() as tasks:
+        for page in range(5, 10):
+            tasks.start_soon(read, page)
+    assert sorted(map(str, answers)) == ["7", *["{}"] * 4]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
-from collector.core.certificate import Certificate, CrawlFacts, CrawlVerdict, certify
+from collector.core.certificate import (
+    Certificate,
+    CrawlFacts,
+    CrawlVerdict,
+    certify,
+    named_pages,
+)
 from collector.core.errors import TooManyDead
 from collector.core.runs import Json, RunStatus, StageName
 
@@ -16,6 +22,8 @@ LEAST_DEAD_FOR_FAILURE = 10
 OUTAGE_SECONDS = "outage_seconds"
 # What the store of a transfer does not do by itself, in the stage's report.
 STORE_LACKS = "store_lacks"
+# Of a search without items, in the stage's report.
+MATCHES_NOTHING = "matches_nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,7 @@ class Recount:
     any_interrupted: bool
     stage_reports: Mapping[str, Json]
     problems: str | None
+    unreadable_pages: Sequence[int] = ()
     crawl: CrawlFacts | None = None
     enrichment: Mapping[str, int] = field(default_factory=dict)
     any_running: bool = False
@@ -118,22 +127,34 @@ def judge_run(recount: Recount, max_dead_percent: float) -> Verdict:
 
     Failed: no stage ran, or one failed or died, or the dead letters of one kind are above
     `max_dead_percent` of what was handled and at least LEAST_DEAD_FOR_FAILURE. Partial: some
-    items failed, were given up, are in other hands, or were not shown to a crawl. A running stage
-    counts as failed: its process is gone.
+    items failed, were given up, are in other hands, or were not shown to a crawl, or some pages
+    came short or could not be read. A running stage counts as failed: its process is gone.
     """
     too_many = too_many_dead(recount, max_dead_percent)
     nothing = None if recount.stage_reports else "no stage of this run has run"
     elsewhere = _in_other_hands(recount)
     certificate = certify(recount.crawl, is_read=recount.is_read) if recount.crawl else None
-    short = _short_pages(recount)
+    odd = _odd_pages(recount)
     unseen = _unseen(certificate)
-    unfinished = bool(elsewhere or short or (unseen and certificate and certificate.verdict))
+    unfinished = bool(elsewhere or odd or (unseen and certificate and certificate.verdict))
     status = _status(recount, failed=bool(too_many or nothing), unfinished=unfinished)
     minutes = _outage_minutes(recount)
     outage = _outage_note(minutes) if status is RunStatus.FAILED else None
     lost = _failed_items(recount) if status is RunStatus.PARTIAL else None
     lacking = _store_lacks(recount)
-    found = (recount.problems, too_many, nothing, lost, elsewhere, short, unseen, outage, lacking)
+    empty = _matches_nothing(recount)
+    found = (
+        recount.problems,
+        too_many,
+        nothing,
+        lost,
+        elsewhere,
+        odd,
+        unseen,
+        outage,
+        lacking,
+        empty,
+    )
     return Verdict(
         status=status,
         notes="; ".join(str(note) for note in found if note) or None,
@@ -173,7 +194,9 @@ def too_many_dead(recount: Recount, max_dead_percent: float) -> TooManyDead | No
 
     Fewer than LEAST_DEAD_FOR_FAILURE are never too many.
     """
+    unreadable = len(recount.unreadable_pages)
     kinds = (
+        TooManyDead("pages", unreadable, recount.pages + unreadable),
         TooManyDead("items", recount.metadata_dead, recount.items_seen),
         TooManyDead("images", recount.images_dead, recount.images_tried),
     )
@@ -203,9 +226,21 @@ def _failed_items(recount: Recount) -> str | None:
     return ", ".join(f"{name}: {number}" for name, number in numbers.items() if number) or None
 
 
-def _short_pages(recount: Recount) -> str | None:
-    pages = _extracted(recount).get("short_pages")
-    return f"pages that came short: {pages}" if pages and recount.crawl is None else None
+def _odd_pages(recount: Recount) -> str | None:
+    if recount.crawl is not None:
+        return None  # the certificate tells
+    short = _extracted(recount).get("short_pages")
+    unreadable = named_pages(recount.unreadable_pages)
+    told = (
+        f"pages that came short: {short}" if short else None,
+        f"pages that could not be read: {unreadable}" if unreadable else None,
+    )
+    return "; ".join(note for note in told if note) or None
+
+
+def _matches_nothing(recount: Recount) -> str | None:
+    search = _extracted(recount).get(MATCHES_NOTHING)
+    return f"the search matches nothing: {search}" if search else None
 
 
 def _store_lacks(recount: Recount) -> str | None:

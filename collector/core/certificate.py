@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from collector.core.runs import Json
@@ -20,9 +21,11 @@ CERTIFICATE_FIELDS = (
     "missing_pages",
     "pages_read_again",
     "short_pages",
+    "unreadable_pages",
 )
-# A report is for people: the first of many short pages tell where to look.
-_MOST_SHORT_PAGES = 50
+# A report is for people: the first of many pages tell where to look.
+_MOST_PAGES_LISTED = 50
+_MOST_PAGES_NAMED = 10
 
 
 class CrawlVerdict(StrEnum):
@@ -40,7 +43,8 @@ class CrawlFacts:
     `seen` counts distinct items, `listed` all; totals are None before the first page, and
     `total_at_last_look` before the last page was read. `is_quiet`: the total was the same at each
     reading. `unproven_borders` counts neighbours of which the lower
-    was not read again after the upper one.
+    was not read again after the upper one. `unreadable_pages` could not be read when they were
+    asked for last, although they should exist and others could.
     """
 
     from_page: int
@@ -57,6 +61,12 @@ class CrawlFacts:
     is_quiet: bool
     unproven_borders: int
     short_pages: list[int]
+    unreadable_pages: list[int] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        """True where the site counts nothing, and nothing was seen."""
+        return self.total_at_end == 0 and not self.seen
 
     @property
     def is_part(self) -> bool:
@@ -93,7 +103,8 @@ class Certificate:
             "pages": facts.pages,
             "missing_pages": facts.missing_pages,
             "pages_read_again": facts.readings - facts.pages,
-            "short_pages": list(facts.short_pages[:_MOST_SHORT_PAGES]),
+            "short_pages": list(facts.short_pages[:_MOST_PAGES_LISTED]),
+            "unreadable_pages": list(facts.unreadable_pages[:_MOST_PAGES_LISTED]),
         }
 
 
@@ -102,13 +113,20 @@ def certify(facts: CrawlFacts, *, is_read: bool) -> Certificate:
 
     Where new items join the end of the list and each border is proven, all that was listed all the
     time was seen: what was seen and is not counted at the end has been deleted. A list whose order
-    is not known proves that only by standing still.
+    is not known proves that only by standing still. Unreadable pages leave it unproven, and end the
+    crawl all the same.
     """
     is_proven = not facts.missing_pages and not facts.unproven_borders
-    if not is_read or not is_proven or facts.total_at_end is None:
+    is_over = is_read and (is_proven or bool(facts.unreadable_pages))
+    if not is_over or facts.total_at_end is None:
         return Certificate(None, "the list has not been read to its end yet", facts)
+    if facts.unreadable_pages:
+        return _of_unreadable(facts)
     if facts.is_part:
         return _of_part(facts)
+    if facts.is_empty:
+        explanation = "the list is empty: the search matches nothing"
+        return Certificate(CrawlVerdict.COMPLETE, explanation, facts)
     # What has joined since the last page was read is not ours to have seen.
     hidden = (facts.total_at_last_look or 0) - facts.seen
     if hidden > 0:
@@ -123,6 +141,21 @@ def certify(facts: CrawlFacts, *, is_read: bool) -> Certificate:
         explanation = f"the list changed while it was read, and {why}"
         return Certificate(CrawlVerdict.INCOMPLETE, explanation, facts)
     return _of_changing(facts, gone)
+
+
+def named_pages(pages: Sequence[int]) -> str:
+    """Return the first pages, and how many more there are."""
+    first = ", ".join(map(str, pages[:_MOST_PAGES_NAMED]))
+    more = len(pages) - _MOST_PAGES_NAMED
+    return f"{first} and {more} more" if more > 0 else first
+
+
+def _of_unreadable(facts: CrawlFacts) -> Certificate:
+    explanation = f"pages that could not be read: {named_pages(facts.unreadable_pages)}"
+    untried = facts.missing_pages - len(facts.unreadable_pages)
+    if untried > 0:
+        explanation += f"; {untried} pages behind them were not asked for"
+    return Certificate(CrawlVerdict.INCOMPLETE, explanation, facts)
 
 
 def _of_part(facts: CrawlFacts) -> Certificate:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from collector.core.enrichment import Finding, Target
-from collector.core.paging import CoveredPage
+from collector.core.paging import CoveredPage, LedgerPage, UnreadablePage
 from collector.core.planning import Holdings
 from collector.core.wallpapers import Page
 
@@ -23,8 +23,8 @@ class SearchTotal:
 class PageCatalog(Protocol):
     """Where pages are put, and what is known of searches."""
 
-    async def covered_pages(self, run_key: int) -> list[CoveredPage]:
-        """Return the pages that this run has in its ledger, in the order in which it read them."""
+    async def covered_pages(self, run_key: int) -> list[LedgerPage]:
+        """Return what this run has in its ledger, in the order in which it came."""
 
     async def pages_above(self, search_key: str, run_key: int) -> list[list[CoveredPage]]:
         """Return what earlier runs have read since the watermark was set, run by run, newest first.
@@ -58,11 +58,14 @@ class PageCatalog(Protocol):
         A `reading` of it that is there already stays as it is.
         """
 
+    async def note_unreadable(self, run_key: int, page: UnreadablePage) -> None:
+        """Note in the ledger that the page could not be read just now."""
+
 
 class CrawlCatalog(PageCatalog, Protocol):
     """Where a crawl puts pages."""
 
-    async def crawled_pages(self, run_key: int) -> list[CoveredPage]:
+    async def crawled_pages(self, run_key: int) -> list[LedgerPage]:
         """Return `covered_pages`, with ids only where they may still join two slices."""
 
 

@@ -65,9 +65,13 @@ def is_over(known: KnownCrawl | None, options: BackfillOptions) -> bool:
     return known is not None and known.verdict in _ALL_SEEN and not options.again
 
 
-def run_for(known: KnownCrawl | None, new: Run) -> Run:
-    """Return the run that goes on: a crawl is one run, however often it is interrupted."""
-    if known is None or known.verdict is not None:
+def run_for(known: KnownCrawl | None, new: Run, *, again: bool = False) -> Run:
+    """Return the run that goes on: a crawl is one run, however often it is interrupted.
+
+    One that pages have left incomplete that could not be read goes on, too, and tries those alone,
+    unless all is to be read `again`.
+    """
+    if known is None or not (known.verdict is None or (known.is_mendable and not again)):
         return new
     return Run(known.dag_id, known.run_id, new.logical_date)
 

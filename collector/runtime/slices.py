@@ -15,6 +15,7 @@ from typing import Any
 from collector.adapters.postgres import KnownCrawl, PostgresPages
 from collector.core.audit import AuditRow
 from collector.core.errors import CollectorError, RunFailed, SettingsError
+from collector.core.paging import CoveredPage
 from collector.core.planning import backfill_api_calls, divided
 from collector.core.runs import Run, RunStatus, StageName, StageReport
 from collector.runtime.backfilling import (
@@ -140,8 +141,9 @@ async def _begun(runtime: Runtime, run: Run, options: BackfillOptions) -> KnownC
         is_own = (known.dag_id, known.run_id) == (run.dag_id, run.run_id)
         if known.verdict is None or is_own or is_over(known, options):
             return known
-    run_key = await begin_crawl(runtime, run, options)
-    return KnownCrawl(run_key, run.dag_id, run.run_id, None)
+    going_on = run_for(known, run, again=options.again)
+    run_key = await begin_crawl(runtime, going_on, options)
+    return KnownCrawl(run_key, going_on.dag_id, going_on.run_id, None)
 
 
 async def _planned(runtime: Runtime, run_key: int, asked: _Form, most_slices: int) -> SlicePlan:
@@ -150,7 +152,7 @@ async def _planned(runtime: Runtime, run_key: int, asked: _Form, most_slices: in
     options, listed = asked.options, report.plan.pages
     last = listed if options.to_page is None else min(options.to_page, listed)
     covered = await PostgresPages(runtime.database).crawled_pages(run_key)
-    read = len({page.number for page in covered})
+    read = len({page.number for page in covered if isinstance(page, CoveredPage)})
     calls = max(1, backfill_api_calls(last - options.from_page + 1) - read)
     slices, pages = divided(calls, asked.pages_per_slice, most_slices)
     counts = {name: value for name, value in report.as_json().items() if isinstance(value, int)} | {

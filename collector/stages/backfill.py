@@ -13,7 +13,12 @@ from collector.flow import Supply, task_group
 from collector.ports import CrawlCatalog, LoadCatalog, Progress
 from collector.sources import Source
 from collector.stages.api import ApiClient
-from collector.stages.extract import PAGES_IN_FLIGHT, require_same_search, shown
+from collector.stages.extract import (
+    PAGES_IN_FLIGHT,
+    matches_nothing,
+    require_same_search,
+    shown,
+)
 from collector.stages.pages import PageReader
 
 # Pages that come within a second are merged together, the first of all at once: images wait no
@@ -44,8 +49,9 @@ async def crawl(
     """Stage the pages of a list, several at a time, in the order that proves it whole.
 
     Goes on where an earlier call for this run was, and repeats no page but for that order's sake.
-    Each page that is staged is announced on `staged`. Ends early, as well as it can, once `stop` is
-    set; `is_read` in the report says whether all is read. Raises Outage, OtherSearch,
+    Each page that is staged is announced on `staged`. One that cannot be read is tried again when
+    all others are read, and given up at last. Ends early, as well as it can, once `stop` is set;
+    `is_read` in the report says whether nothing is left to read. Raises Outage, OtherSearch,
     QuestionIgnored; pages staged until then stay.
     """
     covered = await catalog.crawled_pages(run_key)
@@ -53,7 +59,7 @@ async def crawl(
     pages = Crawl(covered, from_page=options.from_page, to_page=options.to_page)
     # Half of what it was leaves room for whatever was deleted since the last call.
     known_total = covered[-1].total // 2 if covered else None
-    reader = PageReader(run_key, source, api, catalog, known_total)
+    reader = PageReader(run_key, source, api, catalog, known_total, witnesses=(1, 2))
     work = _Crawling(pages, reader, options.most_pages, staged)
     async with shown(progress, lambda: pages.end, reader) as advance, task_group() as tasks:
         tasks.start_soon(_cancel_at, stop, tasks.cancel_scope)
@@ -64,7 +70,11 @@ async def crawl(
     return StageReport(
         StageName.EXTRACT,
         {**reader.counts, "api_requests": api.requests_sent},
-        {**reader.details(), "is_read": pages.is_done},
+        {
+            **reader.details(),
+            **matches_nothing(source, is_empty=pages.is_empty),
+            "is_read": pages.is_done,
+        },
     )
 
 

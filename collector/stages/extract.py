@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from collector.core.audit import MATCHES_NOTHING
 from collector.core.descent import Descent, stretches
 from collector.core.errors import OtherSearch
-from collector.core.paging import CoveredPage, Sweep
+from collector.core.paging import LedgerPage, Sweep
 from collector.core.runs import Json, StageName, StageReport
 from collector.flow import task_group
 from collector.ports import PageCatalog, Progress
@@ -45,8 +46,9 @@ async def extract(
     Each page and its ledger row are committed together, so that a run that is stopped goes on
     where it was. The watermark moves only when a reading has left no hole and its pages are
     merged: one that was cut short leaves a gap below its pages, which the next one closes without
-    reading those pages again. A run that has left no hole has nothing more to read. Raises Outage,
-    OtherSearch, QuestionIgnored; pages staged until then stay.
+    reading those pages again. A page that cannot be read is left out, and leaves a hole; all others
+    are read. A run that has left no hole has nothing more to read. Raises Outage, also where page 1
+    cannot be read, OtherSearch, QuestionIgnored; pages staged until then stay.
     """
     reader = PageReader(run_key, source, api, catalog)
     if await catalog.has_read(run_key, source.search_key):
@@ -66,11 +68,11 @@ async def extract(
     return StageReport(
         StageName.EXTRACT,
         {**reader.counts, "api_requests": api.requests_sent},
-        {**reader.details(), **_gap(pages)},
+        {**reader.details(), **_gap(pages), **matches_nothing(source, is_empty=pages.is_empty)},
     )
 
 
-def require_same_search(covered: Iterable[CoveredPage], source: Source) -> None:
+def require_same_search(covered: Iterable[LedgerPage], source: Source) -> None:
     """Raise OtherSearch where a run has read pages of another search before."""
     for page in covered:
         if page.search_key != source.search_key:
@@ -82,7 +84,7 @@ async def _way(
     source: Source,
     catalog: PageCatalog,
     options: ExtractOptions,
-    covered: list[CoveredPage],
+    covered: list[LedgerPage],
 ) -> Sweep | Descent:
     watermark = await catalog.watermark(source.search_key) if source.is_newest_first else []
     if not watermark or options.refresh:
@@ -109,6 +111,16 @@ async def shown(
     progress.advance("pages", reader.counts["pages"])
     yield lambda: progress.advance("pages", 1)
     progress.finish("pages")
+
+
+def matches_nothing(source: Source, *, is_empty: bool) -> dict[str, Json]:
+    """Return, once it was said aloud, which search has no items; {} where it has some."""
+    if not is_empty:
+        return {}
+    logger.warning(
+        "[draenei] the search matches nothing: %s; check its words and filters", source.search_key
+    )
+    return {MATCHES_NOTHING: source.search_key}
 
 
 def _gap(pages: Sweep | Descent) -> dict[str, Json]:

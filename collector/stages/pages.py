@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
-from collector.core.errors import QuestionIgnored
-from collector.core.paging import CoveredPage, PageRead
+from collector.core.errors import Outage, QuestionIgnored, Unreadable
+from collector.core.paging import CoveredPage, LedgerPage, PageRead, UnreadablePage
 from collector.core.runs import Json
 from collector.core.wallpapers import Contradiction, Page
 from collector.failpoints import Point, reach
 from collector.ports import PageCatalog
-from collector.sources import Source
+from collector.sources import ApiRequest, Source
 from collector.stages.api import ApiClient
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,11 @@ _MOST_UNKNOWN_FIELDS = 20
 
 
 class PageReader:
-    """Read and stage pages, and count what they held."""
+    """Read and stage pages, and count what they held.
+
+    Where a page cannot be read, another one is asked for, to tell whether the API is out and where
+    the list ends now: the last one that was read, or one of `witnesses`.
+    """
 
     def __init__(
         self,
@@ -37,6 +41,7 @@ class PageReader:
         api: ApiClient,
         catalog: PageCatalog,
         known_total: int | None = None,
+        witnesses: tuple[int, ...] = (1,),
     ) -> None:
         self._run_key = run_key
         self._search_key = source.search_key
@@ -45,19 +50,67 @@ class PageReader:
         self._catalog = catalog
         self._unfiltered_total: int | None = None
         self._total = known_total
+        self._witnesses = witnesses
+        self._last_read: int | None = None
         # Digests of what pages held, with the number of each: one that comes again is no new page.
         self._number_of: dict[int, int] = {}
         self._short_pages: list[Json] = []
+        self._unreadable_pages: list[Json] = []
         self._unknown_fields: Counter[str] = Counter()
         self.counts: Counter[str] = Counter(pages=0, items=0, invalid=0, known=0)
 
-    async def read(self, read: PageRead) -> CoveredPage:
+    async def read(self, read: PageRead) -> LedgerPage:
         """Stage a page, with its row in the ledger, in one transaction.
 
-        An answer that contradicts its question, or lacks items, is asked for once more. Raises
-        QuestionIgnored where it still contradicts, and Outage; nothing of the page is staged then.
+        An answer that contradicts its question, or lacks items, is asked for once more. A page that
+        cannot be read is asked for no more where it has fallen off the end of the list, and is
+        staged as an empty one; else the ledger says that it is unreadable. Raises QuestionIgnored
+        where an answer still contradicts, and Outage; nothing of the page is staged then.
         """
-        page = await self._answer(read.number)
+        try:
+            page = await self._answer(read.number)
+        except Unreadable as problem:
+            page = await self._witness_of(read.number, problem)
+            if read.number <= page.last_page:
+                return await self._unreadable_page(read.number, page, problem)
+            logger.info("[draenei] the list ends with page %d now", page.last_page)
+            page = Page(read.number, (), page.last_page, page.total, page.per_page)
+        return await self._staged(page, read)
+
+    async def _witness_of(self, number: int, problem: Unreadable) -> Page:
+        """Return another page of the list, as it is now. Raises the problem where there is none."""
+        # A page that is gone says by itself that the list may have lost much.
+        self._total = self._total and self._total // 2
+        for other in self._others(number):
+            try:
+                return await self._answer(other)
+            except Unreadable:
+                continue
+        raise problem
+
+    def _others(self, number: int) -> list[int]:
+        """Return pages that may be readable where this one is not: lower ones first."""
+        known = dict.fromkeys((self._last_read, *self._witnesses))
+        others = [other for other in known if other not in (None, number)]
+        return sorted(others, key=lambda other: other > number)
+
+    async def _unreadable_page(
+        self, number: int, other: Page, problem: Unreadable
+    ) -> UnreadablePage:
+        unreadable = UnreadablePage(
+            number, self._search_key, other.last_page, other.total, problem.problem
+        )
+        await self._catalog.note_unreadable(self._run_key, unreadable)
+        logger.warning(
+            "[draenei] page %d cannot be read, and page %d can: %s",
+            number,
+            other.number,
+            problem.problem,
+        )
+        self._unreadable_pages.append(number)
+        return unreadable
+
+    async def _staged(self, page: Page, read: PageRead) -> CoveredPage:
         reach(Point.PAGE_FETCHED)
         self._source = self._source.following(page)
         self._note_oddities(page)
@@ -73,15 +126,29 @@ class PageReader:
     def details(self) -> dict[str, Json]:
         """Return what was odd, empty where nothing was."""
         fields: dict[str, Json] = dict(self._unknown_fields.most_common(_MOST_UNKNOWN_FIELDS))
-        odd: dict[str, Json] = {"unknown_fields": fields, "short_pages": self._short_pages}
+        odd: dict[str, Json] = {
+            "unknown_fields": fields,
+            "short_pages": self._short_pages,
+            "unreadable_pages": self._unreadable_pages,
+        }
         return {name: value for name, value in odd.items() if value}
 
     async def _answer(self, number: int) -> Page:
-        page = await self._ask(self._source, number)
+        page = await self._believed(number)
+        self._last_read = number
+        return page
+
+    async def _believed(self, number: int) -> Page:
+        page = await self._ask_for(number)
         problems = await self._problems(page)
         if not problems and not page.is_short:
             return page
-        again = await self._ask(self._source, number)
+        try:
+            again = await self._ask_for(number)
+        except Unreadable:
+            if problems:
+                raise
+            return page
         if not (still := await self._problems(again)):
             return again if problems or len(again.items) >= len(page.items) else page
         if problems:
@@ -109,9 +176,13 @@ class PageReader:
         self._total = before
         return (Contradiction("total", f"fell from {before} to {page.total} between two pages"),)
 
-    async def _ask(self, source: Source, number: int) -> Page:
+    async def _ask_for(self, number: int) -> Page:
+        witness = next((self._source.page_request(other) for other in self._others(number)), None)
+        return await self._ask(self._source, number, witness)
+
+    async def _ask(self, source: Source, number: int, witness: ApiRequest | None = None) -> Page:
         request = source.page_request(number)
-        return await self._api.get(request, lambda body: source.parse_page(body, number))
+        return await self._api.get(request, lambda body: source.parse_page(body, number), witness)
 
     async def _contradictions(self, page: Page) -> tuple[Contradiction, ...]:
         problems = self._source.contradictions(page)
@@ -132,7 +203,11 @@ class PageReader:
         ):
             self._unfiltered_total = known.total
             return known.total
-        self._unfiltered_total = (await self._ask(unfiltered, 1)).total
+        try:
+            self._unfiltered_total = (await self._ask(unfiltered, 1)).total
+        except Unreadable as problem:
+            # Not the page's fault that is being checked.
+            raise Outage(problem.edge, problem.problem) from None
         await self._catalog.note_search_total(unfiltered.search_key, self._unfiltered_total)
         return self._unfiltered_total
 

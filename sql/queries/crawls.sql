@@ -33,6 +33,20 @@ INSERT INTO draenei_content.crawls (audit_id, search_key, from_page, to_page, is
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (audit_id) DO NOTHING;
 
+-- name: reopen_crawl
+-- The crawl of run $1 goes on if pages that could not be read have left it incomplete: they are tried
+-- anew, as if they had never been asked for.
+WITH reopened AS (
+    UPDATE draenei_content.crawls
+    SET verdict = NULL, ended_at = NULL
+    WHERE audit_id = $1
+        AND verdict = 'incomplete'
+        AND EXISTS (SELECT FROM draenei_content.unreadable_pages WHERE audit_id = $1)
+    RETURNING audit_id
+)
+DELETE FROM draenei_content.unreadable_pages
+WHERE audit_id IN (SELECT audit_id FROM reopened);
+
 -- name: renew_tries
 -- Run $1 is gone on with: what its earlier calls tried may be tried again, as often as by a new run.
 UPDATE draenei_content.transfers
@@ -83,8 +97,9 @@ ON CONFLICT (search_key) DO UPDATE SET
     updated_at = now();
 
 -- name: crawled_pages
--- The pages that run $1 has read, in their order. Ids only where they may still join two slices: of
--- pages that were read again, or before the page above them, or below one that was empty.
+-- The pages that run $1 has read, and those that it could not read, in their order. Ids only where they
+-- may still join two slices: of pages that were read again, or before the page above them, or below
+-- one that was empty.
 SELECT
     p.page AS number, p.reading, p.search_key, p.items, p.invalid, p.known, p.last_page, p.total,
     p.per_page,
@@ -94,32 +109,67 @@ SELECT
             OR above.fetched_at > p.fetched_at
             THEN p.ids
         ELSE '{}'
-    END AS ids
+    END AS ids,
+    NULL AS problem, p.fetched_at AS came_at
 FROM draenei_content.staged_pages AS p
 LEFT JOIN draenei_content.staged_pages AS above
     ON above.audit_id = p.audit_id AND above.page = p.page + 1 AND above.reading = 1
 WHERE p.audit_id = $1
-ORDER BY p.fetched_at, p.page;
+UNION ALL
+SELECT
+    page, NULL, search_key, NULL, NULL, NULL, last_page, total, NULL, NULL, problem, failed_at
+FROM draenei_content.unreadable_pages
+WHERE audit_id = $1
+ORDER BY came_at, number;
 
 -- name: crawl_facts
 -- What the ledger says of the crawl of run $1; no row where the run is none. A border is unproven
--- where the page above it was read, and the page below it not again since.
+-- where the page above it was read, and the page below it not again since. Where two pages in a row
+-- came empty behind all that have items, the list ends before them, whatever it says of itself.
 WITH readings AS (
     SELECT * FROM draenei_content.staged_pages WHERE audit_id = $1
 ),
 pages AS (
-    SELECT page, min(fetched_at) AS first_at, max(fetched_at) AS last_at, max(items) AS items
+    SELECT
+        page,
+        min(fetched_at) AS first_at,
+        max(fetched_at) AS last_at,
+        max(items) AS items,
+        (array_agg(items ORDER BY fetched_at DESC))[1] AS items_at_last
     FROM readings
     GROUP BY page
 ),
+words AS (
+    SELECT page, last_page, total, fetched_at AS came_at FROM readings
+    UNION ALL
+    SELECT page, last_page, total, failed_at
+    FROM draenei_content.unreadable_pages
+    WHERE audit_id = $1
+),
 newest AS (
-    SELECT last_page, total, per_page FROM readings ORDER BY fetched_at DESC, page LIMIT 1
+    SELECT last_page, total FROM words ORDER BY came_at DESC, page LIMIT 1
+),
+highest AS (
+    SELECT COALESCE(max(page), 0) AS page FROM pages WHERE items_at_last > 0
+),
+ends AS (
+    SELECT
+        CASE
+            WHEN (
+                SELECT count(*) = 2 FROM pages
+                WHERE page IN (highest.page + 1, highest.page + 2) AND items_at_last = 0
+            )
+                THEN LEAST(newest.last_page, highest.page)
+            ELSE newest.last_page
+        END AS last_page,
+        newest.last_page AS said
+    FROM newest, highest
 )
 SELECT
     c.from_page,
     c.to_page,
     c.is_oldest_first,
-    COALESCE((SELECT last_page FROM newest), 0) AS last_page,
+    COALESCE((SELECT last_page FROM ends), 0) AS last_page,
     (SELECT count(*)::int FROM pages) AS pages,
     (SELECT count(*)::int FROM readings) AS readings,
     (SELECT COALESCE(sum(items), 0)::int FROM readings) AS listed,
@@ -127,25 +177,28 @@ SELECT
         SELECT count(DISTINCT item)::int
         FROM readings, unnest(ids || rejected_items) AS listed (item)
     ) AS seen,
-    (SELECT total FROM readings ORDER BY fetched_at, page LIMIT 1) AS total_at_start,
+    (SELECT total FROM words ORDER BY came_at, page LIMIT 1) AS total_at_start,
     (
-        SELECT total FROM readings
-        WHERE page >= last_page
-        ORDER BY fetched_at DESC, page
+        SELECT readings.total FROM readings, ends
+        WHERE readings.page >= LEAST(readings.last_page, ends.last_page)
+        ORDER BY readings.fetched_at DESC, readings.page
         LIMIT 1
     ) AS total_at_last_look,
     (SELECT total FROM newest) AS total_at_end,
-    COALESCE((SELECT min(total) = max(total) FROM readings), TRUE) AS is_quiet,
+    COALESCE((SELECT min(total) = max(total) FROM words), TRUE) AS is_quiet,
     (
         SELECT count(*)::int
         FROM pages AS lower
         INNER JOIN pages AS upper ON upper.page = lower.page + 1
+        CROSS JOIN ends
         WHERE lower.last_at <= upper.first_at
+            AND (upper.page <= ends.last_page + 1 OR ends.last_page = ends.said)
     ) AS unproven_borders,
     ARRAY(
-        SELECT page FROM pages, newest
-        WHERE page < newest.last_page AND items < newest.per_page
-        ORDER BY page
+        SELECT pages.page
+        FROM pages, ends, (SELECT per_page FROM readings ORDER BY fetched_at DESC LIMIT 1) AS full_page
+        WHERE pages.page < ends.last_page AND pages.items < full_page.per_page
+        ORDER BY pages.page
     ) AS short_pages
 FROM draenei_content.crawls AS c
 WHERE c.audit_id = $1;

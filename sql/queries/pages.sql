@@ -1,9 +1,16 @@
 -- name: covered_pages
--- The pages that run $1 has staged, merged or not, in the order in which it read them.
-SELECT page AS number, reading, search_key, items, invalid, known, ids, last_page, total, per_page
+-- The pages that run $1 has staged, merged or not, and those that it could not read, in their order.
+SELECT
+    page AS number, reading, search_key, items, invalid, known, ids, last_page, total, per_page,
+    NULL AS problem, fetched_at AS came_at
 FROM draenei_content.staged_pages
 WHERE audit_id = $1
-ORDER BY fetched_at, page;
+UNION ALL
+SELECT
+    page, NULL, search_key, NULL, NULL, NULL, NULL, last_page, total, NULL, problem, failed_at
+FROM draenei_content.unreadable_pages
+WHERE audit_id = $1
+ORDER BY came_at, number;
 
 -- name: watermark
 -- The ids on the first page of search $1 when it was last read and merged without a hole.
@@ -67,6 +74,46 @@ ON CONFLICT (audit_id, page, reading) DO NOTHING
 RETURNING
     audit_id, page AS number, reading, search_key, items, invalid, known, ids, last_page, total,
     per_page;
+
+-- name: note_unreadable
+-- Run $1 could not read page $2 of search $3, which should exist: another page said that there are $4
+-- pages, and $5 items in all. $6: the problem.
+INSERT INTO draenei_content.unreadable_pages (
+    audit_id, page, search_key, last_page, total, problem
+)
+VALUES ($1, $2, $3, $4, $5, $6);
+
+-- name: unreadable_pages
+-- The pages of run $1 that it could not read, and has not read since, and that the list still
+-- has by its newest word.
+SELECT DISTINCT u.page
+FROM draenei_content.unreadable_pages AS u
+WHERE u.audit_id = $1
+    AND NOT EXISTS (
+        SELECT FROM draenei_content.staged_pages AS p
+        WHERE p.audit_id = $1 AND p.page = u.page AND p.fetched_at > u.failed_at
+    )
+    AND u.page <= (
+        SELECT said.last_page
+        FROM (
+            (
+                SELECT last_page, fetched_at AS came_at FROM draenei_content.staged_pages
+                WHERE audit_id = $1
+                ORDER BY fetched_at DESC, page
+                LIMIT 1
+            )
+            UNION ALL
+            (
+                SELECT last_page, failed_at FROM draenei_content.unreadable_pages
+                WHERE audit_id = $1
+                ORDER BY failed_at DESC, page
+                LIMIT 1
+            )
+        ) AS said
+        ORDER BY said.came_at DESC
+        LIMIT 1
+    )
+ORDER BY u.page;
 
 -- name: covered_page
 -- Reading $3 of page $2 of run $1.

@@ -41,6 +41,12 @@ class KnownCrawl:
     dag_id: str
     run_id: str
     verdict: CrawlVerdict | None
+    has_unreadable_pages: bool = False
+
+    @property
+    def is_mendable(self) -> bool:
+        """True where reading the pages that could not be read may make it whole."""
+        return self.verdict is CrawlVerdict.INCOMPLETE and self.has_unreadable_pages
 
 
 class PostgresCrawls:
@@ -55,10 +61,16 @@ class PostgresCrawls:
             row = await session.first(
                 "find_crawl", wanted.search_key, wanted.from_page, wanted.to_page
             )
-        if row is None:
-            return None
-        verdict = CrawlVerdict(row["verdict"]) if row["verdict"] else None
-        return KnownCrawl(row["run_key"], row["dag_id"], row["run_id"], verdict)
+            if row is None:
+                return None
+            unreadable = await session.first("unreadable_pages", row["run_key"])
+        return KnownCrawl(
+            row["run_key"],
+            row["dag_id"],
+            row["run_id"],
+            CrawlVerdict(row["verdict"]) if row["verdict"] else None,
+            has_unreadable_pages=unreadable is not None,
+        )
 
     async def last(self, limit: int) -> list[dict[str, Json]]:
         """Return the newest backfills, newest first, ready for people or JSON."""
@@ -71,7 +83,8 @@ class PostgresCrawls:
         Raises RunTrimmed where the run's details are trimmed.
 
         Where another process has begun to read them at the same moment, its run is gone on with.
-        Images that earlier calls tried may be tried again, as often as by a new run.
+        Images that earlier calls tried may be tried again, as often as by a new run; so may pages
+        that could not be read and have left the crawl incomplete, which is open again then.
         """
         try:
             async with self._database.transaction() as session:
@@ -84,6 +97,7 @@ class PostgresCrawls:
                     wanted.to_page,
                     is_oldest_first,
                 )
+                await session.execute("reopen_crawl", run_key)
                 await session.execute("renew_tries", run_key)
         except asyncpg.UniqueViolationError:
             known = await self.find(wanted)

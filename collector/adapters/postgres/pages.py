@@ -18,12 +18,13 @@ from collector.adapters.postgres.staging import (
     listed_before,
     staging_records,
 )
-from collector.core.paging import CoveredPage
+from collector.core.paging import CoveredPage, LedgerPage, UnreadablePage
 from collector.core.wallpapers import Page
 from collector.failpoints import Point, reach
 from collector.ports import SearchTotal
 
 _COVERED = tuple(field.name for field in fields(CoveredPage))
+_UNREADABLE = tuple(field.name for field in fields(UnreadablePage))
 
 
 class PostgresPages:
@@ -34,17 +35,17 @@ class PostgresPages:
         self._turn = anyio.Lock()
         self._waiting: list[_Entry] = []
 
-    async def covered_pages(self, run_key: int) -> list[CoveredPage]:
-        """Return the pages that this run has in its ledger, in the order in which it read them."""
-        return [_covered(row) for row in await self._database.fetch("covered_pages", run_key)]
+    async def covered_pages(self, run_key: int) -> list[LedgerPage]:
+        """Return what this run has in its ledger, in the order in which it came."""
+        return [_entry(row) for row in await self._database.fetch("covered_pages", run_key)]
 
     async def watermark(self, search_key: str) -> list[str]:
         """Return the first page's ids of the last whole reading that was merged, or []."""
         return list(await self._database.value("watermark", search_key) or ())
 
-    async def crawled_pages(self, run_key: int) -> list[CoveredPage]:
+    async def crawled_pages(self, run_key: int) -> list[LedgerPage]:
         """Return `covered_pages`, with ids only where they may still join two slices."""
-        return [_covered(row) for row in await self._database.fetch("crawled_pages", run_key)]
+        return [_entry(row) for row in await self._database.fetch("crawled_pages", run_key)]
 
     async def pages_above(self, search_key: str, run_key: int) -> list[list[CoveredPage]]:
         """Return what earlier runs have read since the watermark was set, run by run, newest first.
@@ -96,6 +97,18 @@ class PostgresPages:
         finally:
             self._waiting.remove(entry)
         return entry.entered
+
+    async def note_unreadable(self, run_key: int, page: UnreadablePage) -> None:
+        """Note in the ledger that the page could not be read just now."""
+        await self._database.execute(
+            "note_unreadable",
+            run_key,
+            page.number,
+            page.search_key,
+            page.last_page,
+            page.total,
+            page.problem,
+        )
 
     @retry_conflicts
     async def _commit(self, entries: list[_Entry]) -> None:
@@ -162,6 +175,12 @@ class _Entry:
             self.known,
             len(self.records),
         )
+
+
+def _entry(row: asyncpg.Record) -> LedgerPage:
+    if row["problem"] is None:
+        return _covered(row)
+    return UnreadablePage(**{name: row[name] for name in _UNREADABLE})
 
 
 def _covered(row: asyncpg.Record) -> CoveredPage:

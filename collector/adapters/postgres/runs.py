@@ -150,8 +150,10 @@ async def _recount(session: Session, run_key: int) -> Recount:
         values[_AUDIT_COLUMNS.get(name, name)] = count
     for name in ("stage_reports", "enrichment"):
         values[name] = json.loads(values[name])
+    unreadable = [row["page"] for row in await session.fetch("unreadable_pages", run_key)]
     crawl = await session.first("crawl_facts", run_key)
-    return Recount(**values, crawl=CrawlFacts(**crawl) if crawl else None)
+    facts = CrawlFacts(**crawl, unreadable_pages=unreadable) if crawl else None
+    return Recount(**values, unreadable_pages=unreadable, crawl=facts)
 
 
 def _verdict_values(verdict: Verdict) -> tuple[str, str | None, str]:

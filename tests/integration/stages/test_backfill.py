@@ -77,6 +77,7 @@ async def test_all_of_a_list_is_mirrored_and_certified(
             "missing_pages": 0,
             "pages_read_again": 3,
             "short_pages": [],
+            "unreadable_pages": [],
         }
         assert row.api_requests == len(pages_asked(world)) == 33
         seen = row.metadata_inserted + row.metadata_unchanged + row.metadata_invalid
@@ -213,13 +214,157 @@ async def test_a_page_that_stays_short_makes_it_incomplete(
         assert again.run_id == "again", "an incomplete crawl is over; the next one begins anew"
 
 
+@pytest.mark.case("API-29")
+async def test_a_page_that_cannot_be_read_is_named_and_all_others_are_mirrored(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    broken = {"pages": {3}}
+
+    def page(number: int, answer: dict[str, Any]) -> dict[str, Any]:
+        return {"error": "broken"} if number in broken["pages"] else answer
+
+    async with open_world(profiled(small_images, 5), Hooks(page=page)) as world:
+        row = await backfill(world)
+
+        assert (row.status, row.images_uploaded) == (RunStatus.PARTIAL, 96)
+        assert certificate(row)["verdict"] == "incomplete"
+        assert certificate(row)["unreadable_pages"] == [3]
+        assert row.notes == "crawl incomplete: pages that could not be read: 3"
+        assert not is_over(await find_crawl(world.runtime, WHOLE), WHOLE)
+
+        # The same command tries that page alone again, and comes to an end each time.
+        asked = len(pages_asked(world))
+        again = await backfill(world, name="again")
+        assert (again.run_id, again.status) == (row.run_id, RunStatus.PARTIAL)
+        assert certificate(again)["unreadable_pages"] == [3]
+        asked_again = pages_asked(world)[asked:]
+        assert set(asked_again) <= {3, 5, 1}
+        assert len(asked_again) < 25
+
+        broken["pages"] = set()
+        mended = await backfill(world, name="mended")
+        assert (mended.run_id, mended.status) == (row.run_id, RunStatus.SUCCEEDED)
+        assert (mended.images_uploaded, certificate(mended)["verdict"]) == (120, "complete")
+        assert await world.objects() == world.truth()
+
+
+@pytest.mark.case("API-29")
+async def test_all_is_read_anew_where_that_is_asked_for(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    def page(number: int, answer: dict[str, Any]) -> dict[str, Any]:
+        return {"error": "broken"} if number == 2 else answer
+
+    async with open_world(profiled(small_images, 3), Hooks(page=page)) as world:
+        await backfill(world)
+        known = await find_crawl(world.runtime, WHOLE)
+        new = Run("tests", "anew")
+        assert run_for(known, new, again=True) == new
+        assert run_for(known, new).run_id == "run"
+
+
+@pytest.mark.case("API-29")
+async def test_the_first_page_may_be_the_one_that_cannot_be_read(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    def page(number: int, answer: dict[str, Any]) -> dict[str, Any]:
+        return {"error": "broken"} if number == 1 else answer
+
+    async with open_world(profiled(small_images, 3), Hooks(page=page)) as world:
+        row = await backfill(world)
+        assert (row.status, row.images_uploaded) == (RunStatus.PARTIAL, 48)
+        assert certificate(row)["unreadable_pages"] == [1]
+
+
+@pytest.mark.case("API-29")
+async def test_a_site_of_which_only_one_page_comes_fails_the_run(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    def page(number: int, answer: dict[str, Any]) -> dict[str, Any]:
+        return answer if number == 1 else {"error": "broken"}
+
+    async with open_world(profiled(small_images, 60), Hooks(page=page)) as world:
+        row = await backfill(world)
+        assert row.status is RunStatus.FAILED
+        assert row.notes is not None
+        assert "pages given up" in row.notes
+        assert row.images_uploaded == 24
+
+
+@pytest.mark.case("API-30")
+@pytest.mark.parametrize("beyond_last", ["empty", "bad_request"])
+async def test_a_list_that_has_shrunk_since_holds_nobody_up(
+    open_world: OpenWorld, small_images: Path, beyond_last: str
+) -> None:
+    listing = Listing(beyond_last=beyond_last)
+    async with open_world(profiled(small_images, 10, listing=listing)) as world:
+        await backfill(world, BackfillOptions(most_pages=2))
+        assert pages_asked(world) == [1, 10]
+        # The newest three pages go, as if all of one uploader were deleted.
+        world.simulator.inventory._deleted.update(dict.fromkeys(range(72)))
+
+        row = await backfill(world)
+
+        assert pages_asked(world)[2] == 9, "it has fallen off the end"
+        # The images of those that were listed on page 10 are gone, too.
+        assert row.notes is None or row.notes.startswith("images that failed: ")
+        assert certificate(row)["verdict"] == "explained"
+        assert row.images_uploaded >= 168
+
+
+async def test_a_last_page_that_never_comes_costs_little(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    def page(number: int, answer: dict[str, Any]) -> dict[str, Any]:
+        answer["meta"]["last_page"] = max(7, number) + 3
+        return answer
+
+    async with open_world(profiled(small_images, 7), Hooks(page=page)) as world:
+        row = await backfill(world)
+        assert (row.status, certificate(row)["verdict"]) == (RunStatus.SUCCEEDED, "complete")
+        assert certificate(row)["missing_pages"] == 0
+        # 1,727 before, with eight readers.
+        assert len(pages_asked(world)) <= 7 + 8
+        assert is_over(await find_crawl(world.runtime, WHOLE), WHOLE)
+
+
+async def test_a_total_that_lies_too_is_not_certified(
+    open_world: OpenWorld, small_images: Path
+) -> None:
+    def page(number: int, answer: dict[str, Any]) -> dict[str, Any]:
+        answer["meta"] |= {"last_page": 1000, "total": 24_000}
+        return answer
+
+    async with open_world(profiled(small_images, 7), Hooks(page=page)) as world:
+        row = await backfill(world)
+        assert row.status is RunStatus.PARTIAL
+        assert certificate(row)["verdict"] == "incomplete"
+        assert row.notes is not None
+        assert "23832 items are counted" in row.notes
+        assert len(pages_asked(world)) < 100
+
+
+@pytest.mark.case("API-31")
+async def test_a_list_that_is_empty_is_certified_by_name(
+    open_world: OpenWorld, small_images: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_world(profiled(small_images, 2), wallhaven_query="+nothing") as world:
+        row = await backfill(world)
+        assert (row.status, row.metadata_inserted) == (RunStatus.SUCCEEDED, 0)
+        assert row.notes is not None
+        assert "the search matches nothing: wallhaven?" in row.notes
+        assert certificate(row)["verdict"] == "complete"
+        assert certificate(row)["explanation"] == "the list is empty: the search matches nothing"
+        assert any("the search matches nothing" in text for text in caplog.messages)
+
+
 async def test_a_broken_api_lets_the_images_that_are_known_be_stored(
     open_world: OpenWorld, small_images: Path
 ) -> None:
     broken = {"yes": True}
 
     def page(number: int, answer: dict[str, Any]) -> dict[str, Any]:
-        return {"error": "broken"} if broken["yes"] and number < 10 else answer
+        return {"error": "broken"} if broken["yes"] else answer
 
     async with open_world(profiled(small_images, 26), Hooks(page=page)) as world:
         broken["yes"] = False

@@ -129,6 +129,40 @@ def test_the_notes_say_how_many_items_made_a_run_partial() -> None:
     assert (refused.status, refused.notes) == (RunStatus.PARTIAL, "items refused: 2")
 
 
+def test_pages_that_could_not_be_read_make_a_run_partial_and_are_named() -> None:
+    verdict = judge_run(replace(CLEAN, unreadable_pages=[2, 7]), 5.0)
+    assert verdict.status is RunStatus.PARTIAL
+    assert verdict.notes == "pages that could not be read: 2, 7"
+    both = replace(
+        CLEAN, unreadable_pages=[2], stage_reports={"extract": {"pages": 1, "short_pages": [3]}}
+    )
+    notes = "pages that came short: [3]; pages that could not be read: 2"
+    assert judge_run(both, 5.0).notes == notes
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "pages", "expected"),
+    [
+        (9, 1, RunStatus.PARTIAL),
+        (10, 1, RunStatus.FAILED),
+        (10, 189, RunStatus.FAILED),
+        (10, 190, RunStatus.PARTIAL),
+    ],
+)
+def test_a_source_of_which_hardly_a_page_can_be_read_fails_the_run(
+    unreadable: int, pages: int, expected: RunStatus
+) -> None:
+    recount = replace(CLEAN, pages=pages, unreadable_pages=[*range(2, unreadable + 2)])
+    assert status(recount) is expected
+
+
+def test_a_search_that_matches_nothing_is_told_and_no_failure() -> None:
+    report = {"pages": 1, "matches_nothing": "wallhaven?q=nothing"}
+    verdict = judge_run(replace(NOTHING, stage_reports={"extract": report}), 5.0)
+    assert verdict.status is RunStatus.SUCCEEDED
+    assert verdict.notes == "the search matches nothing: wallhaven?q=nothing"
+
+
 def test_a_run_of_which_no_stage_ran_is_no_success() -> None:
     verdict = judge_run(replace(NOTHING, stage_reports={}), 5.0)
     assert (verdict.status, verdict.notes) == (

@@ -53,6 +53,7 @@ def test_a_quiet_list_of_which_all_was_seen_is_complete() -> None:
         "missing_pages": 0,
         "pages_read_again": 1,
         "short_pages": [],
+        "unreadable_pages": [],
     }
 
 
@@ -119,3 +120,51 @@ def test_a_part_is_judged_by_its_pages_and_not_by_the_total() -> None:
     assert judged(part).verdict is CrawlVerdict.COMPLETE
     assert judged(part).as_json()["difference"] is None
     assert judged(replace(part, short_pages=[3])).verdict is CrawlVerdict.INCOMPLETE
+
+
+def test_pages_that_could_not_be_read_make_it_incomplete_and_are_named() -> None:
+    certificate = judged(replace(QUIET, pages=2, seen=42, unreadable_pages=[2, 3]))
+    assert certificate.verdict is CrawlVerdict.INCOMPLETE
+    assert certificate.explanation == "pages that could not be read: 2, 3"
+    assert certificate.as_json()["unreadable_pages"] == [2, 3]
+    assert certificate.as_json()["missing_pages"] == 2
+    # As long as it is not over, they may yet be read.
+    assert judged(certificate.facts, is_read=False).verdict is None
+
+
+def test_a_page_that_could_not_be_read_again_leaves_its_border_unproven_and_is_named() -> None:
+    facts = replace(QUIET, unproven_borders=1, unreadable_pages=[2])
+    assert judged(facts).verdict is CrawlVerdict.INCOMPLETE
+
+
+def test_a_part_with_an_unreadable_page_is_incomplete() -> None:
+    part = replace(QUIET, from_page=2, to_page=3, pages=1, seen=24, unreadable_pages=[3])
+    assert judged(part).verdict is CrawlVerdict.INCOMPLETE
+
+
+def test_pages_that_were_not_asked_for_behind_unreadable_ones_are_counted() -> None:
+    unreadable = [*range(101, 113)]
+    facts = replace(QUIET, last_page=400, pages=100, unreadable_pages=unreadable)
+    certificate = judged(facts)
+    assert certificate.verdict is CrawlVerdict.INCOMPLETE
+    assert certificate.explanation == (
+        "pages that could not be read: 101, 102, 103, 104, 105, 106, 107, 108, 109, 110 and 2 more;"
+        " 288 pages behind them were not asked for"
+    )
+
+
+def test_an_empty_list_is_certified_by_name() -> None:
+    nothing = replace(
+        QUIET,
+        last_page=1,
+        pages=1,
+        readings=1,
+        listed=0,
+        seen=0,
+        total_at_start=0,
+        total_at_last_look=0,
+        total_at_end=0,
+    )
+    certificate = judged(nothing)
+    assert certificate.verdict is CrawlVerdict.COMPLETE
+    assert certificate.explanation == "the list is empty: the search matches nothing"

@@ -68,6 +68,10 @@ RETURNING audit_id;
 -- Only one session reads the crawl of run $1; it ends with the session at the latest.
 SELECT pg_try_advisory_lock(hashtextextended('draenei_content.crawls', $1));
 
+-- name: keep_reading
+-- The session that reads a crawl has nothing else to say for hours, and says that it lives.
+SELECT TRUE AS is_alive;
+
 -- name: end_reading
 -- Another session may read the crawl of run $1.
 SELECT pg_advisory_unlock(hashtextextended('draenei_content.crawls', $1));

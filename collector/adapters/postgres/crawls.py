@@ -15,6 +15,7 @@ from collector.adapters.postgres.runs import open_run
 from collector.core.certificate import CrawlVerdict
 from collector.core.errors import Edge, Outage
 from collector.core.runs import Json, Run
+from collector.flow import task_group
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,11 @@ logger = logging.getLogger(__name__)
 LOOK_AGAIN_SECONDS = 1.0
 # A clean exit after SIGTERM has 4 s in all; the lock ends with the process in any case.
 RELEASE_SECONDS = 1.0
+# The connection that holds the lock has nothing else to do for hours. Firewalls, translators of
+# addresses and `idle_session_timeout` end one that is silent for some minutes.
+KEEP_ALIVE_SECONDS = 10.0
+# A server that is there answers in milliseconds.
+KEEP_ALIVE_TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +130,9 @@ class PostgresCrawls:
         """Be the only process that reads the crawl; wait while another one is, or until `stop`.
 
         Two at once would stage pages in an order that is not that of their answers, and the ledger
-        would prove what nobody has seen. The right ends with its process or its connection: where
-        that is lost, what is done with it is cancelled, and Outage raised.
+        would prove what nobody has seen. The right ends with its process or its connection, which
+        is kept alive meanwhile: where that is lost, what is done with it is cancelled, and Outage
+        raised.
         """
         async with self._database.session() as session:
             is_told = False
@@ -137,17 +144,18 @@ class PostgresCrawls:
                     is_told = True
                 with anyio.move_on_after(LOOK_AGAIN_SECONDS):
                     await stop.wait()
-            async with _while_connected(session):
+            async with _while_connected(session) as lost:
                 try:
-                    yield
+                    async with _kept_alive(session):
+                        yield
                 finally:
-                    if not session.connection.is_closed():
+                    if not lost.is_set():
                         await _end_reading(session, run_key)
 
 
 @asynccontextmanager
-async def _while_connected(session: Session) -> AsyncIterator[None]:
-    """Cancel what is done meanwhile when the connection ends, and raise Outage."""
+async def _while_connected(session: Session) -> AsyncIterator[anyio.Event]:
+    """Cancel what is done meanwhile when the connection ends, set the event, and raise Outage."""
     connection, lost = session.connection, anyio.Event()
     with anyio.CancelScope() as scope:
 
@@ -157,13 +165,41 @@ async def _while_connected(session: Session) -> AsyncIterator[None]:
 
         connection.add_termination_listener(lose)
         try:
-            yield
+            yield lost
         finally:
             # One that is lost has been taken from us already, with its listeners.
             if not lost.is_set():
                 connection.remove_termination_listener(lose)
     if lost.is_set():
         raise Outage(Edge.DATABASE, "the connection that held the right to read the list is lost")
+
+
+@asynccontextmanager
+async def _kept_alive(session: Session) -> AsyncIterator[None]:
+    """Ask something now and then; a connection without an answer is ended."""
+    over = anyio.Event()
+
+    async def keep_alive() -> None:
+        while not over.is_set():
+            with anyio.move_on_after(KEEP_ALIVE_SECONDS):
+                await over.wait()
+                return
+            await _require_answer(session)
+
+    async with task_group() as tasks:
+        tasks.start_soon(keep_alive)
+        try:
+            yield
+        finally:
+            over.set()
+
+
+async def _require_answer(session: Session) -> None:
+    try:
+        with anyio.fail_after(KEEP_ALIVE_TIMEOUT_SECONDS):
+            await session.value("keep_reading")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        session.connection.terminate()
 
 
 async def _end_reading(session: Session, run_key: int) -> None:

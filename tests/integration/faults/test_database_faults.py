@@ -775,6 +775,63 @@ async def read_for_ever(world: FaultyWorld) -> None:
         await anyio.sleep_forever()
 
 
+@pytest.mark.case("PG-23")
+async def test_the_right_to_read_outlives_idle_hours(
+    open_faults: OpenFaults, small_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tenth of a second stands for the minutes after which a silent connection is ended."""
+    monkeypatch.setattr("collector.adapters.postgres.crawls.KEEP_ALIVE_SECONDS", 0.02)
+    async with open_faults(small(small_images, 5)) as world:
+        await setting(world, "idle_session_timeout", "100ms")
+        reading = asyncio.ensure_future(read_for_ever(world))
+        await until(world, IS_READ)
+        held_by = await ask(world, READER)
+        await do(world, "SELECT pg_sleep(0.5)")
+        assert not reading.done()
+        assert await ask(world, READER) == held_by
+        await end(reading)
+        await until(world, f"SELECT NOT ({IS_READ})")
+
+
+@pytest.mark.case("PG-23")
+async def test_a_right_to_read_whose_connection_has_fallen_silent_is_lost(
+    open_faults: OpenFaults, small_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody in between has forgotten the connection: no answer comes, and no end of it."""
+    monkeypatch.setattr("collector.adapters.postgres.crawls.KEEP_ALIVE_SECONDS", 0.02)
+    monkeypatch.setattr("collector.adapters.postgres.crawls.KEEP_ALIVE_TIMEOUT_SECONDS", 0.1)
+    async with open_faults(small(small_images, 5)) as world:
+        world.database.on("is_alive", Cut.SILENT, skip=2)
+        with anyio.fail_after(SOON_SECONDS), pytest.raises(Outage, match="the right to read"):
+            await read_for_ever(world)
+        await world.converge()
+
+
+@pytest.mark.case("PG-23")
+async def test_a_reading_that_ends_well_leaves_the_connection_fit_for_others(
+    open_faults: OpenFaults, small_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collector.adapters.postgres.crawls.KEEP_ALIVE_SECONDS", 0.001)
+    async with open_faults(small(small_images, 5)) as world:
+        for _ in range(20):
+            async with world.runtime.crawls.reading(1, anyio.Event()):
+                await world.runtime.runs.heartbeat(1)
+            assert not await ask(world, IS_READ)
+        await world.converge()
+
+
+READER = (
+    "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+
+async def end(reading: asyncio.Future[None]) -> None:
+    reading.cancel()
+    with suppress(asyncio.CancelledError):
+        await reading
+
+
 @pytest.mark.case("PG-10")
 async def test_a_server_that_is_read_only_after_a_failover_is_an_outage(
     open_faults: OpenFaults, small_images: Path

@@ -109,6 +109,9 @@ class EnrichmentCatalog(Protocol):
     async def asked(self, run_key: int) -> int:
         """Return about how many wallpapers the run has asked."""
 
+    async def answered_before(self) -> str | None:
+        """Return the id of a wallpaper that the API has answered for, None if there is none yet."""
+
     async def claim(self, most: int) -> list[Target]:
         """Take up to `most` due wallpapers in hand, in order of their value.
 

@@ -49,7 +49,7 @@ async def enrich(
     Answers are saved in small batches; what is stopped saves those it has, hands back the rest,
     and goes on there. A wallpaper that the API does not show is noted and asked about much later;
     so is, sooner, one whose answer is of no use. Raises Outage, also where MOST_UNUSABLE_IN_A_ROW
-    answers on end are of no use.
+    answers on end are of no use, and Refusal where the API tells nothing to us as a guest.
     """
     await catalog.enlist(nsfw=not source.is_guest)
     left = max(0, options.limit - await catalog.asked(run_key))
@@ -77,15 +77,21 @@ class _Enricher:
         self._catalog = catalog
         self._progress = progress
         self._unusable_in_a_row = 0
+        # One that the API has shown us in this run.
+        self._shown: str | None = None
         self.counts = Counter(dict.fromkeys((*Outcome, "tags", "rejected_tags"), 0))
 
     async def ask_all(self, targets: list[Target]) -> None:
         """Ask about the targets at once and save the answers, on any exit those that came."""
         findings: list[Finding] = []
+        refused: list[Finding] = []
         try:
             async with task_group() as tasks:
                 for target in targets:
-                    tasks.start_soon(self._ask, target, findings)
+                    tasks.start_soon(self._ask, target, findings, refused)
+            if refused and not findings:
+                await self._require_open_door()
+            findings += refused
             await self._catalog.save(self._run_key, findings)
         except BaseException as error:
             await self._let_go(targets, findings, failed=isinstance(error, Exception))
@@ -93,11 +99,20 @@ class _Enricher:
         for finding in findings:
             self._count(finding)
 
-    async def _ask(self, target: Target, findings: list[Finding]) -> None:
-        finding = Finding(target, await self._found(target))
-        findings.append(finding)
+    async def _ask(self, target: Target, findings: list[Finding], refused: list[Finding]) -> None:
+        try:
+            finding = Finding(target, await self._found(target))
+            findings.append(finding)
+        except Refusal as refusal:
+            # Without a key it may be the wallpaper that is refused: it has become nsfw.
+            if not self._source.is_guest or refusal.edge is not Edge.API:
+                raise
+            finding = Finding(target, None)
+            refused.append(finding)
         self._progress.advance("details", 1)
         _warn(finding)
+        if isinstance(finding.found, WallpaperDetails):
+            self._shown = target.wallhaven_id
         if finding.outcome is not Outcome.UNUSABLE:
             self._unusable_in_a_row = 0
             return
@@ -107,13 +122,20 @@ class _Enricher:
 
     async def _found(self, target: Target) -> WallpaperDetails | Rejected | None:
         request = self._source.details_request(target.wallhaven_id)
+        return await self._api.find(request, lambda body: self._read(body, target))
+
+    async def _require_open_door(self) -> None:
+        """Raise Refusal unless the API still shows what it has shown before, to us as a guest."""
+        known = self._shown or await self._catalog.answered_before()
+        problem = "the API refuses every wallpaper without a key (HTTP 401); set WALLHAVEN_API_KEY"
+        if known is None:
+            raise Refusal(Edge.API, problem)
         try:
-            return await self._api.find(request, lambda body: self._read(body, target))
+            await self._api.find(self._source.details_request(known), lambda _: None)
         except Refusal as refusal:
-            # Without a key it is the wallpaper that is refused: it has become nsfw.
-            if self._source.is_guest and refusal.edge is Edge.API:
-                return None
-            raise
+            if refusal.edge is not Edge.API:
+                raise
+            raise Refusal(Edge.API, problem) from None
 
     def _read(self, body: bytes, target: Target) -> WallpaperDetails | Rejected:
         # Not asked again at once: one odd answer must not hold up all others.

@@ -223,6 +223,20 @@ ON CONFLICT (audit_id, wallpaper_id) DO UPDATE SET
     rejected_tags = EXCLUDED.rejected_tags,
     asked_at = now();
 
+-- name: answered_before
+-- The wallpaper that was answered for last, and that guests may see as far as is known.
+SELECT w.wallhaven_id
+FROM draenei_content.wallpaper_details AS d
+INNER JOIN draenei_content.wallpapers AS w ON w.id = d.wallpaper_id
+-- As the index of what is due again has it: what was answered for last is due last.
+WHERE d.owner IS NULL
+    AND (d.enriched_at IS NOT NULL OR d.missing_at IS NOT NULL)
+    AND d.enriched_at IS NOT NULL
+    AND d.missing_at IS NULL
+    AND w.purity IS DISTINCT FROM 'nsfw'
+ORDER BY d.next_attempt_at DESC
+LIMIT 1;
+
 -- name: asked_by_run
 -- About how many wallpapers has run $1 asked?
 SELECT count(*)::int FROM draenei_content.run_enrichments WHERE audit_id = $1;

@@ -42,6 +42,11 @@ class PostgresEnrichments:
         """Return about how many wallpapers the run has asked."""
         return int(await self._database.value("asked_by_run", run_key))
 
+    async def answered_before(self) -> str | None:
+        """Return the id of a wallpaper that the API has answered for, None if there is none yet."""
+        found: str | None = await self._database.value("answered_before")
+        return found
+
     @retry_conflicts
     async def claim(self, most: int) -> list[Target]:
         """Take up to `most` due wallpapers in hand for a fresh owner, in order of their value."""

@@ -27,10 +27,11 @@ from collector.core.errors import Code
 from collector.core.pacing import DEFAULT_PAUSE_SECONDS, MAX_PAUSE_SECONDS, pause_seconds
 from collector.core.patience import LEAST_TRIES, MOST_BLOCKED
 from collector.core.runs import Run, RunStatus, StageName
-from collector.runtime import RunOptions, open_runtime, run_all_stages
+from collector.runtime import ENRICHMENT, RunOptions, open_runtime, run_all_stages
 from collector.simulator import SimulatorOptions, Wallpaper
 from collector.simulator.shapes import listing_item
 from collector.stages.api import API_TRIES, MOST_RATE_LIMITED
+from collector.stages.enrich import WALLPAPERS_IN_FLIGHT
 from collector.stages.extract import PAGES_IN_FLIGHT
 
 Json = dict[str, Any]
@@ -1256,3 +1257,66 @@ async def test_a_search_that_matches_nothing_says_so(
         assert "the search matches nothing: wallhaven?" in (audit.notes or "")
         assert "nothing" in (audit.notes or "")
         assert any("the search matches nothing" in text for text in caplog.messages)
+
+
+# --- A door that is closed to guests --------------------------------------------------------------
+
+
+def details(asked: Asked) -> bool:
+    """Say whether it is a question about one wallpaper."""
+    return "/w/" in asked.path
+
+
+async def enriched(world: FaultyWorld, run_id: str) -> AuditRow:
+    """Run an enrichment, as a guest."""
+    run = Run("tests", run_id)
+    return await run_all_stages(world.runtime, run, FAST, lambda _: None, ENRICHMENT)
+
+
+@pytest.mark.case("API-33")
+@pytest.mark.parametrize("known", [False, True], ids=["from the first", "from now on"])
+async def test_an_api_that_tells_guests_nothing_marks_no_wallpaper_as_missing(
+    open_faults: OpenFaults, small_images: Path, known: bool
+) -> None:
+    missing = "SELECT count(missing_at) FROM draenei_content.wallpaper_details"
+    async with open_faults(small(small_images, 30)) as world:
+        await world.run()
+        if known:
+            limited = RunOptions(limit=6)
+            run = Run("tests", "before")
+            await run_all_stages(world.runtime, run, limited, lambda _: None, ENRICHMENT)
+        world.api.asked.clear()
+        world.api.on(details, http.status(401, b'{"error": "Unauthorized"}', **JSON), times=None)
+        audit = await enriched(world, "refused")
+        assert audit.status is RunStatus.FAILED
+        assert "without a key (HTTP 401); set WALLHAVEN_API_KEY" in (audit.notes or "")
+        assert world.api.count(details) == WALLPAPERS_IN_FLIGHT + known
+        assert await world.value(missing) == 0
+        # They come again, and those that were asked about in vain a little later.
+        world.heal()
+        await world.rows("UPDATE draenei_content.wallpaper_details SET next_attempt_at = now()")
+        mended = await enriched(world, "mended")
+        assert (mended.status, await world.value(missing)) == (RunStatus.SUCCEEDED, 0)
+
+
+@pytest.mark.case("API-33")
+async def test_wallpapers_that_are_refused_together_are_missing_where_others_are_shown(
+    open_faults: OpenFaults, small_images: Path
+) -> None:
+    missing = "SELECT count(missing_at) FROM draenei_content.wallpaper_details"
+    async with open_faults(small(small_images, 12)) as world:
+        await world.run()
+        await enriched(world, "before")
+        await world.rows(
+            "UPDATE draenei_content.wallpaper_details SET next_attempt_at = now()"
+            " WHERE wallpaper_id <= 8"
+        )
+        rows = await world.rows("SELECT wallhaven_id FROM draenei_content.wallpapers WHERE id <= 8")
+        hidden = tuple(f"/{row['wallhaven_id']}" for row in rows)
+        refused = http.status(401, b'{"error": "Unauthorized"}', **JSON)
+        world.api.on(lambda asked: asked.path.endswith(hidden), refused, times=None)
+        world.api.asked.clear()
+        audit = await enriched(world, "hidden")
+        assert (audit.status, await world.value(missing)) == (RunStatus.SUCCEEDED, 8)
+        # One more for each batch of which none was shown.
+        assert world.api.count(details) == 8 + 2

@@ -775,7 +775,7 @@ async def read_for_ever(world: FaultyWorld) -> None:
         await anyio.sleep_forever()
 
 
-@pytest.mark.case("PG-23")
+@pytest.mark.case("PG-27")
 async def test_the_right_to_read_outlives_idle_hours(
     open_faults: OpenFaults, small_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -793,7 +793,7 @@ async def test_the_right_to_read_outlives_idle_hours(
         await until(world, f"SELECT NOT ({IS_READ})")
 
 
-@pytest.mark.case("PG-23")
+@pytest.mark.case("PG-27")
 async def test_a_right_to_read_whose_connection_has_fallen_silent_is_lost(
     open_faults: OpenFaults, small_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -807,7 +807,7 @@ async def test_a_right_to_read_whose_connection_has_fallen_silent_is_lost(
         await world.converge()
 
 
-@pytest.mark.case("PG-23")
+@pytest.mark.case("PG-27")
 async def test_a_reading_that_ends_well_leaves_the_connection_fit_for_others(
     open_faults: OpenFaults, small_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,7 +98,7 @@ def janitor(
         ),
     ] = KEEP_DAYS,
 ) -> None:
-    """Tidy up after processes that died: claims, uploads, runs; and trim details of old runs."""
+    """Tidy up after processes that died; trim details of old runs."""
 
     async def command(runtime: Runtime) -> Answer:
         tidied = await run_janitor(runtime, JanitorOptions(upload_age, run_silence, keep_days))

@@ -27,7 +27,7 @@ from world import EVERYTHING, small
 
 from collector.adapters.migrations import migrate
 from collector.adapters.postgres import PostgresLoads, database, open_database, pages, staging
-from collector.adapters.sql import load_queries
+from collector.adapters.sql import load_queries, sql_folder
 from collector.cli.progress import SilentProgress
 from collector.core.audit import AuditRow
 from collector.core.errors import Edge, Outage, SchemaMissing
@@ -884,12 +884,16 @@ async def test_nothing_of_ours_outlives_its_transaction(
     async with open_faults(small(small_images, 30)) as world:
         await world.run()
         texts = [text.decode() for text in world.database.statements]
-        for text in [*texts, *load_queries().values()]:
+        migrating = (sql_folder() / "queries" / "schema.sql").read_text()
+        queries = {
+            name: text for name, text in load_queries().items() if text not in migrating
+        }  # a migration holds its session to itself
+        for text in [*texts, *queries.values()]:
             statement = "\n".join(it for it in text.splitlines() if not it.startswith("--"))
             assert statement.split()[0] in OF_A_TRANSACTION, statement
         # The right to read a backfill's list is the one thing that a session of ours holds.
         assert not any("advisory_lock" in text for text in texts)
-        bound = {name for name, text in load_queries().items() if OF_A_SESSION.search(text)}
+        bound = {name for name, text in queries.items() if OF_A_SESSION.search(text)}
         assert bound == {"take_reading", "end_reading"}
         await world.check()
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
-from collector.core.audit import is_too_many
 from collector.core.errors import (
     Code,
     CollectorError,
@@ -20,11 +18,11 @@ from collector.core.errors import (
     LeaseLost,
     Outage,
     SettingsError,
-    TooManyDead,
 )
 from collector.core.retry import GiveUp, decide
 from collector.core.runs import StageName, StageReport
-from collector.core.transfers import Claim, DueImages, ItemFailure, Outcome, StoredObject
+from collector.core.tally import Tally
+from collector.core.transfers import Claim, DueImages, ItemFailure, StoredObject
 from collector.failpoints import Point, reach
 from collector.flow import ByteBudget, Supply, committed, task_group
 from collector.ports import Http, ObjectStore, Progress, TransferCatalog
@@ -37,13 +35,6 @@ logger = logging.getLogger(__name__)
 # Work that falls due later than this is the next run's: waiting costs more than it brings. Where
 # there is no next run, with a supply, the claims of a process that died are waited for, too.
 LONGEST_WAIT_SECONDS = 30.0
-# Attempts that may fail beside those that store up to the limit: a run that may store ten images
-# must not ask for a thousand. A fifth more for large limits, enough for a bad day of small ones.
-MIN_SPARE_ATTEMPTS = 50
-SPARE_ATTEMPTS_SHARE = 0.2
-# The share of dead letters is taken of so many images at least, or of all that there are: a few
-# bad ones among the first prove nothing, and a run of a million does not wait for its end.
-DEAD_SHARE_IMAGES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +90,9 @@ async def transfer(
 
     One item's failure never stops the others. Raises Outage if an edge is down, SettingsError if
     WALLHAVEN_IMAGE_HOSTS lacks the host of most images: attempts that were lost to it are given
-    back, with their dead letters. Raises TooManyDead as soon as the audit would: these letters
-    stay. With a limit, a worker ends after as many failed attempts as `MIN_SPARE_ATTEMPTS` and
-    `SPARE_ATTEMPTS_SHARE` say, and the report tells. On any failure or cancellation the claims in
+    back, with their dead letters. Raises TooManyDead if too many images are given up: these letters
+    stay. With a limit, a worker ends after some failed attempts (`core/tally.py` has the bounds of
+    both), and the report tells. On any failure or cancellation the claims in
     hand are released with their attempts refunded, as far as the database answers.
     """
     longest_wait_seconds, awaits_others = LONGEST_WAIT_SECONDS, supply is not None
@@ -155,8 +146,11 @@ class _Transfer:
         self._breakers = Breakers(
             http, store, catalog.known_good, chance.clock, LONGEST_WAIT_SECONDS
         )
-        self._counts: Counter[str] = Counter()
-        self._dead_share_images = DEAD_SHARE_IMAGES
+        self._tally = Tally(
+            limit=options.limit,
+            stored_before=options.stored_before,
+            max_dead_percent=options.max_dead_percent,
+        )
 
     async def run(self) -> StageReport:
         try:
@@ -199,7 +193,7 @@ class _Transfer:
         planned = min(wanted, self._options.limit or wanted)
         self._progress.start("images", planned)
         if self._supply.is_over:
-            self._dead_share_images = min(planned, DEAD_SHARE_IMAGES)
+            self._tally.plan(planned)
 
     async def _work(self) -> None:
         # No buffer: a claim that waits would cost its item an attempt if the process died.
@@ -222,11 +216,12 @@ class _Transfer:
                     return
 
     async def _claim(self) -> list[Claim]:
-        free = min(self._options.in_flight, self._spare_attempts) - self._leases.count
+        options, spare = self._options, self._tally.spare_attempts
+        most = options.in_flight if spare is None else min(options.in_flight, spare)
+        free = most - self._leases.count
         if free <= 0:
             return []
         asked_at = self._chance.clock()
-        options = self._options
         claim = self._catalog.claim(self._run_key, free, options.limit, only=options.only)
         batch = await committed(claim)
         if batch:
@@ -243,7 +238,7 @@ class _Transfer:
         if self._leases.count:
             await self._supply.after(seen)
             return True
-        if self._is_limit_reached or self._are_attempts_used_up:
+        if self._tally.is_limit_reached or self._tally.are_attempts_used_up:
             return False
         if self._supply.version != seen:
             return True
@@ -262,27 +257,6 @@ class _Transfer:
         with anyio.move_on_after(due_seconds):
             await self._supply.after(seen)
         return True
-
-    @property
-    def _spare_attempts(self) -> int:
-        """How many more attempts may fail before this call ends."""
-        limit = self._options.limit
-        if not limit:
-            return self._options.in_flight
-        spare = max(MIN_SPARE_ATTEMPTS, int(limit * SPARE_ATTEMPTS_SHARE))
-        return spare - self._breakers.codes.total()
-
-    @property
-    def _are_attempts_used_up(self) -> bool:
-        return self._spare_attempts <= 0
-
-    @property
-    def _is_limit_reached(self) -> bool:
-        return 0 < self._options.limit <= self._options.stored_before + self._stored_images
-
-    @property
-    def _stored_images(self) -> int:
-        return self._counts["images_uploaded"] + self._counts["images_adopted"]
 
     async def _carry_all(self, claims: ObjectReceiveStream[Claim]) -> None:
         async with claims:
@@ -316,12 +290,7 @@ class _Transfer:
             return
         reach(Point.CONFIRMED)
         self._breakers.stored()
-        if stored.outcome is Outcome.UPLOADED:
-            self._counts["images_uploaded"] += 1
-            self._counts["bytes_uploaded"] += stored.size_bytes
-        else:
-            self._counts["images_adopted"] += 1
-        self._counts["stored_of_own_pages"] += claim.is_own
+        self._tally.stored(stored, is_own=claim.is_own)
         self._progress.advance("images", 1, stored.size_bytes)
 
     async def _failed(self, claim: Claim, error: ItemError) -> None:
@@ -339,33 +308,22 @@ class _Transfer:
         if not await committed(self._catalog.fail(claim, failure)):
             return
         logger.info("%s not stored (try %d): %s", claim.wallhaven_id, claim.attempt, error)
-        self._counts["dead_letters"] += isinstance(decision, GiveUp)
+        self._tally.failed(is_given_up=isinstance(decision, GiveUp))
         await self._breakers.failed(error, claim.url)
-        await self._require_few_dead()
-
-    async def _require_few_dead(self) -> None:
-        dead, stored = self._counts["dead_letters"], self._stored_images
-        handled = max(dead + stored, self._dead_share_images)
-        if is_too_many(dead, handled, self._options.max_dead_percent):
-            # Of an edge that is down its items cannot be blamed.
+        if (too_many := self._tally.too_many_dead) is not None:
+            # If an edge is down, its items are not to blame.
             await self._breakers.require_working()
-            raise TooManyDead("images", dead, dead + stored)
+            raise too_many
 
     def _report(self) -> StageReport:
-        names = ("images_uploaded", "images_adopted", "bytes_uploaded", "dead_letters")
-        counts = {name: self._counts[name] for name in names}
-        codes = self._breakers.codes
-        counts["failed_tries"] = sum(codes.values())
+        codes = sorted(self._breakers.codes.items())
         return StageReport(
             StageName.TRANSFER,
-            counts,
+            self._tally.counts(),
             {
-                "codes": {str(code): count for code, count in sorted(codes.items())},
-                "stored_of_own_pages": self._counts["stored_of_own_pages"],
-                "stored_of_backlog": self._stored_images - self._counts["stored_of_own_pages"],
+                "codes": {str(code): count for code, count in codes},
                 "peak_body_bytes": self._ports.budget.peak_bytes,
-                "is_limit_reached": self._is_limit_reached,
-                "are_attempts_used_up": self._are_attempts_used_up,
+                **self._tally.details(),
             },
         )
 

@@ -12,8 +12,8 @@ from world import small
 from collector.core.errors import Code, SettingsError, TooManyDead
 from collector.core.health import WINDOW_ATTEMPTS
 from collector.core.runs import RunStatus, StageName
+from collector.core.tally import MIN_SPARE_ATTEMPTS
 from collector.runtime import RunOptions
-from collector.stages.transfer import MIN_SPARE_ATTEMPTS
 
 WALLPAPERS = 600
 LIMIT = 10

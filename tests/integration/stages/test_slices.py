@@ -13,12 +13,12 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import SecretStr
 from world import OpenWorld, World, small
 
+from collector.core import tally
 from collector.core.errors import Refusal, RunFailed, SettingsError
 from collector.core.runs import Run
 from collector.interrupts import Interrupted
 from collector.runtime import audit_backfill, plan_slices, run_slice
 from collector.simulator import Hooks
-from collector.stages import transfer
 
 WALLPAPERS = 60
 FIRST, SECOND = Run("dag", "first"), Run("dag", "second")
@@ -173,7 +173,7 @@ def test_a_slice_fails_where_only_the_audit_says_so(
 ) -> None:
     monkeypatch.setenv("COLLECTOR_MAX_IMAGE_BYTES", "10")
     # Else the transfer says so first.
-    monkeypatch.setattr(transfer, "is_too_many", lambda *_: False)
+    monkeypatch.setattr(tally, "is_too_many", lambda *_: False)
     with pytest.raises(RunFailed, match=r"run first failed: .*given up") as caught:
         mirror({}, FIRST)
     assert caught.value.run_id == "first"

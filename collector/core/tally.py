@@ -1,0 +1,97 @@
+"""What one call of the transfer has done so far, and whether that is enough."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from collector.core.audit import is_too_many
+from collector.core.errors import TooManyDead
+from collector.core.runs import Json
+from collector.core.transfers import Outcome, StoredObject
+
+# Attempts that may fail beside those that store up to the limit: a run that may store ten images
+# must not ask for a thousand. A fifth more for large limits, enough for a bad day of small ones.
+MIN_SPARE_ATTEMPTS = 50
+SPARE_ATTEMPTS_SHARE = 0.2
+# The share of dead letters is taken of so many images at least, or of all that there are: a few
+# bad ones among the first prove nothing, and a run of a million does not wait for its end.
+DEAD_SHARE_IMAGES = 1000
+
+
+class Tally:
+    """Counts, named as the columns of `run_audit`, and the bounds that end a call.
+
+    `limit` 0 means no limit of images stored by the run; `stored_before` of these were stored
+    before this call.
+    """
+
+    def __init__(self, *, limit: int, stored_before: int, max_dead_percent: float) -> None:
+        self._limit = limit
+        self._stored_before = stored_before
+        self._max_dead_percent = max_dead_percent
+        self._dead_share_images = DEAD_SHARE_IMAGES
+        self._counts: Counter[str] = Counter()
+
+    def plan(self, images: int) -> None:
+        """Take note that the call will handle `images` at most."""
+        self._dead_share_images = min(images, DEAD_SHARE_IMAGES)
+
+    def stored(self, stored: StoredObject, *, is_own: bool) -> None:
+        """Count an image that is stored; `is_own`: a page of this run lists it."""
+        if stored.outcome is Outcome.UPLOADED:
+            self._counts["images_uploaded"] += 1
+            self._counts["bytes_uploaded"] += stored.size_bytes
+        else:
+            self._counts["images_adopted"] += 1
+        self._counts["stored_of_own_pages"] += is_own
+
+    def failed(self, *, is_given_up: bool) -> None:
+        """Count a failed attempt, and the dead letter that it may have left."""
+        self._counts["failed_tries"] += 1
+        self._counts["dead_letters"] += is_given_up
+
+    @property
+    def spare_attempts(self) -> int | None:
+        """How many more attempts may fail before this call ends; None without a limit."""
+        if not self._limit:
+            return None
+        spare = max(MIN_SPARE_ATTEMPTS, int(self._limit * SPARE_ATTEMPTS_SHARE))
+        return max(0, spare - self._counts["failed_tries"])
+
+    @property
+    def are_attempts_used_up(self) -> bool:
+        """True once no further attempt may fail."""
+        return self.spare_attempts == 0
+
+    @property
+    def is_limit_reached(self) -> bool:
+        """True once the run has stored all that it may."""
+        return 0 < self._limit <= self._stored_before + self._stored_images
+
+    @property
+    def too_many_dead(self) -> TooManyDead | None:
+        """What fails a run that has given up on so many, None while they are few."""
+        dead, handled = self._counts["dead_letters"], self._stored_images
+        handled += dead
+        if is_too_many(dead, max(handled, self._dead_share_images), self._max_dead_percent):
+            return TooManyDead("images", dead, handled)
+        return None
+
+    def counts(self) -> dict[str, int]:
+        """Return what the report of the stage counts."""
+        names = ("images_uploaded", "images_adopted", "bytes_uploaded")
+        return {name: self._counts[name] for name in (*names, "dead_letters", "failed_tries")}
+
+    def details(self) -> dict[str, Json]:
+        """Return what the report says beside the counts."""
+        own = self._counts["stored_of_own_pages"]
+        return {
+            "stored_of_own_pages": own,
+            "stored_of_backlog": self._stored_images - own,
+            "is_limit_reached": self.is_limit_reached,
+            "are_attempts_used_up": self.are_attempts_used_up,
+        }
+
+    @property
+    def _stored_images(self) -> int:
+        return self._counts["images_uploaded"] + self._counts["images_adopted"]

@@ -18,12 +18,15 @@ from loop_guard import Collections, Queues, watched
 
 
 def pytest_configure() -> None:
-    """Let SIGINT end what tests start, also where a shell runs them in the background.
+    """Let SIGINT and SIGHUP end what tests start, also in the background and under nohup.
 
-    Without job control a shell's background job ignores it, and hands that on.
+    Without job control a shell's background job ignores SIGINT, nohup ignores SIGHUP, and both
+    hand that on.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

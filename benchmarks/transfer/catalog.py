@@ -82,4 +82,4 @@ class MemoryCatalog:
         return []
 
     async def due_images(self, _: int) -> DueImages:
-        return DueImages(0, 0)
+        return DueImages(0, 0, 0)

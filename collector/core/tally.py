@@ -29,12 +29,18 @@ class Tally:
         self._limit = limit
         self._stored_before = stored_before
         self._max_dead_percent = max_dead_percent
+        self._tried_before = 0
         self._dead_share_images = DEAD_SHARE_IMAGES
         self._counts: Counter[str] = Counter()
 
-    def plan(self, images: int) -> None:
-        """Take note that the call will handle `images` at most."""
-        self._dead_share_images = min(images, DEAD_SHARE_IMAGES)
+    def plan(self, images: int | None, *, tried_before: int) -> None:
+        """Take note that the call will handle `images` at most, None if that is not known.
+
+        The run has tried `tried_before` images before: they belong to its share of dead letters.
+        """
+        self._tried_before = tried_before
+        if images is not None:
+            self._dead_share_images = min(images + tried_before, DEAD_SHARE_IMAGES)
 
     def stored(self, stored: StoredObject, *, is_own: bool) -> None:
         """Count an image that is stored; `is_own`: a page of this run lists it."""
@@ -71,8 +77,8 @@ class Tally:
     @property
     def too_many_dead(self) -> TooManyDead | None:
         """What fails a run that has given up on so many, None while they are few."""
-        dead, handled = self._counts["dead_letters"], self._stored_images
-        handled += dead
+        dead = self._counts["dead_letters"]
+        handled = self._tried_before + self._stored_images + dead
         if is_too_many(dead, max(handled, self._dead_share_images), self._max_dead_percent):
             return TooManyDead("images", dead, handled)
         return None

@@ -89,10 +89,14 @@ class ItemFailure:
 
 @dataclass(frozen=True, slots=True)
 class DueImages:
-    """Images that a run may carry now: those that its own pages list, and the others."""
+    """Images that a run may carry now: those that its own pages list, and the others.
+
+    `tried` counts those that it has tried before.
+    """
 
     own: int
     others: int
+    tried: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,8 +192,8 @@ class _Transfer:
         wanted = due.own if self._options.only else due.own + due.others
         planned = min(wanted, self._options.limit or wanted)
         self._progress.start("images", planned)
-        if self._supply.is_over:
-            self._tally.plan(planned)
+        known = planned if self._supply.is_over else None
+        self._tally.plan(known, tried_before=due.tried)
 
     async def _work(self) -> None:
         # No buffer: a claim that waits would cost its item an attempt if the process died.

@@ -419,10 +419,11 @@ FROM draenei_content.transfers
 WHERE state = 'claimed' AND last_audit_id = $1;
 
 -- name: due_images
--- How many images are due that the pages of run $1 list, and how many others?
+-- How many images are due that the pages of run $1 list, how many others, and how many has it tried?
 SELECT
     count(*) FILTER (WHERE listed_audit_id IS NOT DISTINCT FROM $1)::int AS own,
-    count(*) FILTER (WHERE listed_audit_id IS DISTINCT FROM $1)::int     AS others
+    count(*) FILTER (WHERE listed_audit_id IS DISTINCT FROM $1)::int     AS others,
+    (SELECT count(*)::int FROM draenei_content.run_items WHERE audit_id = $1) AS tried
 FROM draenei_content.transfers
 WHERE state = 'claimed' OR (state = 'pending' AND next_attempt_at <= now());
 

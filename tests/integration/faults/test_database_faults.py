@@ -559,7 +559,8 @@ async def test_a_statement_that_is_never_answered_is_given_up(
         with anyio.fail_after(SOON_SECONDS):
             audit = await world.run()
         require_outage(audit, stage)
-        assert "no answer in time" in (audit.notes or "")
+        # The driver has closed the connection by the time of the rollback, or not yet.
+        assert re.search("no answer in time|connection is closed", audit.notes or "")
         await world.converge()
 
 

@@ -19,13 +19,14 @@ def tally(
     limit: int = 0,
     stored_before: int = 0,
     planned: int | None = None,
+    tried_before: int = 0,
     stored: int = 0,
     dead: int = 0,
     failed: int = 0,
 ) -> Tally:
     counted = Tally(limit=limit, stored_before=stored_before, max_dead_percent=5)
-    if planned is not None:
-        counted.plan(planned)
+    if planned is not None or tried_before:
+        counted.plan(planned, tried_before=tried_before)
     for _ in range(stored):
         counted.stored(StoredObject("key", "00", 7, Outcome.UPLOADED), is_own=True)
     for number in range(dead + failed):
@@ -89,3 +90,10 @@ def test_dead_letters_are_too_many_of_all_that_may_come_or_of_a_thousand(
     assert (counted.too_many_dead is not None) == is_too_many
     if counted.too_many_dead:
         assert counted.too_many_dead.handled == dead + stored
+
+
+def test_what_the_run_has_tried_before_belongs_to_the_share() -> None:
+    few = tally(dead=10, planned=10, tried_before=180)
+    assert few.too_many_dead is not None
+    assert few.too_many_dead.handled == 190
+    assert tally(dead=10, planned=10, tried_before=190).too_many_dead is None

@@ -1226,6 +1226,42 @@ async def test_a_page_that_has_fallen_off_the_end_holds_nobody_up(
         await converge_to_all(world)
 
 
+@pytest.mark.case("API-30")
+async def test_a_run_that_goes_on_where_the_list_ends_earlier_now_comes_to_its_end(
+    open_faults: OpenFaults, small_images: Path
+) -> None:
+    async with open_faults(three_pages(small_images)) as world:
+        everything = list(world.simulator.catalogue)
+        await outage_at(world, 3, http.status(401, b"{}", **JSON), "today")
+        world.heal()
+        world.api.asked.clear()
+        world.api.on(page(3), falling_off(world, everything, 4), times=None)
+        world.api.on(search, falling_off(world, everything[4:], 0), times=None)
+        audit = await world.run("today")
+        assert (audit.status, audit.notes) == (RunStatus.SUCCEEDED, None)
+        assert world.api.count(page(3)) == 1
+        await converge_to_all(world)
+
+
+@pytest.mark.case("API-29")
+async def test_a_question_without_filters_that_is_refused_blames_no_page(
+    open_faults: OpenFaults, small_images: Path
+) -> None:
+    async with open_faults(
+        small(small_images, 60, page_size=4), wallhaven_colors="660000"
+    ) as world:
+        world.api.on(
+            lambda asked: search(asked) and "colors=" not in asked.query,
+            http.status(400, b"{}", **JSON),
+            times=None,
+        )
+        audit = await world.run()
+        assert audit.status is RunStatus.FAILED
+        assert "the API refused the request (HTTP 400)" in (audit.notes or "")
+        assert world.api.count(lambda asked: "colors=" not in asked.query) == 1
+        assert await world.value("SELECT count(*) FROM draenei_content.unreadable_pages") == 0
+
+
 def falling_off(world: FaultyWorld, wallpapers: Sequence[Wallpaper], lost: int) -> Fault:
     """Answer from a list that loses its first items before its last page is asked for."""
     last_page = -(-len(wallpapers) // 4)

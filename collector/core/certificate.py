@@ -24,8 +24,8 @@ CERTIFICATE_FIELDS = (
     "unreadable_pages",
 )
 # A report is for people: the first of many pages tell where to look.
-_MOST_PAGES_LISTED = 50
-_MOST_PAGES_NAMED = 10
+_MAX_PAGES_LISTED = 50
+_MAX_PAGES_NAMED = 10
 
 
 class CrawlVerdict(StrEnum):
@@ -103,8 +103,8 @@ class Certificate:
             "pages": facts.pages,
             "missing_pages": facts.missing_pages,
             "pages_read_again": facts.readings - facts.pages,
-            "short_pages": list(facts.short_pages[:_MOST_PAGES_LISTED]),
-            "unreadable_pages": list(facts.unreadable_pages[:_MOST_PAGES_LISTED]),
+            "short_pages": list(facts.short_pages[:_MAX_PAGES_LISTED]),
+            "unreadable_pages": list(facts.unreadable_pages[:_MAX_PAGES_LISTED]),
         }
 
 
@@ -145,8 +145,8 @@ def certify(facts: CrawlFacts, *, is_read: bool) -> Certificate:
 
 def named_pages(pages: Sequence[int]) -> str:
     """Return the first pages, and how many more there are."""
-    first = ", ".join(map(str, pages[:_MOST_PAGES_NAMED]))
-    more = len(pages) - _MOST_PAGES_NAMED
+    first = ", ".join(map(str, pages[:_MAX_PAGES_NAMED]))
+    more = len(pages) - _MAX_PAGES_NAMED
     return f"{first} and {more} more" if more > 0 else first
 
 

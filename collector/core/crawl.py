@@ -13,8 +13,8 @@ at last.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
+from collector.core.joins import Joins
 from collector.core.paging import (
     MAX_UNREADABLE_PAGES,
     CoveredPage,
@@ -31,13 +31,6 @@ PAGES_PER_SLICE = 25
 MOST_READINGS = 3
 # A list that still grows after so many last looks would keep us for ever.
 MOST_LAST_LOOKS = 5
-
-
-class _Join(NamedTuple):
-    """A page to be read again, and the items one of which it or a page below it must show."""
-
-    number: int
-    ids: frozenset[str]
 
 
 class Crawl:
@@ -64,12 +57,7 @@ class Crawl:
         self._readings: dict[int, int] = {}
         self._short: dict[int, int] = {}
         self._failures: dict[int, int] = {}
-        # Pages behind the end, as it was when they were read.
-        self._empty: set[int] = set()
-        # Ids on the pages whose upper neighbour had not been read before them, or was empty.
-        self._tops: dict[int, frozenset[str]] = {}
-        # Pages that were read before their upper neighbour, and how the two are to be joined.
-        self._borders: dict[int, _Join] = {}
+        self._joins = Joins()
         self._first_open_slice = self._slice_of(from_page)
         self._list = ListEnd(from_page)
         self._total: int | None = None
@@ -87,7 +75,7 @@ class Crawl:
         """
         number = self._next()
         if number is None and (number := self._last_look()) is not None:
-            self._join_down_from(number)
+            self._joins.join_down_from(number)
         if number is None:
             return None
         self._in_flight.add(number)
@@ -123,28 +111,15 @@ class Crawl:
     def _fail(self, number: int) -> None:
         self._failures[number] = self._failures.get(number, 0) + 1
         if self._is_given_up(number):
-            # What it should have joined stays unproven.
-            for border in self._joined_by(number):
-                self._forget(border)
+            self._joins.give_up(number)
 
     def _is_given_up(self, number: int) -> bool:
         return self._failures.get(number, 0) >= MOST_READINGS
 
     def _read(self, number: int, page: CoveredPage) -> None:
         self._read_at[number] = self._noted
-        (self._empty.discard if page.items else self._empty.add)(number)
-        if number in self._readings:
-            if not self._joined_by(number):
-                self._join_down_from(number)  # The ledger does not say that it was a last look.
-            self._join(number, page.ids)
-        elif number - 1 in self._readings:
-            self._begin_join(number - 1, number - 1)
-        if self._is_top(number) and number not in self._empty:
-            self._tops[number] = frozenset(page.ids)
+        self._joins.read(number, page.ids, is_empty=not page.items)
         self._readings[number] = self._readings.get(number, 0) + 1
-
-    def _is_top(self, number: int) -> bool:
-        return number + 1 not in self._readings or number + 1 in self._empty
 
     @property
     def end(self) -> int:
@@ -170,50 +145,10 @@ class Crawl:
         """True where every page is read or given up, all are joined, and nothing is in flight."""
         return not self._in_flight and self._next() is None and self._last_look() is None
 
-    def _join_down_from(self, number: int) -> None:
-        """After a last look, go down to an item of the first: what has come since is all met.
-
-        Where the list has shrunk, what lay between pages that are behind its end now may have come
-        down, too: to an item of each.
-        """
-        behind = [top for top in self._tops if top >= number]
-        for top in behind or [max(self._tops, default=number)]:
-            self._begin_join(top, number)
-
-    def _begin_join(self, border: int, number: int) -> None:
-        """Read a page again, and those below it, down to what the border showed when it was read.
-
-        Where that is under way, it goes on from there to the same items: those that the border has
-        shown since have come down behind its back.
-        """
-        ids = self._tops.get(border, frozenset())
-        if border in self._borders:
-            ids = self._borders[border].ids
-        self._borders[border] = _Join(number, ids)
-
-    def _join(self, number: int, ids: Iterable[str]) -> None:
-        """A page was read again: slices that it joins are joined, else the page below may."""
-        for border in self._joined_by(number):
-            wanted_ids = self._borders[border].ids
-            # Where all below was read again, or not read yet, nothing can lie between.
-            if wanted_ids and wanted_ids.isdisjoint(ids) and number - 1 in self._readings:
-                self._borders[border] = _Join(number - 1, wanted_ids)
-            else:
-                self._forget(border)
-
-    def _joined_by(self, number: int) -> list[int]:
-        return [border for border, join in self._borders.items() if join.number == number]
-
-    def _forget(self, border: int) -> None:
-        self._borders.pop(border)
-        if not self._is_top(border):
-            self._tops.pop(border, None)
-
     def _next(self) -> int | None:
         if self._total is None:
             return None if self._in_flight else self._from_page
-        joins = (join.number for join in self._borders.values())
-        steps = (joins, self._tops_of_slices(), self._second_tries())
+        steps = (self._joins.wanted, self._tops_of_slices(), self._more_attempts())
         free = (number for step in steps for number in step if self._is_free(number))
         return next(free, None)
 
@@ -236,7 +171,7 @@ class Crawl:
         further = [number for number in unread if number > self._list.highest_with_items]
         return further[len(further) // 2] if further and self._list.is_refuted else unread[-1]
 
-    def _second_tries(self) -> Iterator[int]:
+    def _more_attempts(self) -> Iterator[int]:
         """Yield the pages that were unreadable and never read, and are not given up."""
         for number in sorted(self._failures):
             is_read = number in self._readings

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass
 
+from collector.core.errors import Unreadable
 from collector.core.planning import Estimate, Holdings, Plan, plan_backfill, sampled_pages
 from collector.core.runs import Json
 from collector.core.wallpapers import Page
 from collector.ports import HoldingsCatalog
-from collector.sources import Source
+from collector.sources import ApiRequest, Source
 from collector.stages.api import ApiClient
+
+logger = logging.getLogger(__name__)
 
 # A kilobyte, and a third of a second: finer figures would pretend to be known.
 _GIGABYTE_DIGITS = 6
@@ -56,15 +60,17 @@ async def plan(
 ) -> PlanReport:
     """Return what a backfill of `source` would cost, from three pages of it at most.
 
-    Writes nothing anywhere. Raises Outage.
+    Writes nothing anywhere. A page that cannot be read, or has just fallen off the end, is done
+    without; only the first is needed. Raises Outage.
     """
     holdings = await catalog.holdings()
     first = await _read(source, api, 1)
-    others = [await _read(source, api, number) for number in sampled_pages(first.last_page)[1:]]
+    others = [await _sampled(source, api, number) for number in sampled_pages(first.last_page)[1:]]
     # A list that moves shows an image on two pages; it has one size.
     sizes = {
         item.wallhaven_id: item.file_size
         for page in (first, *others)
+        if page is not None
         for item in page.wallpapers
         if item.file_size is not None
     }
@@ -77,5 +83,16 @@ async def plan(
     return PlanReport(source.search_key, cost, holdings, api.requests_sent)
 
 
-async def _read(source: Source, api: ApiClient, number: int) -> Page:
-    return await api.get(source.page_request(number), lambda body: source.parse_page(body, number))
+async def _sampled(source: Source, api: ApiClient, number: int) -> Page | None:
+    try:
+        return await _read(source, api, number, witness=source.page_request(1))
+    except Unreadable as problem:
+        logger.warning("[draenei] page %d is left out of the plan: %s", number, problem.problem)
+        return None
+
+
+async def _read(
+    source: Source, api: ApiClient, number: int, witness: ApiRequest | None = None
+) -> Page:
+    request = source.page_request(number)
+    return await api.get(request, lambda body: source.parse_page(body, number), witness)

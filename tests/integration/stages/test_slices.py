@@ -141,6 +141,33 @@ def test_a_failed_slice_raises_and_another_run_goes_on(
     assert (row["run_id"], row["status"]) == ("first", "succeeded")
 
 
+@pytest.mark.case("API-29")
+def test_another_run_tries_the_pages_again_that_could_not_be_read(
+    open_world: OpenWorld,
+    small_images: Path,
+    portal: BlockingPortal,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = {2}
+
+    def page(number: int, answer: dict[str, Any]) -> dict[str, Any]:
+        return {"error": "broken"} if number in broken else answer
+
+    opening = open_world(small(small_images, WALLPAPERS), Hooks(page=page))
+    with portal.wrap_async_context_manager(opening) as world:
+        hand_on(world, monkeypatch)
+        counts = mirror({"pages_per_slice": 4}, FIRST)
+        assert counts[-1]["images_uploaded"] == 36
+        broken.clear()
+
+        (counts_after,) = mirror({}, SECOND)
+
+        assert counts_after["images_uploaded"] == WALLPAPERS
+        assert audit_backfill({}, SECOND) == counts_after
+        (row,) = portal.call(world.rows, AUDITS)
+        assert (row["run_id"], row["status"]) == ("first", "succeeded")
+
+
 def test_a_slice_that_is_stopped_hands_back_what_it_had_and_is_gone_on_with(
     open_world: OpenWorld,
     small_images: Path,

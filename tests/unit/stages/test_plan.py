@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 from unit.sources.wallhaven.shapes import ITEM
 
-from collector.core.errors import Edge, Outage
+from collector.core.errors import Edge, Outage, Unreadable
 from collector.core.planning import Holdings
 from collector.sources import ApiRequest
 from collector.sources.wallhaven import CollectionName, Query, WallhavenCollection, WallhavenSearch
@@ -28,8 +28,9 @@ T = TypeVar("T")
 class FakeApi(ApiClient):
     """A listing of images of these sizes, None where the API names none."""
 
-    def __init__(self, sizes: list[int | None]) -> None:
+    def __init__(self, sizes: list[int | None], unreadable: int = 0) -> None:
         self._sizes = sizes
+        self._unreadable = unreadable
         self.last_page = max(1, -(-len(sizes) // PER_PAGE))
         self.pages: list[int] = []
 
@@ -37,10 +38,14 @@ class FakeApi(ApiClient):
     def requests_sent(self) -> int:
         return len(self.pages)
 
-    async def get(self, request: ApiRequest, parse: Callable[[bytes], T]) -> T:
+    async def get(
+        self, request: ApiRequest, parse: Callable[[bytes], T], witness: ApiRequest | None = None
+    ) -> T:
         found = re.search(r"[?&]page=(\d+)", request.url)
         assert found is not None
         self.pages.append(int(found[1]))
+        if self.pages[-1] == self._unreadable:
+            raise Unreadable(Edge.API, "the API refused the request (HTTP 400)")
         return parse(json.dumps(self._answer(self.pages[-1])).encode())
 
     def _answer(self, page: int) -> dict[str, Any]:
@@ -70,6 +75,19 @@ async def test_it_reads_three_pages_at_most(images: int, pages: list[int]) -> No
     assert api.pages == pages
     assert report.api_calls_used == len(pages)
     assert (report.plan.images, report.plan.pages) == (images, max(1, -(-images // PER_PAGE)))
+
+
+@pytest.mark.parametrize("unreadable", [50, 100])
+async def test_a_page_that_cannot_be_read_is_done_without(unreadable: int) -> None:
+    api = FakeApi([1000] * 2400, unreadable)
+    report = await planned(api)
+    assert api.pages == [1, 50, 100]
+    assert (report.plan.images, report.plan.pages, report.plan.sampled_images) == (2400, 100, 48)
+
+
+async def test_without_the_first_page_there_is_no_plan() -> None:
+    with pytest.raises(Outage, match="HTTP 400"):
+        await planned(FakeApi([1000] * 48, unreadable=1))
 
 
 async def test_a_list_that_was_read_as_a_whole_is_counted() -> None:
@@ -128,7 +146,12 @@ async def test_a_collection_can_be_planned() -> None:
 
 async def test_an_outage_passes_through() -> None:
     class Down(FakeApi):
-        async def get(self, request: ApiRequest, parse: Callable[[bytes], T]) -> T:
+        async def get(
+            self,
+            request: ApiRequest,
+            parse: Callable[[bytes], T],
+            witness: ApiRequest | None = None,
+        ) -> T:
             raise Outage(Edge.API, "down")
 
     with pytest.raises(Outage):

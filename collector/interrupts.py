@@ -41,8 +41,8 @@ def run_interruptible(
     """Run `main()` on uvloop where it exists; the only `asyncio.run` of the collector.
 
     The first SIGTERM, SIGINT or SIGHUP calls `on_signal()`, cancels `main()` and, once it has
-    cleaned up, raises Interrupted. The second one ends the process at once, by SIGTERM. A SIGHUP
-    that was ignored at the start (`nohup`) stays ignored.
+    cleaned up, raises Interrupted. A second SIGTERM or SIGINT ends the process at once, by SIGTERM.
+    A SIGHUP that was ignored at the start (`nohup`) stays ignored.
 
     SIGALRM does the same where somebody handles it, who is then called in place of Interrupted:
     that is how Airflow limits a task, and uvloop would swallow what its handler raises. Handlers
@@ -141,6 +141,8 @@ async def _watch_signals(
     with anyio.open_signal_receiver(*watched) as signals:
         task_status.started()
         interrupt(await anext(signals))
-        await anext(signals)
+        # A session that ends sends SIGHUP beside SIGTERM: that is one end, not two.
+        while await anext(signals) is signal.SIGHUP:
+            pass
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -23,12 +23,19 @@ RESUMABLE = 75
 TIMEOUT_SECONDS = 30
 
 SCRIPT = """
+import signal
 import sys
 import anyio
 from collector.interrupts import Interrupted, run_interruptible
 
+async def told():
+    await usr1.__anext__()
+
 async def main():
+    global usr1
     try:
+        receiver = anyio.open_signal_receiver(signal.SIGUSR1)
+        usr1 = receiver.__enter__()
         print("ready", flush=True)
         await anyio.sleep_forever()
     finally:
@@ -43,6 +50,7 @@ except Interrupted as interrupted:
     print(interrupted.number.name)
     sys.exit(75)
 """
+TOLD = "told()"
 QUICK, ENDLESS = "anyio.sleep(0)", "anyio.sleep_forever()"
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
@@ -100,7 +108,7 @@ def test_a_closed_descriptor_is_opened_on_the_null_device(closed: str) -> None:
     assert ended.returncode == 0
 
 
-@each_signal
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_second_signal_ends_the_process_at_once(number: signal.Signals) -> None:
     with running(ENDLESS) as process:
         process.send_signal(signal.SIGTERM)
@@ -109,6 +117,18 @@ def test_the_second_signal_ends_the_process_at_once(number: signal.Signals) -> N
         output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
     assert output == ""
     assert process.returncode == -signal.SIGTERM
+
+
+def test_a_hangup_beside_another_signal_is_the_same_end() -> None:
+    with running(TOLD) as process:
+        process.send_signal(signal.SIGTERM)
+        assert [next_line(process), next_line(process)] == ["told", "cleaning"]
+        process.send_signal(signal.SIGHUP)
+        # The cleanup waits for a SIGUSR1, which comes after the SIGHUP.
+        process.send_signal(signal.SIGUSR1)
+        output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+    assert output.split() == ["cleaned", "SIGTERM"]
+    assert process.returncode == RESUMABLE
 
 
 def test_without_a_signal_the_result_is_returned() -> None:

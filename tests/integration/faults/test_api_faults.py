@@ -1239,7 +1239,8 @@ async def test_a_run_that_goes_on_where_the_list_ends_earlier_now_comes_to_its_e
         world.api.on(search, falling_off(world, everything[4:], 0), times=None)
         audit = await world.run("today")
         assert (audit.status, audit.notes) == (RunStatus.SUCCEEDED, None)
-        assert world.api.count(page(3)) == 1
+        # Not at all if page 2, read first, said where the list ends.
+        assert world.api.count(page(3)) <= 1
         await converge_to_all(world)
 
 

@@ -4,10 +4,10 @@
     python benchmarks/migrate.py [--rows 1000000]
 
 Fills the synchronous original's schema on an embedded PostgreSQL and runs `collector migrate` as a
-process of its own, while others go on reading and writing. Three times: with nobody else at work
-but those, beside a transaction that holds its snapshot for some seconds, as a backup does, and with
-nothing left to do. The longest time that one statement of theirs took is what somebody was blocked
-for. JSON on stdout.
+process of its own, while others go on reading and writing. Three times: with only those at work,
+beside a transaction that holds its snapshot for some seconds, as a backup does, and with nothing
+left to do. The longest time that one of their statements took is how long they were blocked. JSON
+on stdout.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ PROBES = {
 
 @dataclass
 class Probe:
-    """Somebody who goes on with a statement, and how long each took."""
+    """A client that repeats a statement, and how long each took."""
 
     dsn: str
     statement: str

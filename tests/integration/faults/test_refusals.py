@@ -35,6 +35,16 @@ async def nothing_is_blamed(world: FaultyWorld) -> bool:
     return (letters, attempts, pending + stored) == (0, 0, len(world.simulator.catalogue))
 
 
+async def keep_three(world: FaultyWorld, status: int) -> None:
+    """Store three images; of all others the host says `status` from now on."""
+    await world.run("before", RunOptions(limit=3))
+    rows = await world.runtime.database.fetch("known_good", "http://", 3, 3)
+    kept = [row["url"].rpartition("/")[2] for row in rows]
+    world.images.on(
+        lambda asked: not any(name in asked.path for name in kept), http.status(status), times=None
+    )
+
+
 @pytest.mark.case("CDN-28")
 @pytest.mark.parametrize("status", [404, 410, 403])
 async def test_a_host_that_has_nothing_is_an_outage_and_no_image_is_given_up(
@@ -88,14 +98,7 @@ async def test_a_host_that_works_and_lacks_most_images_ends_the_transfer_while_i
     open_faults: OpenFaults, small_images: Path
 ) -> None:
     async with open_faults(small(small_images, WALLPAPERS)) as world:
-        await world.run("before", RunOptions(limit=3))
-        kept = [
-            row["url"].rpartition("/")[2]
-            for row in await world.runtime.database.fetch("known_good", "http://", 3, 3)
-        ]
-        world.images.on(
-            lambda asked: not any(name in asked.path for name in kept), http.status(410), times=None
-        )
+        await keep_three(world, 410)
         with pytest.raises(TooManyDead, match="images given up"):
             await world.stage(StageName.TRANSFER, "gone", RunOptions(limit=0))
         gone = await world.value("SELECT count(*) FROM draenei_content.dead_letters")
@@ -108,15 +111,7 @@ async def test_a_run_with_a_limit_makes_few_more_attempts_than_it_may_store(
     open_faults: OpenFaults, small_images: Path
 ) -> None:
     async with open_faults(small(small_images, WALLPAPERS)) as world:
-        await world.run("before", RunOptions(limit=3))
-        kept = [
-            row["url"].rpartition("/")[2]
-            for row in await world.runtime.database.fetch("known_good", "http://", 3, 3)
-        ]
-        world.images.asked.clear()
-        world.images.on(
-            lambda asked: not any(name in asked.path for name in kept), http.status(404), times=None
-        )
+        await keep_three(world, 404)
         audit = await world.run("few", TEN)
         assert (audit.status, audit.images_uploaded) == (RunStatus.PARTIAL, 0)
         tries = await world.value(

@@ -258,13 +258,17 @@ def test_workers_share_one_transfer(dag_test: Callable[..., DagRun]) -> None:
     assert run.audit["images_uploaded"] == 20
 
 
-def test_a_failed_download_is_audited_and_fails_the_run(dag_test: Callable[..., DagRun]) -> None:
+def test_a_setting_that_refuses_every_image_host_fails_the_run_and_is_audited(
+    dag_test: Callable[..., DagRun],
+) -> None:
     run = dag_test({}, WALLHAVEN_IMAGE_HOSTS="elsewhere.example")
     assert run.state == "failed", run.output
     assert run.tasks["download_and_upload_to_s3"] == "failed"
     assert run.tasks["audit_run"] == "success"
     assert run.audit["status"] == "failed"
-    assert run.audit["download_failures"] == WALLPAPERS - 30
+    # The stage ends after the first attempts: how many were out by then is not fixed.
+    assert 0 < run.audit["download_failures"] <= WALLPAPERS - 30
+    assert "WALLHAVEN_IMAGE_HOSTS" in run.audit["notes"]
 
 
 @pytest.mark.case("AF-04")

@@ -25,9 +25,9 @@ import aiohttp
 import uvloop
 from yarl import URL
 
-from collector.adapters.s3.bodies import Address, BodySender, ChunkPayload
-from collector.adapters.s3.opening import S3Options, open_control_calls, utc_now
-from collector.adapters.s3.signature import Credentials
+from collector.store import S3Options, utc_now
+from collector.store.bodies import Address, BodySender, ChunkPayload, Credentials
+from collector.store.client import open_control_calls
 
 # A usual wallpaper, in the reads that aiohttp gives, as many at once as a run has by default.
 BODY_BYTES = 1_500_000

@@ -43,7 +43,7 @@ from load_peers import (
 )
 from load_server import Bench, Contender, Pass
 
-from collector.adapters.postgres import PostgresLoads, PostgresPages, PostgresRuns, open_database
+from collector.catalog import Loads, Pages, Runs, open_database
 from collector.core.runs import Run
 from collector.flow import task_group
 from collector.interrupts import run_interruptible
@@ -81,9 +81,9 @@ async def ours_daily(dsn: str, answers: list[bytes], run_id: str) -> None:
     """Read 50 pages and merge them, again and again."""
     async with open_database(dsn) as database:
         runs, pages, loads = (
-            PostgresRuns(database),
-            PostgresPages(database),
-            PostgresLoads(database),
+            Runs(database),
+            Pages(database),
+            Loads(database),
         )
         for start in range(0, len(answers), DAILY_PAGES):
             run_key = await runs.open_run(Run("bench", f"{run_id} {start}"))
@@ -94,8 +94,8 @@ async def ours_daily(dsn: str, answers: list[bytes], run_id: str) -> None:
 async def ours_backfill(dsn: str, answers: list[bytes], run_id: str) -> None:
     """Read everything in one run, and merge what is there while reading on."""
     async with open_database(dsn) as database:
-        run_key = await PostgresRuns(database).open_run(Run("bench", run_id))
-        loads, ready = PostgresLoads(database), asyncio.Semaphore(0)
+        run_key = await Runs(database).open_run(Run("bench", run_id))
+        loads, ready = Loads(database), asyncio.Semaphore(0)
 
         async def merge() -> None:
             for _ in range(0, len(answers), BACKFILL_PAGES):
@@ -104,11 +104,11 @@ async def ours_backfill(dsn: str, answers: list[bytes], run_id: str) -> None:
 
         async with task_group() as tasks:
             tasks.start_soon(merge)
-            await _stage(PostgresPages(database), run_key, answers, ready.release)
+            await _stage(Pages(database), run_key, answers, ready.release)
 
 
 async def _stage(
-    pages: PostgresPages,
+    pages: Pages,
     run_key: int,
     answers: list[bytes],
     note: Callable[[], None] = lambda: None,

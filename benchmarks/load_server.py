@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from collector.adapters.migrations import migrate
-from collector.adapters.postgres import open_database
+from collector.catalog import open_database
+from collector.catalog.migrations import migrate
 
 TEMPLATE = "bench_template"
 KEPT = ("wallpapers", "wallpaper_counters", "transfers")

@@ -27,10 +27,10 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from collector.adapters.migrations import migrate
-from collector.adapters.postgres import PostgresLoads, PostgresPages, PostgresRuns, open_database
-from collector.adapters.postgres.database import Database, Session
-from collector.adapters.postgres.loads import MAX_MERGE_ITEMS
+from collector.catalog import Loads, Pages, Runs, open_database
+from collector.catalog.database import Database, Session
+from collector.catalog.loads import MAX_MERGE_ITEMS
+from collector.catalog.migrations import migrate
 from collector.core.errors import Outage
 from collector.core.runs import Run
 from collector.flow import task_group
@@ -86,8 +86,8 @@ async def stage(dsn: str, wallpapers: int) -> None:
     async with open_database(dsn) as database:
         async with database.session() as session:
             await migrate(session)
-        run_key = await PostgresRuns(database).open_run(Run("bench", "read"))
-        pages, waiting = PostgresPages(database), iter(range(1, wallpapers // PAGE_ITEMS + 1))
+        run_key = await Runs(database).open_run(Run("bench", "read"))
+        pages, waiting = Pages(database), iter(range(1, wallpapers // PAGE_ITEMS + 1))
 
         async def read() -> None:
             for number in waiting:
@@ -103,8 +103,8 @@ async def merge(dsn: str, way: str, wallpapers: int) -> dict[str, Any]:
     """Merge all that is staged, one way, and say what that took, or what ended it."""
     async with open_database(dsn) as database:
         timed = TimedDatabase(database)
-        loads = PostgresLoads(timed, WAYS[way])  # type: ignore[arg-type]
-        runs = PostgresRuns(database)
+        loads = Loads(timed, WAYS[way])  # type: ignore[arg-type]
+        runs = Runs(database)
         run_key = await runs.open_run(Run("bench", "read"))
         if way == "leftovers":
             async with database.session() as session:

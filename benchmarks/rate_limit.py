@@ -30,9 +30,9 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from collector.adapters.http import open_http
-from collector.adapters.migrations import migrate
-from collector.adapters.postgres import Allowance, PostgresBudget, open_database
+from collector.catalog import Allowance, SharedBudget, open_database
+from collector.catalog.migrations import migrate
+from collector.http import open_http
 from collector.local import open_local_servers
 from collector.simulator import Journal, Limit, Profile, SimulatorOptions, Visit, open_simulator
 from collector.sources import ApiRequest
@@ -132,7 +132,7 @@ async def _ask(api_url: str, dsn: str) -> None:
         open_http(image_hosts=frozenset(), user_agent="benchmark", connections=TASKS) as http,
         anyio.create_task_group() as tasks,
     ):
-        pacer = Pacer(PostgresBudget(database, allowance), time.monotonic)
+        pacer = Pacer(SharedBudget(database, allowance), time.monotonic)
         client = ApiClient(http, pacer, epoch_clock=time.time, retry_base_seconds=5.0)
 
         async def ask() -> None:

@@ -26,11 +26,11 @@ from typing import Any
 import anyio
 import asyncpg
 
-from collector.adapters.migrations import migrate
-from collector.adapters.postgres import open_database
-from collector.adapters.s3 import S3Options, S3Store, open_s3
+from collector.catalog import open_database
+from collector.catalog.migrations import migrate
 from collector.core.images import ImageType
 from collector.local import LocalServers, open_local_servers
+from collector.store import S3Options, S3Store, open_s3
 
 BUCKET = "verify"
 WRITERS = 32

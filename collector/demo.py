@@ -173,7 +173,7 @@ async def _answers(port: int) -> bool:
 
 
 async def _proven(runtime: Runtime, audit: AuditRow, pictures: Path) -> DemoResult:
-    stored = await runtime.stored_objects(limit=None)
+    stored = await runtime.catalog.items.stored()
     verified = 0
     todo = iter(stored)
 

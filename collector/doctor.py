@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from collector.adapters.migrations import applied_versions, known_migrations, require_schema
-from collector.adapters.s3.probe import probe
+from collector.catalog.migrations import applied_versions, known_migrations, require_schema
 from collector.core.errors import CollectorError, Edge, ItemError, Outage, PayloadError
 from collector.core.hosts import require_allowed
 from collector.core.wallpapers import Page
 from collector.ports import Progress
 from collector.runtime import Need, Runtime, open_runtime, source_of
 from collector.settings import Settings
+from collector.store.probe import probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,13 @@ async def _check(
 
 async def _database(runtime: Runtime) -> str:
     known = [migration.version for migration in known_migrations()]
-    where = "the embedded server" if runtime.local_postgres else runtime.database.address
-    async with runtime.database.session() as session:
+    where = "the embedded server" if runtime.local_postgres else runtime.catalog.database.address
+    async with runtime.catalog.database.session() as session:
         applied = await applied_versions(session)
         if runtime.local_postgres and set(applied) < set(known):
             return f"{where} runs; the next run brings its schema to version {known[-1]}"
         await require_schema(session)
-    backlog = await runtime.transfers.backlog()
+    backlog = await runtime.catalog.transfers.backlog()
     to_store = backlog.pending + backlog.claimed + backlog.waiting
     return f"{where} has schema version {applied[-1]}; {to_store} images are still to be stored"
 

@@ -3,7 +3,7 @@
 -- and on its own result. It records itself in draenei_content.schema_migrations.
 --
 -- `collector migrate` runs each step of a file in a transaction of its own: what is slow shares none
--- with what locks a table (collector/adapters/migrations.py).
+-- with what locks a table (collector/catalog/migrations.py).
 
 -- step: the schema, and the table of wallpapers with all its columns
 

@@ -3,7 +3,7 @@
 
 -- step: columns
 -- A file that only adds says here which version's programs may go on with the database as it leaves
--- it; NULL says that none may (collector/adapters/migrations.py).
+-- it; NULL says that none may (collector/catalog/migrations.py).
 ALTER TABLE draenei_content.schema_migrations ADD COLUMN IF NOT EXISTS compatible_from INTEGER;
 
 -- Since when details of the run are trimmed: its numbers cannot be counted again, so they stay.

@@ -9,7 +9,7 @@ CREATE TABLE IF NOT EXISTS draenei_content.run_limits (
 ) WITH (fillfactor = 50);
 
 -- concurrently: images that are due, but for those whose last run has used its attempts
--- These are two (RUN_ATTEMPTS of collector/adapters/postgres/transfers.py).
+-- These are two (RUN_ATTEMPTS of collector/catalog/transfers.py).
 CREATE INDEX CONCURRENTLY IF NOT EXISTS ix_transfers_due_unspent
     ON draenei_content.transfers (next_attempt_at, wallpaper_id)
     WHERE state = 'pending' AND run_attempts < 2;

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from collector.adapters.migrations import migrate
-from collector.adapters.postgres import open_database
+from collector.catalog import open_database
+from collector.catalog.migrations import migrate
 
 TEMPLATE = "collector_template"
 

@@ -14,12 +14,12 @@ from peers.http import HttpPeer, open_peer
 from peers.postgres import PostgresPeer, open_postgres_peer
 from world import EVERYTHING, World
 
-from collector.adapters.s3 import S3Store, open_s3
 from collector.cli.progress import SilentProgress
 from collector.local import LocalS3
 from collector.runtime import JanitorOptions, open_runtime, run_janitor, s3_options
 from collector.settings import Settings
 from collector.simulator import Hooks, SimulatorOptions, open_simulator
+from collector.store import S3Store, open_s3
 
 OpenFaults = Callable[..., AbstractAsyncContextManager["FaultyWorld"]]
 AT_ONCE = JanitorOptions(upload_age_seconds=0, run_silence_seconds=0)

@@ -11,7 +11,6 @@ from typing import Any
 
 import asyncpg
 
-from collector.adapters.s3 import open_s3
 from collector.cli.progress import SilentProgress
 from collector.core.audit import AuditRow
 from collector.core.runs import Run, StageName, StageReport
@@ -27,6 +26,7 @@ from collector.runtime import (
 )
 from collector.settings import Settings
 from collector.simulator import Hooks, Simulator, SimulatorOptions, open_simulator
+from collector.store import open_s3
 
 OpenWorld = Callable[..., AbstractAsyncContextManager["World"]]
 
@@ -55,12 +55,12 @@ class World:
 
     async def rows(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         """Look into the database."""
-        async with self.runtime.database.session() as session:
+        async with self.runtime.catalog.database.session() as session:
             return await session.connection.fetch(statement, *arguments)
 
     async def value(self, statement: str, *arguments: Any) -> Any:
         """Look up one value."""
-        async with self.runtime.database.session() as session:
+        async with self.runtime.catalog.database.session() as session:
             return await session.connection.fetchval(statement, *arguments)
 
     async def objects(self) -> dict[str, str]:

@@ -24,19 +24,18 @@ from catalog import MemoryCatalog
 from rig import BUCKET
 from work import Body
 
-from collector.adapters.http import client, open_http
-from collector.adapters.postgres import (
+from collector.catalog import (
     ClaimPolicy,
-    PostgresRuns,
-    PostgresTransfers,
+    Runs,
+    Transfers,
     open_database,
 )
-from collector.adapters.s3 import S3Options, open_s3
 from collector.cli.progress import SilentProgress
 from collector.core.runs import Run, StageReport
+from collector.http import client, open_http
 from collector.interrupts import run_interruptible
-from collector.ports import TransferCatalog
 from collector.stages.transfer import Chance, TransferOptions, transfer
+from collector.store import S3Options, open_s3
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +127,13 @@ async def carry(order: Order) -> Cost:
 
 
 @asynccontextmanager
-async def _backlog(order: Order) -> AsyncIterator[tuple[int, TransferCatalog]]:
+async def _backlog(order: Order) -> AsyncIterator[tuple[int, Transfers]]:
     if order.dsn is None:
         yield 1, MemoryCatalog(order.bodies, order.origin_url)
         return
     async with open_database(order.dsn) as database:
-        run_key = await PostgresRuns(database).open_run(Run("bench", order.run_id))
-        yield run_key, PostgresTransfers(database, ClaimPolicy(lease_seconds=120, max_attempts=1))
+        run_key = await Runs(database).open_run(Run("bench", order.run_id))
+        yield run_key, Transfers(database, ClaimPolicy(lease_seconds=120, max_attempts=1))
 
 
 class _Watch(SilentProgress):

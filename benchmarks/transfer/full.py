@@ -30,8 +30,8 @@ from rig import open_rig
 from scale import claims
 from work import Body, bodies, write_all
 
-from collector.adapters.migrations import migrate
-from collector.adapters.postgres import open_database
+from collector.catalog import open_database
+from collector.catalog.migrations import migrate
 from collector.interrupts import run_interruptible
 from collector.local import open_local_servers
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import asyncpg
 
-from collector.adapters.postgres import (
+from collector.catalog import (
     ClaimPolicy,
-    PostgresRuns,
-    PostgresTransfers,
+    Runs,
+    Transfers,
     open_database,
 )
 from collector.core.runs import Run
@@ -46,8 +46,8 @@ async def claims(dsn: str, rows: int) -> dict[str, Any]:
     await connection.execute("VACUUM ANALYZE", timeout=FILL_SECONDS)
     before = await connection.fetchval(_TOUCHED)
     async with open_database(dsn) as database:
-        run_key = await PostgresRuns(database).open_run(Run("bench", "claims"))
-        transfers = PostgresTransfers(database, ClaimPolicy(lease_seconds=120, max_attempts=1))
+        run_key = await Runs(database).open_run(Run("bench", "claims"))
+        transfers = Transfers(database, ClaimPolicy(lease_seconds=120, max_attempts=1))
         claimed = [await transfers.claim(run_key, CLAIMED_AT_ONCE, 0) for _ in range(CLAIMS)]
     # The sessions of the claims have told what they touched when they have ended.
     await _until_alone(connection)

@@ -20,8 +20,6 @@ from pathlib import Path
 
 import anyio
 
-from collector.adapters.s3 import S3Store
-from collector.adapters.s3.probe import PROBE_PREFIX
 from collector.cli.progress import SilentProgress
 from collector.core.images import ImageType
 from collector.core.parts import PART_BYTES
@@ -29,6 +27,8 @@ from collector.interrupts import run_interruptible
 from collector.ports import Upload
 from collector.runtime import Need, open_runtime
 from collector.settings import Settings, load_settings
+from collector.store import S3Store
+from collector.store.probe import PROBE_PREFIX
 
 BODY_BYTES = 1_800_000
 STEPS = (1, 2, 4, 8, 16, 32, 64)

@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from collector import __version__
-from collector.adapters.migrations import known_migrations, migrate
+from collector.catalog.migrations import known_migrations, migrate
 from collector.cli.execution import Answer, Exit, Invocation, execute
 from collector.cli.output import show_audit, show_mapping, show_rows
 from collector.core.audit import AuditRow
@@ -182,7 +182,7 @@ def migrate_schema(context: typer.Context) -> None:
     """Bring the database schema up to date; safe to repeat."""
 
     async def command(runtime: Runtime) -> Answer:
-        async with runtime.database.session() as session:
+        async with runtime.catalog.database.session() as session:
             applied = await migrate(session)
         version = known_migrations()[-1].version
         said = ", ".join(applied) or "nothing to do"
@@ -203,11 +203,11 @@ def status(context: typer.Context) -> None:
 
 
 async def _status(runtime: Runtime) -> Answer:
-    backlog = await runtime.transfers.backlog()
-    runs = await runtime.runs.last_runs(STATUS_RUNS)
-    backfills = await runtime.crawls.last(STATUS_RUNS)
-    images, size_bytes = await runtime.runs.stored_recently(STATUS_RATE_SECONDS)
-    share = await runtime.enrichments.share()
+    backlog = await runtime.catalog.transfers.backlog()
+    runs = await runtime.catalog.runs.last_runs(STATUS_RUNS)
+    backfills = await runtime.catalog.crawls.last(STATUS_RUNS)
+    images, size_bytes = await runtime.catalog.runs.stored_recently(STATUS_RATE_SECONDS)
+    share = await runtime.catalog.enrichments.share()
     enrichment: dict[str, Json] = {
         "wallpapers": share.wallpapers,
         "enriched": share.enriched,

@@ -39,7 +39,7 @@ def list_letters(context: typer.Context, code: CodeOption = None) -> None:
     _require_code(code)
 
     async def command(runtime: Runtime) -> Answer:
-        letters = await runtime.dead_letters.open_letters(code)
+        letters = await runtime.catalog.dead_letters.open_letters(code)
         return Answer(
             {"open": len(letters), "dead_letters": [letter.as_json() for letter in letters]},
             lambda console: _show("dead letters", letters, console),
@@ -60,7 +60,7 @@ def requeue(
     invocation = invocation_of(context)
 
     async def command(runtime: Runtime) -> Answer:
-        return _changed("requeued", await runtime.dead_letters.requeue(choice), invocation)
+        return _changed("requeued", await runtime.catalog.dead_letters.requeue(choice), invocation)
 
     raise typer.Exit(execute(invocation, Need.SCHEMA, command))
 
@@ -77,7 +77,7 @@ def resolve(
     invocation = invocation_of(context)
 
     async def command(runtime: Runtime) -> Answer:
-        return _changed("resolved", await runtime.dead_letters.resolve(choice), invocation)
+        return _changed("resolved", await runtime.catalog.dead_letters.resolve(choice), invocation)
 
     raise typer.Exit(execute(invocation, Need.SCHEMA, command))
 

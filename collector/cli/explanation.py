@@ -31,7 +31,7 @@ def explain(
     """Tell the life of one wallpaper."""
 
     async def command(runtime: Runtime) -> Answer:
-        life = await runtime.items.life(wallhaven_id)
+        life = await runtime.catalog.items.life(wallhaven_id)
         if not life.is_known:
             return Answer(
                 {"wallhaven_id": wallhaven_id, "state": "unknown"},

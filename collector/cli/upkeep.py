@@ -14,7 +14,7 @@ from collector.cli.output import show_mapping, show_rows
 from collector.core.runs import SILENT_SECONDS
 from collector.core.verification import KIND_MEANING, Findings, Kind
 from collector.runtime import UPKEEP_NEEDS, JanitorOptions, Runtime, run_janitor, run_verify
-from collector.runtime.upkeep import KEEP_DAYS, STALE_UPLOAD_SECONDS
+from collector.runtime.wiring import KEEP_DAYS, STALE_UPLOAD_SECONDS
 
 # A screen or two; `--json` has more.
 SHOWN_DIFFERENCES = 50

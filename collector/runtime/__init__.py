@@ -7,12 +7,16 @@ from collector.runtime.backfilling import (
     is_over,
     run_backfill,
     run_for,
+)
+from collector.runtime.opening import (
+    Need,
+    RunOptions,
+    Runtime,
+    open_runtime,
+    s3_options,
+    source_of,
     whole_list,
 )
-from collector.runtime.endpoints import s3_options, source_of
-from collector.runtime.needs import Need, RunOptions, StoredRow
-from collector.runtime.opening import Runtime, open_runtime
-from collector.runtime.planning import PLAN_NEEDS, run_plan
 from collector.runtime.running import (
     ENRICHMENT,
     STAGE_NEEDS,
@@ -28,11 +32,13 @@ from collector.runtime.scheduled import (
     verify_bucket,
 )
 from collector.runtime.slices import SlicePlan, audit_backfill, plan_slices, run_slice
-from collector.runtime.stages import DEFAULT_ENRICHMENTS
-from collector.runtime.upkeep import (
+from collector.runtime.wiring import (
+    DEFAULT_ENRICHMENTS,
+    PLAN_NEEDS,
     UPKEEP_NEEDS,
     JanitorOptions,
     run_janitor,
+    run_plan,
     run_verify,
 )
 
@@ -49,7 +55,6 @@ __all__ = [
     "RunOptions",
     "Runtime",
     "SlicePlan",
-    "StoredRow",
     "audit_backfill",
     "find_crawl",
     "is_over",

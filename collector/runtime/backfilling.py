@@ -9,21 +9,17 @@ from functools import partial
 
 import anyio
 
-from collector.adapters.postgres import CrawlRange, KnownCrawl, PostgresLoads, PostgresPages
+from collector.catalog import CrawlRange, KnownCrawl
 from collector.core.audit import AuditRow
 from collector.core.certificate import CrawlVerdict
-from collector.core.errors import CollectorError, SettingsError
+from collector.core.errors import CollectorError
 from collector.core.pacing import Priority
 from collector.core.runs import Run, StageCall, StageName, StageReport
 from collector.flow import Supply, committed, task_group
-from collector.runtime.endpoints import source_of
-from collector.runtime.needs import RunOptions
-from collector.runtime.opening import Runtime
+from collector.runtime.opening import RunOptions, Runtime, whole_list
 from collector.runtime.running import STAGE_NEEDS, close_crashed_runs, recorded, run_audited
-from collector.runtime.stages import run_transfer
-from collector.settings import Settings
+from collector.runtime.wiring import run_transfer
 from collector.sources import Source
-from collector.sources.wallhaven import QueryError
 from collector.stages.api import ApiClient
 from collector.stages.backfill import CrawlOptions, crawl, load_as_staged
 
@@ -47,17 +43,9 @@ class BackfillOptions:
     again: bool = False
 
 
-def whole_list(settings: Settings) -> Source:
-    """Return the list that a backfill reads; raises SettingsError where it has no such order."""
-    try:
-        return source_of(settings).oldest_first()
-    except QueryError as error:
-        raise SettingsError("WALLHAVEN_SORTING", error.problem) from None
-
-
 async def find_crawl(runtime: Runtime, options: BackfillOptions) -> KnownCrawl | None:
     """Return the crawl that the same options have begun, or ended, before."""
-    return await runtime.crawls.find(_range(whole_list(runtime.settings), options))
+    return await runtime.catalog.crawls.find(_range(whole_list(runtime.settings), options))
 
 
 def is_over(known: KnownCrawl | None, options: BackfillOptions) -> bool:
@@ -80,7 +68,9 @@ async def begin_crawl(runtime: Runtime, run: Run, options: BackfillOptions) -> i
     """Open the run, note that it reads these pages, and return its key; safe to repeat."""
     source = whole_list(runtime.settings)
     return await committed(
-        runtime.crawls.begin(run, _range(source, options), is_oldest_first=source.is_oldest_first)
+        runtime.catalog.crawls.begin(
+            run, _range(source, options), is_oldest_first=source.is_oldest_first
+        )
     )
 
 
@@ -108,7 +98,7 @@ async def run_backfill(
     if verdict is None or not work.is_done:
         return row
     joined_to = _joined_to(source, options, verdict)
-    if not await runtime.crawls.end(run_key, verdict, joined_to):
+    if not await runtime.catalog.crawls.end(run_key, verdict, joined_to):
         logger.warning("[draenei] some images are to be tried again; the same command does")
     return row
 
@@ -187,12 +177,12 @@ class _Backfill:
 
     async def _extract(self, api: ApiClient) -> StageReport:
         await close_crashed_runs(self.runtime, self.run_key)
-        async with self.runtime.crawls.reading(self.run_key, self.stop):
+        async with self.runtime.catalog.crawls.reading(self.run_key, self.stop):
             return await crawl(
                 self.run_key,
                 source=self.source,
                 api=api,
-                catalog=PostgresPages(self.runtime.database),
+                catalog=self.runtime.catalog.pages,
                 options=CrawlOptions(
                     self.options.from_page, self.options.to_page, self.options.most_pages
                 ),
@@ -204,13 +194,15 @@ class _Backfill:
     async def _load(self) -> StageReport:
         return await load_as_staged(
             self.run_key,
-            catalog=PostgresLoads(self.runtime.database),
+            catalog=self.runtime.catalog.loads,
             staged=self.staged,
             loaded=self.loaded,
         )
 
     async def _transfer(self) -> StageReport:
-        before = await self.runtime.runs.stored_by(self.run_key) if self.options.limit else 0
+        before = (
+            await self.runtime.catalog.runs.stored_by(self.run_key) if self.options.limit else 0
+        )
         limit = before + self.options.limit if self.options.limit else 0
         return await run_transfer(
             self.runtime,

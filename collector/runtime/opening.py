@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import gc
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from enum import Flag, auto
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
-from collector.adapters.http import AiohttpClient, open_http
-from collector.adapters.migrations import migrate, require_schema
-from collector.adapters.postgres import (
-    ClaimPolicy,
-    Database,
-    PostgresCrawls,
-    PostgresDeadLetters,
-    PostgresEnrichments,
-    PostgresItems,
-    PostgresRuns,
-    PostgresTransfers,
-    open_database,
-)
-from collector.adapters.s3 import S3Store, open_s3
-from collector.core.errors import Edge, Outage
+from collector.catalog import Allowance, Catalog, ClaimPolicy, SharedBudget, open_catalog
+from collector.catalog.migrations import migrate, require_schema
+from collector.core.errors import Edge, Outage, SettingsError
 from collector.core.pacing import Priority
 from collector.core.runs import StageCall
+from collector.http import AiohttpClient, open_http
 from collector.local import (
     LocalPostgres,
     LocalS3,
@@ -34,16 +27,51 @@ from collector.local import (
     open_local_servers,
 )
 from collector.ports import Progress
-from collector.runtime.api import api_client
-from collector.runtime.endpoints import SPARE_CONNECTIONS, s3_options
-from collector.runtime.needs import Need, StoredRow
 from collector.settings import Settings
-from collector.sources.wallhaven import USER_AGENT
+from collector.sources import Source
+from collector.sources.wallhaven import (
+    USER_AGENT,
+    CollectionName,
+    QueryError,
+    WallhavenCollection,
+    WallhavenDetails,
+    WallhavenSearch,
+)
 from collector.stages.api import ApiClient
+from collector.stages.pacer import Pacer
+from collector.store import S3Options, S3Store, open_s3
 
 logger = logging.getLogger("collector")
 
 Part = TypeVar("Part")
+# Sockets beside those of the images: API pages, and some that close while others open.
+SPARE_CONNECTIONS = 16
+
+
+class Need(Flag):
+    """What of the world a command needs; nothing else is opened.
+
+    SCHEMA is a database at this version's schema; DATABASE alone is any.
+    """
+
+    DATABASE = auto()
+    _SCHEMA = auto()
+    SCHEMA = DATABASE | _SCHEMA
+    STORE = auto()
+    HTTP = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What a caller may choose for one run; None stands for the setting.
+
+    With `only`, images that the run's own pages do not list are left alone.
+    """
+
+    max_pages: int | None = None
+    limit: int | None = None
+    refresh: bool = False
+    only: bool = False
 
 
 class Runtime:
@@ -54,7 +82,7 @@ class Runtime:
         self.progress = progress
         self.local_postgres: LocalPostgres | None = None
         self.local_s3: LocalS3 | None = None
-        self._database: Database | None = None
+        self._catalog: Catalog | None = None
         self._store: S3Store | Outage | None = None
         self._http: AiohttpClient | None = None
 
@@ -82,9 +110,9 @@ class Runtime:
         self._say_where(need)
 
     @property
-    def database(self) -> Database:
-        """The catalog's database."""
-        return _opened(self._database)
+    def catalog(self) -> Catalog:
+        """The database's parts."""
+        return _opened(self._catalog)
 
     @property
     def store(self) -> S3Store:
@@ -98,43 +126,6 @@ class Runtime:
         """The way to API and images."""
         return _opened(self._http)
 
-    @property
-    def runs(self) -> PostgresRuns:
-        """Runs and audit rows."""
-        return PostgresRuns(self.database)
-
-    @property
-    def transfers(self) -> PostgresTransfers:
-        """The backlog."""
-        settings = self.settings
-        policy = ClaimPolicy(settings.collector_lease_seconds, settings.collector_max_attempts)
-        return PostgresTransfers(self.database, policy)
-
-    @property
-    def dead_letters(self) -> PostgresDeadLetters:
-        """What was given up on."""
-        return PostgresDeadLetters(self.database)
-
-    @property
-    def items(self) -> PostgresItems:
-        """What is known of single wallpapers."""
-        return PostgresItems(self.database)
-
-    @property
-    def crawls(self) -> PostgresCrawls:
-        """What is known of backfills."""
-        return PostgresCrawls(self.database)
-
-    @property
-    def enrichments(self) -> PostgresEnrichments:
-        """Which wallpapers to ask about, and what the answers become."""
-        return PostgresEnrichments(self.database)
-
-    async def stored_objects(self, limit: int | None) -> list[StoredRow]:
-        """Return the newest `limit` stored wallpapers (None: all)."""
-        rows = await self.database.fetch("stored_objects", limit)
-        return [StoredRow(**row) for row in rows]
-
     async def _open_database(self, need: Need, stack: AsyncExitStack) -> None:
         settings = self.settings
         if settings.database_url is not None:
@@ -143,9 +134,10 @@ class Runtime:
             local = await _open_local(stack, settings.collector_home, Edge.DATABASE, postgres=True)
             self.local_postgres = _opened(local.postgres)
             dsn = self.local_postgres.dsn
-        self._database = await stack.enter_async_context(open_database(dsn))
+        policy = ClaimPolicy(settings.collector_lease_seconds, settings.collector_max_attempts)
+        self._catalog = await stack.enter_async_context(open_catalog(dsn, policy))
         if Need.SCHEMA in need:
-            async with self._database.session() as session:
+            async with self.catalog.database.session() as session:
                 await (require_schema(session) if settings.database_url else migrate(session))
 
     async def _open_store(self, stack: AsyncExitStack) -> None:
@@ -160,7 +152,7 @@ class Runtime:
         self._store = store
 
     def _say_where(self, need: Need) -> None:
-        parts = [f"database {self.database.address}"] if Need.DATABASE in need else []
+        parts = [f"database {self.catalog.database.address}"] if Need.DATABASE in need else []
         if Need.STORE in need:
             options = s3_options(self.settings, self.local_s3)
             parts.append(f"store {options.host} bucket {options.bucket}")
@@ -168,8 +160,20 @@ class Runtime:
             logger.info("[draenei] %s", ", ".join(parts))
 
     def api(self, priority: Priority = Priority.RUN, call: StageCall | None = None) -> ApiClient:
-        """Return a client of the API, which counts its requests for `call`."""
-        return api_client(self.settings, self.http, self.database, priority, call)
+        """Return a client of the API, whose requests are counted for the stage `call`.
+
+        It is paced with all others, in all processes, that use the same API.
+        """
+        settings = self.settings
+        host = urlsplit(settings.wallhaven_api_url).netloc.lower()
+        allowance = Allowance(host, settings.wallhaven_requests_per_minute)
+        budget = SharedBudget(self.catalog.database, allowance, priority, call)
+        return ApiClient(
+            self.http,
+            Pacer(budget, time.monotonic),
+            epoch_clock=time.time,
+            retry_base_seconds=settings.collector_retry_base_seconds,
+        )
 
 
 def _opened(part: Part | None) -> Part:
@@ -205,3 +209,52 @@ async def _open_local(
         return await stack.enter_async_context(opening)
     except LocalServerError as error:
         raise Outage(edge, str(error)) from None
+
+
+def source_of(settings: Settings) -> Source:
+    """Return the search or the collection that the settings name. Raises SettingsError."""
+    url, question = settings.wallhaven_api_url, settings.question
+    key = settings.wallhaven_api_key.get_secret_value() if settings.wallhaven_api_key else None
+    if isinstance(question, CollectionName):
+        return WallhavenCollection(url, question, settings.wallhaven_purity, key)
+    return WallhavenSearch(url, question, key)
+
+
+def whole_list(settings: Settings) -> Source:
+    """Return the list that a backfill reads; raises SettingsError where it has no such order."""
+    try:
+        return source_of(settings).oldest_first()
+    except QueryError as error:
+        raise SettingsError("WALLHAVEN_SORTING", error.problem) from None
+
+
+def details_of(settings: Settings) -> WallhavenDetails:
+    """Return how single wallpapers are asked about at the site that the settings name."""
+    key = settings.wallhaven_api_key
+    return WallhavenDetails(settings.wallhaven_api_url, key.get_secret_value() if key else None)
+
+
+def s3_options(settings: Settings, local: LocalS3 | None = None) -> S3Options:
+    """Return how the bucket is reached: the embedded server `local`, or what the settings name."""
+    connections = settings.collector_in_flight + SPARE_CONNECTIONS
+    if local is not None:
+        return S3Options(
+            bucket=settings.bucket_name,
+            endpoint_url=local.endpoint_url,
+            region=local.region,
+            access_key=local.access_key,
+            secret_key=local.secret_key,
+            connections=connections,
+        )
+    secret, token = settings.aws_secret_access_key, settings.aws_session_token
+    return S3Options(
+        bucket=settings.bucket_name,
+        endpoint_url=settings.s3_endpoint_url or None,
+        region=settings.aws_default_region,
+        access_key=settings.aws_access_key_id,
+        secret_key=secret.get_secret_value() if secret else None,
+        session_token=token.get_secret_value() if token else None,
+        profile=settings.aws_profile,
+        path_style=settings.path_style,
+        connections=connections,
+    )

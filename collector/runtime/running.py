@@ -14,9 +14,15 @@ from collector.core.pacing import Priority
 from collector.core.runs import Json, Run, StageCall, StageEnd, StageName, StageReport, StageStatus
 from collector.failpoints import Point, reach
 from collector.flow import committed, task_group
-from collector.runtime.needs import Need, RunOptions
-from collector.runtime.opening import Runtime
-from collector.runtime.stages import run_audit, run_enrich, run_extract, run_load, run_transfer
+from collector.runtime.opening import Need, RunOptions, Runtime
+from collector.runtime.wiring import (
+    log_audit,
+    run_audit,
+    run_enrich,
+    run_extract,
+    run_load,
+    run_transfer,
+)
 from collector.stages.api import ApiClient
 from collector.stages.audit import close_crashed, require_few_dead
 
@@ -54,7 +60,7 @@ async def run_one_stage(
     then: its caller may never see the audit's verdict.
     """
     try:
-        run_key = await committed(runtime.runs.open_run(run))
+        run_key = await committed(runtime.catalog.runs.open_run(run))
     except RunTrimmed as trimmed:
         if stage is not StageName.AUDIT:
             raise
@@ -67,7 +73,7 @@ async def run_one_stage(
         # Noted as succeeded: the audit says by itself that too many items were given up.
         await require_few_dead(
             run_key,
-            catalog=runtime.runs,
+            catalog=runtime.catalog.runs,
             max_dead_percent=runtime.settings.collector_max_dead_percent,
         )
     return report
@@ -85,7 +91,7 @@ async def run_stage_alone(
 
     Raises what `run_one_stage` raises, and UnknownRun for the audit of a run that never was.
     """
-    if stage is StageName.AUDIT and await runtime.runs.find_run(run) is None:
+    if stage is StageName.AUDIT and await runtime.catalog.runs.find_run(run) is None:
         raise UnknownRun(run.dag_id, run.run_id)
     try:
         return await run_one_stage(runtime, stage, run, options)
@@ -97,8 +103,8 @@ async def run_stage_alone(
 async def _closed_where_idle(runtime: Runtime, run: Run) -> None:
     with anyio.move_on_after(LAST_WORDS_SECONDS, shield=True):
         try:
-            run_key = await runtime.runs.find_run(run)
-            if run_key is not None and not await runtime.runs.running_stages(run_key):
+            run_key = await runtime.catalog.runs.find_run(run)
+            if run_key is not None and not await runtime.catalog.runs.running_stages(run_key):
                 await _audited(runtime, run_key)
         except CollectorError as error:
             logger.warning("[draenei] the audit could not be written: %s", error)
@@ -119,7 +125,7 @@ async def run_all_stages(
     Raises what went wrong where even the audit cannot be written.
     """
     reach(Point.STARTED)
-    run_key = await committed(runtime.runs.open_run(run))
+    run_key = await committed(runtime.catalog.runs.open_run(run))
     reach(Point.RUN_OPENED)
 
     async def work() -> None:
@@ -173,7 +179,7 @@ async def _heartbeat(runtime: Runtime, run_key: int) -> AsyncIterator[None]:
     async def beat() -> None:
         while True:
             await anyio.sleep(HEARTBEAT_SECONDS)
-            await runtime.runs.heartbeat(run_key)
+            await runtime.catalog.runs.heartbeat(run_key)
 
     async with task_group() as tasks:
         tasks.start_soon(beat)
@@ -185,25 +191,6 @@ async def _audited(runtime: Runtime, run_key: int) -> AuditRow:
     row = await run_audit(runtime, run_key)
     log_audit(row)
     return row
-
-
-def log_audit(row: AuditRow) -> None:
-    """Say on one line what an audit says."""
-    logger.info(
-        "[draenei] audit: run_id=%s status=%s inserted=%d updated=%d unchanged=%d uploaded=%d"
-        " adopted=%d download_failures=%d upload_failures=%d missing_s3=%d duration_seconds=%.3f",
-        row.run_id,
-        row.status,
-        row.metadata_inserted,
-        row.metadata_updated,
-        row.metadata_unchanged,
-        row.images_uploaded,
-        row.images_adopted,
-        row.download_failures,
-        row.upload_failures,
-        row.missing_s3_after_run,
-        row.duration_seconds,
-    )
 
 
 async def _recorded(runtime: Runtime, call: StageCall, options: RunOptions) -> StageReport:
@@ -222,13 +209,13 @@ async def recorded(
     `api` is the client that it asks with. Raises what the work raised, after it was noted.
     """
     try:
-        await runtime.runs.begin_stage(call)
+        await runtime.catalog.runs.begin_stage(call)
         report = await work()
     except BaseException as error:
         await _note_end(runtime, call, _end(error, api))
         raise
     end = StageEnd(StageStatus.SUCCEEDED, {**report.as_json(), **_outage(api)})
-    await runtime.runs.end_stage(call, end)
+    await runtime.catalog.runs.end_stage(call, end)
     counts = " ".join(f"{name}={count}" for name, count in report.counts.items())
     logger.info("[draenei] %s: %s", call.stage, counts)
     return report
@@ -257,7 +244,7 @@ async def close_crashed_runs(runtime: Runtime, run_key: int) -> None:
     """Write the audits of runs that crashed; a problem with them is no problem of this run."""
     try:
         rows = await close_crashed(
-            runtime.runs,
+            runtime.catalog.runs,
             but=run_key,
             max_dead_percent=runtime.settings.collector_max_dead_percent,
         )
@@ -286,6 +273,6 @@ def _outage(api: ApiClient | None) -> dict[str, Json]:
 async def _note_end(runtime: Runtime, call: StageCall, end: StageEnd) -> None:
     with anyio.move_on_after(LAST_WORDS_SECONDS, shield=True):
         try:
-            await runtime.runs.end_stage(call, end)
+            await runtime.catalog.runs.end_stage(call, end)
         except CollectorError as error:
             logger.warning("the end of %s could not be noted: %s", call.stage, error)

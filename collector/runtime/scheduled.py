@@ -18,11 +18,10 @@ from collector.core.runs import Run, StageName, StageReport
 from collector.core.upkeep import UploadsLeft
 from collector.core.verification import BucketDiffers, Findings
 from collector.interrupts import run_interruptible
-from collector.runtime.needs import Need, RunOptions
-from collector.runtime.opening import Runtime, open_runtime
+from collector.runtime.opening import Need, RunOptions, Runtime, open_runtime
 from collector.runtime.progress import LoggedProgress
 from collector.runtime.running import STAGE_NEEDS, run_one_stage
-from collector.runtime.upkeep import (
+from collector.runtime.wiring import (
     KEEP_DAYS,
     UPKEEP_NEEDS,
     JanitorOptions,
@@ -153,11 +152,11 @@ async def settled(runtime: Runtime, run: Run) -> None:
     some seconds later.
     """
     try:
-        run_key = await runtime.runs.open_run(run)
+        run_key = await runtime.catalog.runs.open_run(run)
     except RunTrimmed:
         return  # settled long ago
     with anyio.move_on_after(SETTLE_SECONDS):
-        while await runtime.runs.running_stages(run_key):
+        while await runtime.catalog.runs.running_stages(run_key):
             await anyio.sleep(SETTLE_POLL_SECONDS)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from collector.adapters.postgres import KnownCrawl, PostgresPages
+from collector.catalog import KnownCrawl
 from collector.core.audit import AuditRow
 from collector.core.errors import CollectorError, RunFailed, SettingsError
 from collector.core.paging import CoveredPage
@@ -26,13 +26,11 @@ from collector.runtime.backfilling import (
     is_over,
     run_backfill,
     run_for,
-    whole_list,
 )
-from collector.runtime.needs import RunOptions
-from collector.runtime.opening import Runtime
-from collector.runtime.planning import PLAN_NEEDS, run_plan
+from collector.runtime.opening import RunOptions, Runtime, whole_list
 from collector.runtime.running import STAGE_NEEDS, run_one_stage
 from collector.runtime.scheduled import counts_of, run_stage, run_task, settings_for, settled
+from collector.runtime.wiring import PLAN_NEEDS, run_plan
 from collector.settings import Settings
 from collector.stages.plan import PlanReport
 
@@ -95,7 +93,7 @@ def run_slice(form: Mapping[str, Any], run: Run, pages: int, stored_before: int)
             known = await _begun(runtime, run, asked.options)
         options = await _bounded(runtime, known, asked.options, stored_before)
         if options is None:
-            return await runtime.runs.audit_row(known.run_key)
+            return await runtime.catalog.runs.audit_row(known.run_key)
         options = replace(options, most_pages=pages)
         going_on = run_for(known, run)
         row = await run_backfill(runtime, going_on, options, lambda _: None, problems.append)
@@ -124,7 +122,7 @@ def audit_backfill(form: Mapping[str, Any], run: Run) -> dict[str, int]:
     async def work(runtime: Runtime) -> StageReport | AuditRow:
         known = await find_crawl(runtime, asked.options)
         if known is not None and known.verdict is not None:
-            return await runtime.runs.audit_row(known.run_key)
+            return await runtime.catalog.runs.audit_row(known.run_key)
         if known is not None:
             logger.warning("[draenei] not at the end of the list yet: another run goes on")
         going_on = run_for(known, run)
@@ -151,7 +149,7 @@ async def _planned(runtime: Runtime, run_key: int, asked: _Form, most_slices: in
     report = await run_plan(runtime)
     options, listed = asked.options, report.plan.pages
     last = listed if options.to_page is None else min(options.to_page, listed)
-    covered = await PostgresPages(runtime.database).crawled_pages(run_key)
+    covered = await runtime.catalog.pages.crawled_pages(run_key)
     read = len({page.number for page in covered if isinstance(page, CoveredPage)})
     calls = max(1, backfill_api_calls(last - options.from_page + 1) - read)
     slices, pages = divided(calls, asked.pages_per_slice, most_slices)
@@ -162,7 +160,7 @@ async def _planned(runtime: Runtime, run_key: int, asked: _Form, most_slices: in
         "pages_per_slice": pages,
     }
     _log_plan(report, counts)
-    stored = await runtime.runs.stored_by(run_key)
+    stored = await runtime.catalog.runs.stored_by(run_key)
     return SlicePlan(counts, [{"pages": pages, "stored_before": stored}] * slices)
 
 
@@ -181,7 +179,7 @@ async def _bounded(
         return None
     if not options.limit:
         return options
-    left = stored_before + options.limit - await runtime.runs.stored_by(known.run_key)
+    left = stored_before + options.limit - await runtime.catalog.runs.stored_by(known.run_key)
     if left <= 0:
         logger.info("[draenei] nothing to do: this run's limit, %d, is reached", options.limit)
         return None

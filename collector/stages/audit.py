@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
+from collector.catalog import Runs
 from collector.core.audit import AuditRow, judge_run, judge_silent, too_many_dead
 from collector.core.runs import SILENT_SECONDS, WAITS_LONGER
-from collector.ports import RunCatalog
 
 
-async def audit(run_key: int, *, catalog: RunCatalog, max_dead_percent: float) -> AuditRow:
+async def audit(run_key: int, *, catalog: Runs, max_dead_percent: float) -> AuditRow:
     """Write and return the audit row of the run; every number is counted from the tables.
 
     Safe to repeat: the row is computed, never added to. Where the details of the run are trimmed,
@@ -18,7 +18,7 @@ async def audit(run_key: int, *, catalog: RunCatalog, max_dead_percent: float) -
     return await catalog.close_run(run_key, partial(judge_run, max_dead_percent=max_dead_percent))
 
 
-async def require_few_dead(run_key: int, *, catalog: RunCatalog, max_dead_percent: float) -> None:
+async def require_few_dead(run_key: int, *, catalog: Runs, max_dead_percent: float) -> None:
     """Raise TooManyDead where the audit of the run would fail it for its dead letters.
 
     Writes nothing: what the audit says of it, it counts for itself.
@@ -29,7 +29,7 @@ async def require_few_dead(run_key: int, *, catalog: RunCatalog, max_dead_percen
 
 
 async def close_crashed(
-    catalog: RunCatalog,
+    catalog: Runs,
     *,
     but: int,
     max_dead_percent: float,

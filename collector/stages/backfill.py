@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 
 import anyio
 
+from collector.catalog import Loads, Pages
 from collector.core.crawl import Crawl
 from collector.core.runs import StageName, StageReport
 from collector.flow import Supply, task_group
-from collector.ports import CrawlCatalog, LoadCatalog, Progress
+from collector.ports import Progress
 from collector.sources import Source
 from collector.stages.api import ApiClient
 from collector.stages.extract import (
@@ -40,7 +41,7 @@ async def crawl(
     *,
     source: Source,
     api: ApiClient,
-    catalog: CrawlCatalog,
+    catalog: Pages,
     options: CrawlOptions,
     progress: Progress,
     staged: Supply,
@@ -112,7 +113,7 @@ class _Crawling:
 
 
 async def load_as_staged(
-    run_key: int, *, catalog: LoadCatalog, staged: Supply, loaded: Supply
+    run_key: int, *, catalog: Loads, staged: Supply, loaded: Supply
 ) -> StageReport:
     """Merge pages as they are staged, until no more will be; announce each merge on `loaded`.
 

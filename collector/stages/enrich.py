@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import anyio
 
+from collector.catalog import Enrichments
 from collector.core.enrichment import Finding, Outcome, Target
 from collector.core.errors import Code, CollectorError, Edge, Outage, PayloadError, Refusal
 from collector.core.runs import StageName, StageReport
 from collector.core.wallpapers import Rejected, WallpaperDetails
 from collector.flow import task_group
-from collector.ports import EnrichmentCatalog, Progress
+from collector.ports import Progress
 from collector.sources import DetailsSource
 from collector.stages.api import ApiClient
 
@@ -40,7 +41,7 @@ async def enrich(
     *,
     source: DetailsSource,
     api: ApiClient,
-    catalog: EnrichmentCatalog,
+    catalog: Enrichments,
     options: EnrichOptions,
     progress: Progress,
 ) -> StageReport:
@@ -68,7 +69,7 @@ class _Enricher:
         run_key: int,
         source: DetailsSource,
         api: ApiClient,
-        catalog: EnrichmentCatalog,
+        catalog: Enrichments,
         progress: Progress,
     ) -> None:
         self._run_key = run_key

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from collector.catalog import Pages
 from collector.core.audit import MATCHES_NOTHING
 from collector.core.descent import Descent, stretches
 from collector.core.errors import OtherSearch
 from collector.core.paging import LedgerPage, Sweep
 from collector.core.runs import Json, StageName, StageReport
 from collector.flow import task_group
-from collector.ports import PageCatalog, Progress
+from collector.ports import Progress
 from collector.sources import Source
 from collector.stages.api import ApiClient
 from collector.stages.pages import PageReader
@@ -37,7 +38,7 @@ async def extract(
     *,
     source: Source,
     api: ApiClient,
-    catalog: PageCatalog,
+    catalog: Pages,
     options: ExtractOptions,
     progress: Progress,
 ) -> StageReport:
@@ -82,7 +83,7 @@ def require_same_search(covered: Iterable[LedgerPage], source: Source) -> None:
 async def _way(
     run_key: int,
     source: Source,
-    catalog: PageCatalog,
+    catalog: Pages,
     options: ExtractOptions,
     covered: list[LedgerPage],
 ) -> Sweep | Descent:

@@ -9,10 +9,11 @@ from functools import partial
 
 import anyio
 
+from collector.catalog import Janitor
 from collector.core.errors import ItemError
 from collector.core.keys import KEY_PREFIX, PROBE_PREFIX
 from collector.core.upkeep import RunDetail, Swept, Trimmed
-from collector.ports import JanitorCatalog, ObjectStore, Upload
+from collector.ports import ObjectStore, Upload
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ ABORT_TIMEOUT_SECONDS = 30.0
 MOST_SWEEPS = 100
 
 
-async def trim_old_runs(catalog: JanitorCatalog, keep_days: int) -> Trimmed:
+async def trim_old_runs(catalog: Janitor, keep_days: int) -> Trimmed:
     """Trim details of runs that ended more than `keep_days` days ago; 0 keeps all.
 
     Their audit rows stay as they are, and so does what open crawls, gaps of searches and audits of
@@ -52,7 +53,7 @@ async def _until_none(batch: Callable[[], Awaitable[int]]) -> int:
 
 
 async def abort_stale_uploads(
-    catalog: JanitorCatalog, store: ObjectStore, begun_before: datetime
+    catalog: Janitor, store: ObjectStore, begun_before: datetime
 ) -> Swept:
     """Drop the multipart uploads that nobody will complete.
 
@@ -66,7 +67,7 @@ async def abort_stale_uploads(
     return Swept(noted.aborted + swept.aborted, noted.left + swept.left)
 
 
-async def _abort_noted(catalog: JanitorCatalog, store: ObjectStore) -> Swept:
+async def _abort_noted(catalog: Janitor, store: ObjectStore) -> Swept:
     aborted = left = behind_row = 0
     while batch := await catalog.noted_uploads(behind_row, BATCH_UPLOADS):
         for noted in batch:
@@ -80,7 +81,7 @@ async def _abort_noted(catalog: JanitorCatalog, store: ObjectStore) -> Swept:
     return Swept(aborted, left)
 
 
-async def _sweep(catalog: JanitorCatalog, store: ObjectStore, begun_before: datetime) -> Swept:
+async def _sweep(catalog: Janitor, store: ObjectStore, begun_before: datetime) -> Swept:
     aborted, stubborn = set[Upload](), set[Upload]()
     for _ in range(MOST_SWEEPS):
         stale = [
@@ -100,7 +101,7 @@ async def _sweep(catalog: JanitorCatalog, store: ObjectStore, begun_before: date
 
 
 async def _stale(
-    catalog: JanitorCatalog, store: ObjectStore, begun_before: datetime
+    catalog: Janitor, store: ObjectStore, begun_before: datetime
 ) -> AsyncIterator[Upload]:
     old = [
         upload

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from collector.catalog import Transfers
 from collector.core.errors import CollectorError, LeaseLost
 from collector.core.transfers import Claim
-from collector.ports import TransferCatalog
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class Leases:
     """Claims held by this process. A claim is ours for sure only while its beat is fresh."""
 
     def __init__(
-        self, catalog: TransferCatalog, lease_seconds: float, clock: Callable[[], float]
+        self, catalog: Transfers, lease_seconds: float, clock: Callable[[], float]
     ) -> None:
         self._catalog = catalog
         self._lease_seconds = lease_seconds

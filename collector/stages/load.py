@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from collector.catalog import Loads
 from collector.core.runs import StageName, StageReport
 from collector.failpoints import Point, reach
-from collector.ports import LoadCatalog
 
 
-async def load(run_key: int, *, catalog: LoadCatalog) -> StageReport:
+async def load(run_key: int, *, catalog: Loads) -> StageReport:
     """Merge this run's staged pages, then those that ended runs left behind.
 
     In transactions of bounded size: on failure or cancellation what was merged stays, and the rest

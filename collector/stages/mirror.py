@@ -23,15 +23,7 @@ from collector.core.throughput import Throughput
 from collector.core.transfers import Claim, Outcome, StoredObject
 from collector.failpoints import Point, reach
 from collector.flow import ByteBudget
-from collector.ports import (
-    Body,
-    Http,
-    ObjectExists,
-    ObjectStore,
-    Upload,
-    WriteUnknown,
-)
-from collector.stages.adoption import true_sha256
+from collector.ports import Body, Http, ObjectExists, ObjectStore, Upload, WriteUnknown, true_sha256
 from collector.stages.multipart import MultipartWriter, abort_upload, open_multipart
 
 # An honest slow line: below 100 kB/s for the whole of an image something is wrong. The minute

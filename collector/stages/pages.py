@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
+from collector.catalog import Pages
 from collector.core.errors import Outage, QuestionIgnored, Unreadable
 from collector.core.paging import CoveredPage, LedgerPage, PageRead, UnreadablePage
 from collector.core.runs import Json
 from collector.core.wallpapers import Contradiction, Page
 from collector.failpoints import Point, reach
-from collector.ports import PageCatalog
 from collector.sources import ApiRequest, Source
 from collector.stages.api import ApiClient
 
@@ -39,7 +39,7 @@ class PageReader:
         run_key: int,
         source: Source,
         api: ApiClient,
-        catalog: PageCatalog,
+        catalog: Pages,
         known_total: int | None = None,
         witnesses: tuple[int, ...] = (1,),
     ) -> None:

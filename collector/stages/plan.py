@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, dataclass
 
+from collector.catalog import Runs
 from collector.core.errors import Unreadable
 from collector.core.planning import Estimate, Holdings, Plan, plan_backfill, sampled_pages
 from collector.core.runs import Json
 from collector.core.wallpapers import Page
-from collector.ports import HoldingsCatalog
 from collector.sources import ApiRequest, Source
 from collector.stages.api import ApiClient
 
@@ -56,7 +56,7 @@ def _figures(name: str, estimate: Estimate | None, digits: int | None) -> dict[s
 
 
 async def plan(
-    *, source: Source, api: ApiClient, catalog: HoldingsCatalog, requests_per_minute: int
+    *, source: Source, api: ApiClient, catalog: Runs, requests_per_minute: int
 ) -> PlanReport:
     """Return what a backfill of `source` would cost, from three pages of it at most.
 

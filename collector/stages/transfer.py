@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
+from collector.catalog import Transfers
 from collector.core.errors import (
     Code,
     CollectorError,
@@ -25,7 +26,7 @@ from collector.core.tally import Tally
 from collector.core.transfers import Claim, DueImages, ItemFailure, StoredObject
 from collector.failpoints import Point, reach
 from collector.flow import ByteBudget, Supply, committed, task_group
-from collector.ports import Http, ObjectStore, Progress, TransferCatalog
+from collector.ports import Http, ObjectStore, Progress
 from collector.stages.breakers import Breakers
 from collector.stages.leases import Leases
 from collector.stages.mirror import MirrorPorts, mirror_image
@@ -70,7 +71,7 @@ class Chance:
 async def transfer(
     run_key: int,
     *,
-    catalog: TransferCatalog,
+    catalog: Transfers,
     http: Http,
     store: ObjectStore,
     options: TransferOptions,
@@ -112,7 +113,7 @@ class _Transfer:
     def __init__(
         self,
         run_key: int,
-        catalog: TransferCatalog,
+        catalog: Transfers,
         http: Http,
         store: ObjectStore,
         options: TransferOptions,

@@ -11,6 +11,7 @@ from functools import partial
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
+from collector.catalog import Verification
 from collector.core.errors import Code, Edge, Fault, ItemError, Refusal
 from collector.core.keys import KEY_PREFIX
 from collector.core.verification import (
@@ -27,8 +28,7 @@ from collector.core.verification import (
     judge_stray,
 )
 from collector.flow import task_group
-from collector.ports import ObjectInfo, ObjectStore, Progress, VerifyCatalog
-from collector.stages.adoption import true_sha256
+from collector.ports import ObjectInfo, ObjectStore, Progress, true_sha256
 from collector.stages.pairing import paired
 
 # A listing's page has as many keys.
@@ -58,7 +58,7 @@ class VerifyOptions:
 
 
 async def verify(
-    *, catalog: VerifyCatalog, store: ObjectStore, options: VerifyOptions, progress: Progress
+    *, catalog: Verification, store: ObjectStore, options: VerifyOptions, progress: Progress
 ) -> Findings:
     """Compare all rows that name an object with all objects under our prefix.
 
@@ -73,7 +73,7 @@ async def verify(
 class _Verify:
     def __init__(
         self,
-        catalog: VerifyCatalog,
+        catalog: Verification,
         store: ObjectStore,
         options: VerifyOptions,
         progress: Progress,

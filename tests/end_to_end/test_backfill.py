@@ -19,11 +19,11 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from PIL import Image
 
-from collector.adapters.s3 import S3Options, open_s3
 from collector.core.planning import backfill_api_calls
 from collector.local import LocalServers
 from collector.simulator import Simulator, SimulatorOptions, open_simulator
 from collector.stages.extract import PAGES_IN_FLIGHT
+from collector.store import S3Options, open_s3
 
 # More than one slice, so that readings are joined.
 PAGES = 26

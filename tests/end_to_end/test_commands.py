@@ -18,7 +18,7 @@ from uuid import uuid4
 import pytest
 from PIL import Image
 
-from collector.adapters.migrations import known_migrations
+from collector.catalog.migrations import known_migrations
 
 VERSION = known_migrations()[-1].version
 AUDIT_KEYS = {

@@ -22,9 +22,9 @@ import asyncpg
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from collector.adapters.s3 import S3Options, open_s3
 from collector.local import LocalS3, LocalServers, open_local_servers
 from collector.settings import Settings
+from collector.store import S3Options, open_s3
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()

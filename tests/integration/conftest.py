@@ -16,7 +16,7 @@ from homes import passable_home
 from PIL import Image
 from world import OpenWorld
 
-from collector.adapters.postgres import Database, open_database
+from collector.catalog import Database, open_database
 from collector.local import LocalPostgres, LocalS3, open_local_servers
 
 SYSTEM_POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")

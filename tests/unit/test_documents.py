@@ -194,7 +194,7 @@ def test_the_figures_of_verify_are_the_stored_ones() -> None:
 
 
 def test_the_first_readme_stands_word_for_word() -> None:
-    source = ROOT / "tests/integration/adapters/postgres/test_schema.py"
+    source = ROOT / "tests/integration/catalog/test_schema.py"
     values = {
         node.targets[0].id: node.value
         for node in ast.parse(source.read_text()).body

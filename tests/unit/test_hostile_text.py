@@ -12,10 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector.adapters.http.head import MOST_HEAD_BYTES, read_head
-from collector.adapters.http.lane import _ADDRESS
-from collector.adapters.postgres.database import describe_dsn
-from collector.adapters.s3.errors import read_refusal
+from collector.catalog.database import describe_dsn
 from collector.core.addresses import is_unambiguous_dsn, password_and_hosts, split_address
 from collector.core.errors import CollectorError
 from collector.core.hosts import (
@@ -27,6 +24,8 @@ from collector.core.hosts import (
 )
 from collector.core.keys import expected_type, is_wallhaven_id
 from collector.core.pacing import announced, pause_seconds, retry_date_seconds
+from collector.http.connection import MOST_HEAD_BYTES, read_head
+from collector.http.fast_client import _ADDRESS
 from collector.settings import Settings, load_settings
 from collector.settings.loading import MAX_FILE_BYTES
 from collector.simulator.criteria import criteria_from, page_from
@@ -41,6 +40,7 @@ from collector.sources.wallhaven import (
     parse_page,
     parse_tag,
 )
+from collector.store.failures import read_refusal
 
 # An environment variable may be this long; no server sends a header of a tenth of it.
 CHARACTERS = 100_000

@@ -21,13 +21,13 @@ from peers.exchange import Answer, Asked, Exchange
 from peers.http import Fault, Match, open_peer
 from world import EVERYTHING, FAST, small
 
-from collector.adapters.http import MAX_REPLY_BYTES
 from collector.cli.progress import SilentProgress
 from collector.core.audit import AuditRow
 from collector.core.errors import Code
 from collector.core.pacing import DEFAULT_PAUSE_SECONDS, MAX_PAUSE_SECONDS, pause_seconds
 from collector.core.patience import LEAST_TRIES, MOST_BLOCKED
 from collector.core.runs import Run, RunStatus, StageName
+from collector.http import MAX_REPLY_BYTES
 from collector.runtime import ENRICHMENT, RunOptions, open_runtime, run_all_stages
 from collector.simulator import SimulatorOptions, Wallpaper
 from collector.simulator.shapes import listing_item
@@ -109,7 +109,7 @@ async def outage_at(world: FaultyWorld, number: int, fault: Fault, run_id: str) 
     assert audit.status is RunStatus.FAILED
     assert audit.notes is not None
     assert audit.notes.startswith("extract: ")
-    assert await world.runtime.dead_letters.open_letters() == []
+    assert await world.runtime.catalog.dead_letters.open_letters() == []
     return audit
 
 
@@ -124,7 +124,7 @@ async def unread_at(world: FaultyWorld, number: int, fault: Fault, run_id: str) 
     assert not await staged_or_loaded(world) & ids_of_page(world, number), run_id
     others = {it.id for it in world.simulator.catalogue} - ids_of_page(world, number)
     assert await staged_or_loaded(world) == others, run_id
-    assert await world.runtime.dead_letters.open_letters() == []
+    assert await world.runtime.catalog.dead_letters.open_letters() == []
     return audit
 
 
@@ -717,7 +717,7 @@ async def test_a_bad_item_is_kept_with_its_reason_and_the_others_are_stored(
         assert audit.status is RunStatus.PARTIAL
         assert (audit.metadata_inserted, audit.metadata_invalid) == (20, len(rejected))
         assert world.api.count(search) == 1, "a bad item is no reason to ask again"
-        letters = await world.runtime.dead_letters.open_letters()
+        letters = await world.runtime.catalog.dead_letters.open_letters()
         assert sorted(it.code for it in letters) == sorted(code for _, code in rejected)
         assert {it.stage for it in letters} == {StageName.LOAD}
         raws = await world.rows("SELECT raw FROM draenei_content.dead_letters")
@@ -1036,7 +1036,7 @@ async def test_an_answer_without_end_is_cut_off_and_asked_for_again(
 async def test_a_page_that_is_always_too_large_is_left_out(
     open_faults: OpenFaults, small_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("collector.adapters.http.client.MAX_REPLY_BYTES", 20_000)
+    monkeypatch.setattr("collector.http.client.MAX_REPLY_BYTES", 20_000)
     async with open_faults(three_pages(small_images)) as world:
         await unread_at(world, 2, answered(b" " * 20_001), "large")
         assert "the answer is larger than 20000 bytes" in await problem_of(world, "large")
@@ -1049,7 +1049,7 @@ async def test_a_page_that_is_always_too_large_is_left_out(
 async def test_an_answer_that_takes_for_ever_is_an_outage(
     open_faults: OpenFaults, small_images: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr("collector.adapters.http.client.REPLY_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("collector.http.client.REPLY_TIMEOUT_SECONDS", 0.1)
     drip = Endless(HEAD % b"", pause_seconds=0.01, chunk_bytes=1)
     async with open_faults(three_pages(small_images)) as world:
         audit = await outage_at(world, 1, drip if kind == "drip" else http.hang, kind)

@@ -23,7 +23,6 @@ from peers.exchange import Asked, Exchange
 from processes import COMMAND_TIMEOUT_SECONDS, collector, environment_of
 from world import EVERYTHING, small
 
-from collector.adapters.s3 import open_s3
 from collector.cli.progress import SilentProgress
 from collector.core.audit import AuditRow
 from collector.core.parts import PART_BYTES
@@ -32,6 +31,7 @@ from collector.failpoints import Point
 from collector.runtime import RunOptions, open_runtime, run_all_stages
 from collector.settings import Settings
 from collector.simulator import Hooks
+from collector.store import open_s3
 
 LEASE_SECONDS = 60
 HOURS = (2, -2)
@@ -108,7 +108,7 @@ async def test_a_clock_of_the_database_that_jumps_past_all_leases_stores_nothing
             go_on.set()
         assert quick.images_uploaded == count
         assert (slow.result().images_uploaded, slow.result().images_adopted) == (0, 0)
-        assert await world.runtime.dead_letters.open_letters() == []
+        assert await world.runtime.catalog.dead_letters.open_letters() == []
         await world.check()
 
 
@@ -204,7 +204,7 @@ async def test_a_clock_that_jumps_in_the_middle_costs_no_try(
         require_clock(audit)
         assert 3 <= audit.images_uploaded <= 5
         assert await attempts(world) == 0
-        assert await world.runtime.dead_letters.open_letters() == []
+        assert await world.runtime.catalog.dead_letters.open_letters() == []
         set_clock(0)
         monkeypatch.setattr(world.runtime.store._bodies, "_now", lambda: datetime.now(UTC))
         await world.converge(max_attempts=1)

@@ -25,9 +25,9 @@ from pydantic import SecretStr
 from tenacity import wait_none
 from world import EVERYTHING, small
 
-from collector.adapters.migrations import migrate
-from collector.adapters.postgres import PostgresLoads, database, open_database, pages, staging
-from collector.adapters.sql import load_queries, sql_folder
+from collector.catalog import Loads, database, open_database, pages
+from collector.catalog.migrations import migrate
+from collector.catalog.queries import load_queries, sql_folder
 from collector.cli.progress import SilentProgress
 from collector.core.audit import AuditRow
 from collector.core.errors import Edge, Outage, SchemaMissing
@@ -99,7 +99,7 @@ async def cut_all(world: FaultyWorld) -> None:
 
 async def until_unconnected(world: FaultyWorld) -> None:
     with anyio.fail_after(SOON_SECONDS):
-        while world.runtime.database._pool.get_size():
+        while world.runtime.catalog.database._pool.get_size():
             await anyio.sleep(0.01)
 
 
@@ -245,7 +245,7 @@ async def done(world: FaultyWorld, *stages: StageName) -> list[StageReport]:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let transactions that met begin anew without a pause."""
-    monkeypatch.setattr(PostgresLoads._merge_pages.retry, "wait", wait_none())
+    monkeypatch.setattr(Loads._merge_pages.retry, "wait", wait_none())
 
 
 # --- PG-01: it is not there ----------------------------------------------------------------------
@@ -310,7 +310,9 @@ def bulky(items: list[dict[str, Any]]) -> list[object]:
 
 def narrow(world: FaultyWorld) -> None:
     """Leave hardly any room for what is sent and not read, on the one connection there is."""
-    (lent,) = [holder._con for holder in world.runtime.database._pool._holders if holder._con]
+    (lent,) = [
+        holder._con for holder in world.runtime.catalog.database._pool._holders if holder._con
+    ]
     (passed,) = world.database._connections
     for transport in (lent._transport, passed._server.transport):
         sock = transport.get_extra_info("socket")
@@ -325,7 +327,7 @@ async def test_a_backend_that_dies_in_the_middle_of_a_copy_is_an_outage_and_no_h
     monkeypatch: pytest.MonkeyPatch,
     listing: Callable[[list[dict[str, Any]]], list[object]] | None,
 ) -> None:
-    monkeypatch.setattr(staging, "COPY_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(pages, "COPY_TIMEOUT_SECONDS", 1.0)
     async with open_faults(small(small_images, 20), Hooks(listing=listing)) as world:
         narrow(world)
         await trap(world, "staging", SLEEPING, skip=1)
@@ -346,7 +348,7 @@ async def test_a_backend_that_dies_in_the_middle_of_a_copy_is_an_outage_and_no_h
 async def test_a_server_that_falls_silent_in_a_copy_is_not_waited_for_without_end(
     open_faults: OpenFaults, small_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staging, "COPY_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(pages, "COPY_TIMEOUT_SECONDS", 0.3)
     async with open_faults(small(small_images, 30)) as world:
         world.database.on("COPY ", Cut.SILENT, skip=1)
         with anyio.fail_after(SOON_SECONDS):
@@ -532,7 +534,7 @@ async def test_a_transaction_that_the_server_ends_while_it_is_idle_is_an_outage(
             with anyio.fail_after(SOON_SECONDS):
                 while not session.connection.is_closed():
                     await anyio.sleep(0.01)
-            await staging.copy_records(session, records)
+            await pages.copy_records(session, records)
 
         monkeypatch.setattr(pages, "copy_records", copy_late)
         audit = await world.run()
@@ -609,7 +611,7 @@ async def test_claims_that_were_not_heard_of_lapse_and_cost_one_try(
             await world.stage(StageName.TRANSFER)
         assert await attempts(world) == world.settings.collector_in_flight
         assert world.images.asked == []
-        assert await world.runtime.dead_letters.open_letters() == []
+        assert await world.runtime.catalog.dead_letters.open_letters() == []
         await done(world, StageName.AUDIT)
         await world.converge()
 
@@ -630,7 +632,7 @@ async def test_an_image_whose_confirmation_was_not_heard_of_is_stored_once(
         objects = await world.objects()
         assert len(objects) == 4, "no object is taken away for an answer that was lost"
         await world.converge(max_attempts=1)
-        again = await world.runtime.runs.audit_row(2)
+        again = await world.runtime.catalog.runs.audit_row(2)
         assert (again.images_uploaded, again.images_adopted) == (4, int(cut is Cut.BEFORE))
 
 
@@ -657,7 +659,7 @@ async def test_an_audit_whose_commit_was_not_heard_of_may_be_written_again(
         world.database.on("COMMIT;", Cut.AFTER)
         with pytest.raises(Outage):
             await world.stage(StageName.AUDIT)
-        first = await world.runtime.runs.audit_row(1)
+        first = await world.runtime.catalog.runs.audit_row(1)
         assert first.status is RunStatus.SUCCEEDED
         assert await world.stage(StageName.AUDIT) == first
         await world.check()
@@ -674,7 +676,7 @@ async def test_a_pool_without_a_free_connection_is_not_waited_for_without_end(
     async with open_faults(small(small_images, 3)) as world:
         async with AsyncExitStack() as borrowed:
             for _ in range(database.POOL_CONNECTIONS):
-                await borrowed.enter_async_context(world.runtime.database.session())
+                await borrowed.enter_async_context(world.runtime.catalog.database.session())
             with anyio.fail_after(SOON_SECONDS), pytest.raises(Outage, match="no answer in time"):
                 await world.run()
         assert world.api.asked == []
@@ -706,7 +708,7 @@ async def test_a_server_with_too_many_clients_is_an_outage(
         audit = await world.run()
         assert audit.status is RunStatus.FAILED
         assert "too many connections" in (audit.notes or "")
-        assert await world.runtime.dead_letters.open_letters() == []
+        assert await world.runtime.catalog.dead_letters.open_letters() == []
         await do(world, f"ALTER ROLE {urlsplit(guest).username} CONNECTION LIMIT -1")
         await world.converge()
 
@@ -772,7 +774,7 @@ IS_READ = (
 
 
 async def read_for_ever(world: FaultyWorld) -> None:
-    async with world.runtime.crawls.reading(1, anyio.Event()):
+    async with world.runtime.catalog.crawls.reading(1, anyio.Event()):
         await anyio.sleep_forever()
 
 
@@ -781,7 +783,7 @@ async def test_the_right_to_read_outlives_idle_hours(
     open_faults: OpenFaults, small_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tenth of a second stands for the minutes after which a silent connection is ended."""
-    monkeypatch.setattr("collector.adapters.postgres.crawls.KEEP_ALIVE_SECONDS", 0.02)
+    monkeypatch.setattr("collector.catalog.crawls.KEEP_ALIVE_SECONDS", 0.02)
     async with open_faults(small(small_images, 5)) as world:
         await setting(world, "idle_session_timeout", "100ms")
         reading = asyncio.ensure_future(read_for_ever(world))
@@ -799,8 +801,8 @@ async def test_a_right_to_read_whose_connection_has_fallen_silent_is_lost(
     open_faults: OpenFaults, small_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody in between has forgotten the connection: no answer comes, and no end of it."""
-    monkeypatch.setattr("collector.adapters.postgres.crawls.KEEP_ALIVE_SECONDS", 0.02)
-    monkeypatch.setattr("collector.adapters.postgres.crawls.KEEP_ALIVE_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("collector.catalog.crawls.KEEP_ALIVE_SECONDS", 0.02)
+    monkeypatch.setattr("collector.catalog.crawls.KEEP_ALIVE_TIMEOUT_SECONDS", 0.1)
     async with open_faults(small(small_images, 5)) as world:
         world.database.on("is_alive", Cut.SILENT, skip=2)
         with anyio.fail_after(SOON_SECONDS), pytest.raises(Outage, match="the right to read"):
@@ -812,11 +814,11 @@ async def test_a_right_to_read_whose_connection_has_fallen_silent_is_lost(
 async def test_a_reading_that_ends_well_leaves_the_connection_fit_for_others(
     open_faults: OpenFaults, small_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("collector.adapters.postgres.crawls.KEEP_ALIVE_SECONDS", 0.001)
+    monkeypatch.setattr("collector.catalog.crawls.KEEP_ALIVE_SECONDS", 0.001)
     async with open_faults(small(small_images, 5)) as world:
         for _ in range(20):
-            async with world.runtime.crawls.reading(1, anyio.Event()):
-                await world.runtime.runs.heartbeat(1)
+            async with world.runtime.catalog.crawls.reading(1, anyio.Event()):
+                await world.runtime.catalog.runs.heartbeat(1)
             assert not await ask(world, IS_READ)
         await world.converge()
 
@@ -846,7 +848,7 @@ async def test_a_server_that_is_read_only_after_a_failover_is_an_outage(
         world.images.on(is_image, fail_over, skip=4)
         with anyio.fail_after(SOON_SECONDS), pytest.raises(Outage, match="read-only"):
             await world.run()
-        assert await world.runtime.dead_letters.open_letters() == []
+        assert await world.runtime.catalog.dead_letters.open_letters() == []
         await setting(world, "default_transaction_read_only", "off")
         await world.converge()
 
@@ -915,7 +917,7 @@ async def test_a_pooler_that_forgets_prepared_statements_is_an_outage(
         (end,) = await asyncio.gather(world.run(), return_exceptions=True)
         await disarm(world)
         await cut_all(world)
-        assert await world.runtime.dead_letters.open_letters() == []
+        assert await world.runtime.catalog.dead_letters.open_letters() == []
         await world.converge()
         # Where even the audit cannot be written, that is what is told.
         assert isinstance(end, AuditRow | Outage), repr(end)
@@ -957,7 +959,9 @@ async def require_whole_pool(world: FaultyWorld) -> None:
     async with AsyncExitStack() as borrowed:
         with anyio.fail_after(SOON_SECONDS):
             for _ in range(database.POOL_CONNECTIONS):
-                session = await borrowed.enter_async_context(world.runtime.database.session())
+                session = await borrowed.enter_async_context(
+                    world.runtime.catalog.database.session()
+                )
                 assert await session.connection.fetchval("SELECT 1") == 1
 
 
@@ -1067,7 +1071,7 @@ async def test_claims_and_their_leases_never_touch_the_wide_rows(
         await done(world, StageName.EXTRACT, StageName.LOAD)
         before = await table(world, "wallpapers")
         run_key = await ask(world, "SELECT id FROM draenei_content.run_audit")
-        catalog = world.runtime.transfers
+        catalog = world.runtime.catalog.transfers
         for _ in range(20):
             claims = await catalog.claim(run_key, 30)
             assert len(await catalog.heartbeat(claims)) == 30

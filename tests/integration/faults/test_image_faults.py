@@ -36,7 +36,6 @@ from peers.http import Fault, HttpPeer, Match, open_peer
 from PIL import Image
 from world import small
 
-from collector.adapters.http import client, open_http
 from collector.core import hosts, throughput
 from collector.core.errors import Code, ItemError
 from collector.core.errors import Fault as Blame
@@ -44,6 +43,7 @@ from collector.core.health import EdgeHealth
 from collector.core.judge import Judge
 from collector.core.parts import PART_BYTES
 from collector.core.runs import RunStatus
+from collector.http import client, open_http
 from collector.runtime import RunOptions, opening
 from collector.simulator import Hooks, Wallpaper
 from collector.stages import mirror
@@ -133,12 +133,12 @@ def sha256_of(body: bytes) -> str:
 
 async def codes(world: FaultyWorld) -> dict[str, tuple[str, int]]:
     """Return code and attempts of each open dead letter, by wallpaper."""
-    letters = await world.runtime.dead_letters.open_letters()
+    letters = await world.runtime.catalog.dead_letters.open_letters()
     return {str(letter.wallhaven_id): (letter.code, letter.attempts) for letter in letters}
 
 
 async def reasons(world: FaultyWorld) -> list[str]:
-    return [letter.reason for letter in await world.runtime.dead_letters.open_letters()]
+    return [letter.reason for letter in await world.runtime.catalog.dead_letters.open_letters()]
 
 
 async def tries(world: FaultyWorld, wallpaper: Wallpaper) -> int:
@@ -663,7 +663,7 @@ async def test_a_body_of_another_size_than_its_row_is_refused_with_both_numbers(
         audit = await world.run()
         assert (audit.images_uploaded, audit.download_failures) == (4, 4)
         assert await codes(world) == dict.fromkeys(listed, (Code.SIZE_MISMATCH, TRIES))
-        for letter in await world.runtime.dead_letters.open_letters():
+        for letter in await world.runtime.catalog.dead_letters.open_letters():
             wallpaper = next(it for it in wrong if it.id == letter.wallhaven_id)
             numbers = re.findall(r"\d+", letter.reason)
             assert numbers == [str(wallpaper.file_size), str(listed[wallpaper.id])]

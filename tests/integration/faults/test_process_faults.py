@@ -37,7 +37,7 @@ def folders(small_images: Path, large_images: Path) -> dict[str, SimulatorOption
 
 
 async def codes(world: FaultyWorld) -> dict[str, str]:
-    letters = await world.runtime.dead_letters.open_letters()
+    letters = await world.runtime.catalog.dead_letters.open_letters()
     return {str(letter.wallhaven_id): letter.code for letter in letters}
 
 

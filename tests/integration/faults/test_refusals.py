@@ -38,7 +38,7 @@ async def nothing_is_blamed(world: FaultyWorld) -> bool:
 async def keep_three(world: FaultyWorld, status: int) -> None:
     """Store three images; of all others the host says `status` from now on."""
     await world.run("before", RunOptions(limit=3))
-    rows = await world.runtime.database.fetch("known_good", "http://", 3, 3)
+    rows = await world.runtime.catalog.database.fetch("known_good", "http://", 3, 3)
     kept = [row["url"].rpartition("/")[2] for row in rows]
     world.images.on(
         lambda asked: not any(name in asked.path for name in kept), http.status(status), times=None

@@ -30,9 +30,6 @@ from peers.http import Fault, Match, open_peer
 from PIL import Image
 from world import EVERYTHING, small
 
-from collector.adapters.s3 import client, tries
-from collector.adapters.s3.signature import Credentials, signed_headers
-from collector.adapters.s3.store import ABORT_ROUNDS
 from collector.cli.progress import SilentProgress
 from collector.core.audit import AuditRow
 from collector.core.errors import Code
@@ -40,9 +37,13 @@ from collector.core.runs import RunStatus
 from collector.core.verification import Kind, Repair
 from collector.local import LocalS3
 from collector.ports import Upload
-from collector.runtime import capability, open_runtime, opening, run_janitor, run_verify
+from collector.runtime import open_runtime, opening, run_janitor, run_verify
 from collector.simulator import Hooks
 from collector.stages import mirror, multipart
+from collector.store import client, failures
+from collector.store import probe as probes
+from collector.store.bodies import Credentials, signed_headers
+from collector.store.bucket import ABORT_ROUNDS
 
 # An item is tried twice in a run, and each of its calls four times.
 TRIES_OF_A_RUN = 2
@@ -55,7 +56,7 @@ MOST_SECONDS = 20.0
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let tries of one call follow at once."""
-    monkeypatch.setattr(tries, "RETRY_BASE_SECONDS", 0.001)
+    monkeypatch.setattr(failures, "RETRY_BASE_SECONDS", 0.001)
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +203,7 @@ async def backlog(world: FaultyWorld) -> set[tuple[str, int]]:
 
 
 async def codes(world: FaultyWorld) -> list[str]:
-    return [letter.code for letter in await world.runtime.dead_letters.open_letters()]
+    return [letter.code for letter in await world.runtime.catalog.dead_letters.open_letters()]
 
 
 async def quarantine(world: FaultyWorld) -> list[str]:
@@ -376,10 +377,10 @@ async def test_a_burst_of_trouble_is_outlived_within_one_try(
     async with open_faults(small(small_images, 3), collector_in_flight=1) as world:
         # A rule sees what those before it have let pass: the last try of each image.
         for number, (status, code) in enumerate(BUSY):
-            world.store.on(puts, refusal(status, code), times=tries.TRIES - 1, skip=number)
+            world.store.on(puts, refusal(status, code), times=failures.TRIES - 1, skip=number)
         audit = await world.run()
         assert (audit.status, audit.images_uploaded) == (RunStatus.SUCCEEDED, 3)
-        assert world.store.count(puts) == 3 * tries.TRIES
+        assert world.store.count(puts) == 3 * failures.TRIES
         assert downloads(world) == 3, "they are sent again from memory"
         await world.check()
 
@@ -396,7 +397,7 @@ async def test_trouble_for_ever_is_an_outage_and_not_the_items_fault(
         assert audit.images_uploaded == 3
         tried = Counter(asked.path for asked in filter(puts, world.store.asked))
         assert len(tried) < 30, "the run ends before it has tried them all"
-        assert max(tried.values()) <= TRIES_OF_A_RUN * tries.TRIES
+        assert max(tried.values()) <= TRIES_OF_A_RUN * failures.TRIES
         await world.converge()
 
 
@@ -409,7 +410,7 @@ async def test_a_store_in_trouble_from_the_start_is_not_given_any_work(
         world.store.on(everything, refusal(503, "SlowDown"), times=None)
         audit = await world.run()
         await assert_outage(world, audit, "the store failed when it was probed")
-        assert len(world.store.asked) - before <= capability.PROBE_TRIES * tries.TRIES
+        assert len(world.store.asked) - before <= probes.PROBE_TRIES * failures.TRIES
         assert downloads(world) == 0
         await world.converge()
 
@@ -515,7 +516,7 @@ async def test_an_error_within_a_200_for_ever_leaves_nothing_behind(
     async with open_faults(small(two_parts, 1)) as world:
         world.store.on(completes, http.status(200, BEHIND_SPACE), times=None)
         audit = await world.run()
-        assert world.store.count(completes) == TRIES_OF_A_RUN * tries.TRIES
+        assert world.store.count(completes) == TRIES_OF_A_RUN * failures.TRIES
         await assert_untouched(world, audit)
         await world.converge()
 
@@ -644,7 +645,7 @@ async def test_a_part_that_fails_for_ever_takes_its_upload_with_it(
         world.store.on(part(2), refusal(500, "InternalError"), times=None)
         audit = await world.run()
         await assert_untouched(world, audit)
-        assert world.store.count(part(2)) == TRIES_OF_A_RUN * tries.TRIES
+        assert world.store.count(part(2)) == TRIES_OF_A_RUN * failures.TRIES
         assert world.store.count(part(3)) == 0, "no part goes out before the one in front"
         assert after_its_abort(world) == []
         await world.converge()
@@ -799,7 +800,7 @@ async def test_a_put_in_conflict_with_another_is_sent_again(
         audit = await world.run()
         assert (audit.images_uploaded, audit.upload_failures) == (1, 1)
         # The first is sent twice; the other one as often as may be, in each of its tries.
-        assert world.store.count(puts) == 2 + TRIES_OF_A_RUN * tries.TRIES
+        assert world.store.count(puts) == 2 + TRIES_OF_A_RUN * failures.TRIES
         assert await backlog(world) == {("pending", TRIES_OF_A_RUN)}
         await world.converge()
 
@@ -978,7 +979,7 @@ async def test_an_upload_that_cannot_be_aborted_is_noted_and_left_to_the_janitor
         assert len(left) == TRIES_OF_A_RUN
         assert await world.value("SELECT upload_id FROM draenei_content.transfers") in left
         # Of the first one the second try has tried to get rid, too.
-        assert world.store.count(aborts) == 3 * tries.TRIES
+        assert world.store.count(aborts) == 3 * failures.TRIES
 
         tidied = await run_janitor(world.runtime, AT_ONCE)
         assert (tidied.uploads_aborted, tidied.uploads_left >= 2) == (0, True)

@@ -35,8 +35,8 @@ from processes import Ended, collector, started
 from pydantic import ValidationError
 from world import EVERYTHING, FAST, small
 
-from collector.adapters.migrations import migrate
-from collector.adapters.postgres import open_database
+from collector.catalog import open_database
+from collector.catalog.migrations import migrate
 from collector.cli.progress import SilentProgress
 from collector.core.audit import AuditRow
 from collector.core.errors import Code, SettingsError

@@ -28,7 +28,7 @@ class Gone:
 
 
 async def state_of(world: World, wallhaven_id: str) -> ItemState:
-    return (await world.runtime.items.life(wallhaven_id)).state
+    return (await world.runtime.catalog.items.life(wallhaven_id)).state
 
 
 async def test_what_was_given_up_is_tried_again_when_a_person_says_so(
@@ -39,7 +39,7 @@ async def test_what_was_given_up_is_tried_again_when_a_person_says_so(
         first, second, third, *_ = (wallpaper.id for wallpaper in world.simulator.catalogue)
         gone.ids = {first, second, third}
         await world.run("one")
-        letters = world.runtime.dead_letters
+        letters = world.runtime.catalog.dead_letters
         assert {letter.wallhaven_id for letter in await letters.open_letters()} == gone.ids
         assert await letters.open_letters("not_found") == []
 
@@ -85,7 +85,7 @@ async def test_an_audit_says_the_same_when_its_dead_letters_are_closed(
         assert first.report["images_dead"] in (10, 11, 12)
         assert first.report["metadata_dead"] == 3
 
-        await getattr(world.runtime.dead_letters, done)(Choice())
+        await getattr(world.runtime.catalog.dead_letters, done)(Choice())
         assert await world.stage(StageName.AUDIT, "one") == first
         gone.ids = set()
         await world.run("two", RunOptions(refresh=True))
@@ -100,7 +100,7 @@ async def test_a_run_that_goes_on_is_counted_anew(
         gone.ids = {wallpaper.id for wallpaper in world.simulator.catalogue[:12]}
         assert (await world.run()).status is RunStatus.FAILED
         gone.ids = set()
-        await world.runtime.dead_letters.requeue(Choice())
+        await world.runtime.catalog.dead_letters.requeue(Choice())
         again = await world.run()
         assert (again.status, again.missing_s3_after_run) == (RunStatus.SUCCEEDED, 0)
         assert (again.images_uploaded, again.report["images_dead"]) == (15, 0)
@@ -113,14 +113,14 @@ async def test_a_letter_may_be_named_by_its_number(
     async with open_world(small(small_images, 3), Hooks(image=gone.image)) as world:
         gone.ids = {wallpaper.id for wallpaper in world.simulator.catalogue}
         await world.run()
-        one, other, _ = await world.runtime.dead_letters.open_letters()
+        one, other, _ = await world.runtime.catalog.dead_letters.open_letters()
         # The number of one is the wallpaper of the other: the wallpaper counts.
         await world.rows(
             "UPDATE draenei_content.dead_letters SET item = $1 WHERE id = $2", str(one.id), other.id
         )
-        changed = await world.runtime.dead_letters.resolve(Choice([str(one.id)]))
+        changed = await world.runtime.catalog.dead_letters.resolve(Choice([str(one.id)]))
         assert [letter.id for letter in changed.closed] == [other.id]
-        changed = await world.runtime.dead_letters.resolve(Choice([str(one.id)]))
+        changed = await world.runtime.catalog.dead_letters.resolve(Choice([str(one.id)]))
         assert [letter.id for letter in changed.closed] == [one.id]
 
 
@@ -136,11 +136,11 @@ async def test_a_letter_about_metadata_waits_for_a_good_listing(
             " VALUES ('load', $1, $1, 'invalid_metadata', 'path: Field required', 'one')",
             wallhaven_id,
         )
-        changed = await world.runtime.dead_letters.requeue(Choice())
+        changed = await world.runtime.catalog.dead_letters.requeue(Choice())
         assert [letter.wallhaven_id for letter in changed.left] == [wallhaven_id]
         assert changed.closed == []
         await world.run("two")
-        assert await world.runtime.dead_letters.open_letters() == []
+        assert await world.runtime.catalog.dead_letters.open_letters() == []
 
 
 async def test_the_life_of_an_item_is_told_from_the_tables(
@@ -152,7 +152,7 @@ async def test_the_life_of_an_item_is_told_from_the_tables(
         gone.ids = {given_up}
         await world.run("one")
 
-        life = await world.runtime.items.life(stored)
+        life = await world.runtime.catalog.items.life(stored)
         assert life.row is not None
         assert life.state is ItemState.STORED
         told = [event.what for event in life.events()]
@@ -162,7 +162,7 @@ async def test_the_life_of_an_item_is_told_from_the_tables(
         (key,) = [key for key in await world.objects() if stored in key]
         assert (life.row.s3_key, life.row.object_sha256) == (key, world.truth()[key])
 
-        life = await world.runtime.items.life(given_up)
+        life = await world.runtime.catalog.items.life(given_up)
         assert life.state is ItemState.DEAD
         told = [event.what for event in life.events()]
         assert {"given up at transfer: gone", "not stored by one in 1 try: gone at download"} < set(
@@ -173,4 +173,4 @@ async def test_the_life_of_an_item_is_told_from_the_tables(
         assert written["dead_letters"][0]["code"] == "gone"
         assert written["tries"][0]["code"] == "gone"
 
-        assert not (await world.runtime.items.life("nobody")).is_known
+        assert not (await world.runtime.catalog.items.life("nobody")).is_known

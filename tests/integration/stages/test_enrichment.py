@@ -12,7 +12,6 @@ import anyio
 import pytest
 from world import OpenWorld, World, small
 
-from collector.adapters.postgres import PostgresEnrichments
 from collector.core.audit import AuditRow
 from collector.core.errors import Refusal
 from collector.core.runs import Run, RunStatus, StageName, StageReport
@@ -102,7 +101,7 @@ async def test_every_wallpaper_has_the_tags_and_the_uploader_of_its_source(
             "rejected_tags": 0,
         }
         assert sorted(asked(world)) == sorted(each.id for each in wallpapers)
-        share = await world.runtime.enrichments.share()
+        share = await world.runtime.catalog.enrichments.share()
         assert (share.wallpapers, share.enriched, share.percent) == (60, 60, 100.0)
 
 
@@ -114,7 +113,7 @@ async def test_the_limit_goes_to_the_wallpapers_with_the_most_favourites(
         first = await enriched(world, "first", 10)
         assert set(asked(world)) == {each.id for each in dearest(world)[:10]}
         assert first.report["enrichment"]["enriched"] == 10
-        assert (await world.runtime.enrichments.share()).percent == 16.67
+        assert (await world.runtime.catalog.enrichments.share()).percent == 16.67
 
         await enriched(world, "second", 10)
         assert set(asked(world)[10:]) == {each.id for each in dearest(world)[10:20]}
@@ -224,7 +223,7 @@ async def test_what_a_killed_process_had_in_hand_comes_back(
 ) -> None:
     async with open_world(small(small_images, 8)) as world:
         await listed(world)
-        dead = PostgresEnrichments(world.runtime.database)
+        dead = world.runtime.catalog.enrichments
         await dead.enlist(nsfw=False)
         held = {target.wallhaven_id for target in await dead.claim(3)}
         assert held == {each.id for each in dearest(world)[:3]}

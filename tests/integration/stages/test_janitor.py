@@ -25,8 +25,8 @@ async def claimed(world: World, run_id: str = "run", most: int = 10) -> list[Cla
     """Fill the backlog and take claims as a worker that is about to die."""
     for stage in (StageName.EXTRACT, StageName.LOAD):
         await world.stage(stage, run_id)
-    run_key = await world.runtime.runs.open_run(Run("tests", run_id))
-    return await world.runtime.transfers.claim(run_key, most)
+    run_key = await world.runtime.catalog.runs.open_run(Run("tests", run_id))
+    return await world.runtime.catalog.transfers.claim(run_key, most)
 
 
 async def begin(world: World, claim: Claim) -> Upload:
@@ -52,13 +52,13 @@ async def test_claims_of_the_dead_are_free_at_once(
     async with open_world(small(small_images, 5)) as world:
         claims = await claimed(world)
         assert (await run_janitor(world.runtime, JanitorOptions())).claims_released == 0
-        assert await world.runtime.transfers.heartbeat(claims) == {
+        assert await world.runtime.catalog.transfers.heartbeat(claims) == {
             claim.wallpaper_key for claim in claims
         }
         await lapse(world)
         tidied = await run_janitor(world.runtime, JanitorOptions())
         assert (tidied.claims_released, tidied.dead_letters) == (5, 0)
-        assert await world.runtime.transfers.heartbeat(claims) == set()
+        assert await world.runtime.catalog.transfers.heartbeat(claims) == set()
         assert (await world.run("again")).images_uploaded == 5
 
 
@@ -68,15 +68,15 @@ async def test_an_item_that_killed_its_process_each_time_is_given_up(
 ) -> None:
     async with open_world(small(small_images, 1), collector_max_attempts=1) as world:
         (claim,) = await claimed(world)
-        await world.runtime.runs.begin_stage(StageCall(claim.run_key, StageName.TRANSFER))
+        await world.runtime.catalog.runs.begin_stage(StageCall(claim.run_key, StageName.TRANSFER))
         if not is_open:
-            await world.runtime.runs.close_run(
+            await world.runtime.catalog.runs.close_run(
                 claim.run_key, lambda _: _verdict(RunStatus.INTERRUPTED)
             )
         await lapse(world)
         before = await _audit(world)
         assert (await run_janitor(world.runtime, AT_ONCE)).dead_letters == 1
-        (letter,) = await world.runtime.dead_letters.open_letters()
+        (letter,) = await world.runtime.catalog.dead_letters.open_letters()
         assert (letter.code, letter.run_id, letter.attempts) == ("exhausted", "run", 1)
         audit = await _audit(world)
         if is_open:
@@ -105,8 +105,8 @@ async def test_a_crashed_run_is_closed_with_its_true_numbers(
     """Its process dies in a stage that it had begun anew."""
     async with open_world(small(small_images, 4)) as world:
         await world.run()
-        run_key = await world.runtime.runs.open_run(Run("tests", "run"))
-        await world.runtime.runs.begin_stage(StageCall(run_key, StageName.TRANSFER))
+        run_key = await world.runtime.catalog.runs.open_run(Run("tests", "run"))
+        await world.runtime.catalog.runs.begin_stage(StageCall(run_key, StageName.TRANSFER))
         assert (await run_janitor(world.runtime, JanitorOptions())).runs_closed == 0
         assert (await run_janitor(world.runtime, AT_ONCE)).runs_closed == 1
         audit = await _audit(world)
@@ -121,7 +121,7 @@ async def test_an_upload_that_was_noted_is_aborted_when_its_claim_has_lapsed(
         held, dead = await claimed(world)
         for claim in (held, dead):
             upload = await begin(world, claim)
-            assert await world.runtime.transfers.journal_upload(claim, upload.upload_id)
+            assert await world.runtime.catalog.transfers.journal_upload(claim, upload.upload_id)
         await world.rows(
             "UPDATE draenei_content.transfers SET lease_until = now() - interval '1 second'"
             " WHERE wallpaper_id = $1",
@@ -165,7 +165,7 @@ async def test_what_the_store_does_not_let_go_of_is_tried_again(
     async with open_world(small(small_images, 1)) as world:
         (claim,) = await claimed(world)
         upload = await begin(world, claim)
-        await world.runtime.transfers.journal_upload(claim, upload.upload_id)
+        await world.runtime.catalog.transfers.journal_upload(claim, upload.upload_id)
         await lapse(world)
 
         async def refuse(_: Upload) -> None:
@@ -188,7 +188,7 @@ async def test_a_store_that_is_not_there_keeps_no_claim_from_being_released(
         with pytest.raises(Outage):
             await run_janitor(world.runtime, AT_ONCE)
         world.runtime._store = store
-        assert (await world.runtime.transfers.backlog()).pending == 3
+        assert (await world.runtime.catalog.transfers.backlog()).pending == 3
 
 
 def test_a_day_is_far_longer_than_any_image_takes() -> None:

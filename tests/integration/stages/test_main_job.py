@@ -8,7 +8,7 @@ import anyio
 import pytest
 from world import EVERYTHING, OpenWorld, small
 
-from collector.adapters.postgres import PostgresRuns
+from collector.catalog import Runs
 from collector.cli.progress import SilentProgress
 from collector.core.errors import Edge, OtherSearch, Outage, StagingMismatch
 from collector.core.runs import Run, RunStatus, StageCall, StageName, StageReport
@@ -175,8 +175,8 @@ async def test_a_run_that_crashed_is_closed_when_the_next_one_begins(
 
     async def read_and_die(run_id: str) -> None:
         await world.stage(StageName.EXTRACT, run_id)
-        run_key = await world.runtime.runs.open_run(Run("tests", run_id))
-        await world.runtime.runs.begin_stage(StageCall(run_key, StageName.LOAD))
+        run_key = await world.runtime.catalog.runs.open_run(Run("tests", run_id))
+        await world.runtime.catalog.runs.begin_stage(StageCall(run_key, StageName.LOAD))
         await world.rows(silent)
 
     async with open_world(small(small_images, 30)) as world:
@@ -219,7 +219,7 @@ async def test_what_is_wrong_with_crashed_runs_is_no_problem_of_this_one(
     async def broken(*_: object) -> list[int]:
         raise problem
 
-    monkeypatch.setattr(PostgresRuns, "silent_runs", broken)
+    monkeypatch.setattr(Runs, "silent_runs", broken)
     async with open_world(small(small_images, 3)) as world:
         assert (await world.run()).status is RunStatus.SUCCEEDED
     assert "crashed runs could not be closed" in caplog.text

@@ -11,10 +11,10 @@ import anyio
 import pytest
 from world import OpenWorld
 
-from collector.adapters.http import open_http
-from collector.adapters.postgres import Allowance, PostgresBudget, open_database
+from collector.catalog import Allowance, SharedBudget, open_database
 from collector.core.errors import Outage
 from collector.core.runs import RunStatus, StageName
+from collector.http import open_http
 from collector.simulator import (
     Limit,
     Profile,
@@ -48,7 +48,7 @@ async def ask(dsn: str, simulator: Simulator, in_flight: int = TASKS) -> None:
         open_http(image_hosts=frozenset(), user_agent="test", connections=TASKS) as http,
         anyio.create_task_group() as tasks,
     ):
-        pacer = Pacer(PostgresBudget(database, allowance), time.monotonic)
+        pacer = Pacer(SharedBudget(database, allowance), time.monotonic)
         api = ApiClient(http, pacer, epoch_clock=time.time, retry_base_seconds=0.1)
 
         async def keep_asking() -> None:

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from world import OpenWorld, World, small
 
-from collector.adapters.postgres import PostgresJanitor, PostgresPages
+from collector.catalog import Janitor
 from collector.core.audit import AuditRow
 from collector.core.errors import Edge, Outage, RunTrimmed
 from collector.core.runs import Run, StageName
@@ -23,7 +23,7 @@ from collector.runtime import (
     run_janitor,
 )
 from collector.runtime.scheduled import settled
-from collector.runtime.upkeep import KEEP_DAYS, Tidied
+from collector.runtime.wiring import KEEP_DAYS, Tidied
 from collector.simulator import Hooks, Wallpaper
 from collector.stages import janitor as stage
 from collector.stages.janitor import trim_old_runs
@@ -76,7 +76,7 @@ async def gone(_: web.Request, wallpaper: Wallpaper) -> web.StreamResponse | Non
 async def old_and_new(world: World) -> None:
     """Make an old run with all details, one of its dead letters resolved, and a new run."""
     await world.run("old")
-    first, *_ = await world.runtime.dead_letters.open_letters()
+    first, *_ = await world.runtime.catalog.dead_letters.open_letters()
     await world.rows(
         "UPDATE draenei_content.dead_letters SET resolved_at = now() WHERE id = $1", first.id
     )
@@ -106,7 +106,7 @@ async def test_details_of_old_runs_go_and_their_numbers_stay(
         assert trimmed(await tidied(world)) == (0,) * 6
 
         assert (await world.run("newer")).metadata_unchanged == 24
-        (open_letter,) = await world.runtime.dead_letters.open_letters()
+        (open_letter,) = await world.runtime.catalog.dead_letters.open_letters()
         assert open_letter.run_id == "old"
 
 
@@ -143,7 +143,7 @@ async def test_an_open_crawl_keeps_its_ledger_and_a_closed_one_its_verdict(
     async with open_world(small(small_images, 60)) as world:
         run = Run("tests", "crawl")
         await run_backfill(world.runtime, run, options, lambda _: None)
-        before = await world.runtime.crawls.last(1)
+        before = await world.runtime.catalog.crawls.last(1)
         await age(world, "crawl")
         closed = "UPDATE draenei_content.crawls SET verdict = $1, ended_at = $2"
         ((verdict, ended_at),) = await world.rows(
@@ -165,7 +165,7 @@ async def test_an_open_crawl_keeps_its_ledger_and_a_closed_one_its_verdict(
         assert (done.runs_trimmed, done.items_trimmed) == (1, 60)
         assert done.pages_trimmed == kept[RunDetail.PAGES] > 0
         assert is_over(await find_crawl(world.runtime, options), options)
-        (after,) = await world.runtime.crawls.last(1)
+        (after,) = await world.runtime.catalog.crawls.last(1)
         assert after | {"last_page": None} == before[0] | {"last_page": None}
 
 
@@ -178,7 +178,7 @@ async def test_pages_above_a_gap_are_kept_until_it_is_closed(
         key = world.runtime.settings.wallhaven_query
         search_key = await world.value("SELECT search_key FROM draenei_content.searches")
         assert key in search_key
-        pages = PostgresPages(world.runtime.database)
+        pages = world.runtime.catalog.pages
         # As if the run had not come down to what an earlier one had read.
         newest = "UPDATE draenei_content.searches SET newest_audit_id = $1"
         await world.rows(newest, 0)
@@ -231,7 +231,7 @@ async def test_newer_pages_are_kept_until_an_older_one_is_merged(
         assert (await tidied(world)).pages_trimmed == 3
 
 
-class Failing(PostgresJanitor):
+class Failing(Janitor):
     """A catalog whose connection is lost in some batch."""
 
     batches = 3
@@ -252,7 +252,7 @@ async def test_trimming_goes_batch_by_batch_and_on_where_it_was_broken_off(
         await old_and_new(world)
         audit = await audit_row(world, "old")
         with pytest.raises(Outage):
-            await trim_old_runs(Failing(world.runtime.database, 5), KEEP_DAYS)
+            await trim_old_runs(Failing(world.runtime.catalog.database, 5), KEEP_DAYS)
         assert (await details(world, "old"))[RunDetail.ITEMS] == 60 - 14
         # Its numbers cannot be counted any more, and already are not.
         await world.stage(StageName.AUDIT, "old")
@@ -267,7 +267,7 @@ async def test_a_run_that_goes_on_at_this_moment_is_left_alone(
     async with open_world(small(small_images, 6)) as world:
         await world.run("old")
         await age(world, "old")
-        async with world.runtime.database.transaction() as session:
+        async with world.runtime.catalog.database.transaction() as session:
             await session.value("open_run", "tests", "old", None)
             assert trimmed(await tidied(world)) == (0,) * 6
         assert trimmed(await tidied(world)) == (0,) * 6

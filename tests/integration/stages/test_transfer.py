@@ -13,13 +13,13 @@ import pytest
 from aiohttp import web
 from world import EVERYTHING, OpenWorld, World, small
 
-from collector.adapters.http.crumbs import LEAST_CHUNK_BYTES
-from collector.adapters.postgres import PostgresTransfers
+from collector.catalog import Transfers
 from collector.cli.progress import SilentProgress
 from collector.core.errors import Code, Outage
 from collector.core.images import ImageType
 from collector.core.parts import PART_BYTES
 from collector.core.runs import Run, RunStatus, StageName, StageReport
+from collector.http.connection import LEAST_CHUNK_BYTES
 from collector.runtime import RunOptions, open_runtime, run_one_stage
 from collector.simulator import Hooks, Wallpaper
 
@@ -379,7 +379,7 @@ async def test_an_upload_that_could_not_be_journalled_is_aborted(
         async def not_ours(*_: object) -> bool:
             return False
 
-        monkeypatch.setattr(PostgresTransfers, "journal_upload", not_ours)
+        monkeypatch.setattr(Transfers, "journal_upload", not_ours)
         await world.run()
         assert await uploads(world) == []
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from world import OpenWorld, World, small
 
-from collector.adapters.memory import MemoryStore
-from collector.adapters.postgres import Database, PostgresVerification
+from collector.catalog import Database, Verification
 from collector.cli.progress import SilentProgress
 from collector.core.errors import Refusal
 from collector.core.images import ImageType
@@ -19,6 +18,7 @@ from collector.core.transfers import Claim
 from collector.core.verification import Findings, Kind, Repair
 from collector.runtime import run_verify
 from collector.stages.verify import VerifyOptions, verify
+from collector.store.memory import MemoryStore
 
 MANY_OBJECTS = 100_000
 
@@ -101,7 +101,7 @@ async def test_an_object_that_was_replaced_is_left_alone_and_its_row_says_so(
         audit = await world.run("again")
         assert (audit.status, audit.upload_failures) == (RunStatus.PARTIAL, 1)
         assert (await world.objects())[key] == replaced
-        (letter,) = await world.runtime.dead_letters.open_letters()
+        (letter,) = await world.runtime.catalog.dead_letters.open_letters()
         assert letter.code == "conflict_object"
         assert (await found(world)).left == 0
 
@@ -203,7 +203,7 @@ async def test_what_only_a_store_without_checksums_says_is_not_believed(
         await unstore(world, key)
         options = VerifyOptions(deep=False, repair=True, readers=2, trusts_checksums=False)
         findings = await verify(
-            catalog=PostgresVerification(world.runtime.database),
+            catalog=world.runtime.catalog.verification,
             store=world.runtime.store,
             options=options,
             progress=SilentProgress(),
@@ -231,7 +231,7 @@ async def claim_of_an_unstored_row(world: World) -> Claim:
     await world.run()
     await unstore(world, min(world.truth()))
     run_key = await world.value("SELECT max(id) FROM draenei_content.run_audit")
-    (claim,) = await world.runtime.transfers.claim(run_key, 10)
+    (claim,) = await world.runtime.catalog.transfers.claim(run_key, 10)
     return claim
 
 
@@ -244,7 +244,7 @@ async def test_what_a_dead_worker_held_is_adopted_too(
             "UPDATE draenei_content.transfers SET lease_until = now() - interval '1 s'"
         )
         assert (await found(world, repair=True)).repairs == {Repair.ADOPTED: 1}
-        assert await world.runtime.transfers.heartbeat([claim]) == set()
+        assert await world.runtime.catalog.transfers.heartbeat([claim]) == set()
 
 
 async def test_what_a_worker_holds_is_no_difference(
@@ -255,7 +255,7 @@ async def test_what_a_worker_holds_is_no_difference(
         for repair in (False, True):
             findings = await found(world, repair=repair)
             assert (findings.in_hand, findings.kinds.total()) == (1, 0)
-        assert await world.runtime.transfers.heartbeat([claim])
+        assert await world.runtime.catalog.transfers.heartbeat([claim])
 
 
 async def test_what_the_original_stored_is_there_and_proves_nothing(
@@ -295,7 +295,7 @@ async def test_a_hundred_thousand_objects_are_verified_in_flat_memory(database: 
             f" lpad(n::text, 6, '0')), '{digest.hexdigest()}', {len(body)}, now()"
             f" FROM generate_series(1, {MANY_OBJECTS}) AS n"
         )
-    catalog, options = PostgresVerification(database), VerifyOptions(False, False, 4)
+    catalog, options = Verification(database), VerifyOptions(False, False, 4)
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
     findings = await verify(

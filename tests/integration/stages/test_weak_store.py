@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from world import OpenWorld, World, small
 
-from collector.adapters.s3.bodies import BodySender
-from collector.adapters.s3.client import ControlCalls
 from collector.cli.progress import SilentProgress
 from collector.core.errors import Code, Edge, MissingRight
 from collector.core.runs import RunStatus
 from collector.doctor import examine
-from collector.runtime import capability
+from collector.store import probe as probes
+from collector.store.bodies import BodySender
+from collector.store.client import ControlCalls
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ async def test_an_object_is_not_replaced_by_a_store_that_would(
             audit = await world.run()
         assert (audit.images_uploaded, audit.upload_failures) == (1, 1)
         assert (await world.objects())[first] == before[first]
-        (letter,) = await world.runtime.dead_letters.open_letters()
+        (letter,) = await world.runtime.catalog.dead_letters.open_letters()
         assert letter.code == Code.CONFLICT_OBJECT
         assert audit.status is RunStatus.PARTIAL
         assert "the store lacks conditional_put, conditional_complete" in str(audit.notes)
@@ -89,9 +89,9 @@ async def test_a_store_that_may_not_be_probed_is_asked_first(
     async def refuse(_: object) -> None:
         raise MissingRight(Edge.UPLOAD, "not allowed")
 
-    monkeypatch.setattr(capability, "probe", refuse)
+    monkeypatch.setattr(probes, "probe", refuse)
     async with open_world(small(small_images, 2)) as world:
-        fitted = await capability.fit_store(world.runtime.store)
+        fitted = await probes.fit_store(world.runtime.store)
         assert fitted.store._looks_first
         assert not fitted.trusts_checksums
         assert "the right to be probed" in str(fitted.lacks)

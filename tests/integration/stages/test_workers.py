@@ -17,9 +17,8 @@ from aiohttp import web
 from PIL import Image
 from world import OpenWorld, small
 
-from collector.adapters.memory import MemoryStore
-from collector.adapters.postgres import ClaimPolicy, Database, PostgresRuns, PostgresTransfers
-from collector.adapters.postgres.transfers import KNOWN_GOOD_IMAGES
+from collector.catalog import ClaimPolicy, Database, Runs, Transfers
+from collector.catalog.transfers import KNOWN_GOOD_IMAGES
 from collector.cli.progress import SilentProgress
 from collector.core.audit import AuditRow
 from collector.core.errors import Code, Outage, TooManyDead
@@ -29,6 +28,7 @@ from collector.ports import Body, Reply
 from collector.runtime import RunOptions
 from collector.simulator import Hooks, Wallpaper
 from collector.stages.transfer import Chance, TransferOptions, transfer
+from collector.store.memory import MemoryStore
 
 OPTIONS = TransferOptions(
     in_flight=8,
@@ -101,9 +101,9 @@ class Workers:
             progress=SilentProgress(),
         )
 
-    def catalog(self, lease_seconds: float = 60) -> PostgresTransfers:
+    def catalog(self, lease_seconds: float = 60) -> Transfers:
         """Return the backlog as a worker sees it."""
-        return PostgresTransfers(self.database, ClaimPolicy(lease_seconds, 5))
+        return Transfers(self.database, ClaimPolicy(lease_seconds, 5))
 
     async def count(self, rows: str) -> int:
         """Count rows of the schema."""
@@ -129,7 +129,7 @@ async def workers(database: Database) -> Workers:
             " SELECT 'id' || n, 'https://w.wallhaven.cc/id' || n || '.png'"
             " FROM generate_series(1, 200) AS n"
         )
-    run_key = await PostgresRuns(database).open_run(Run("tests", "run"))
+    run_key = await Runs(database).open_run(Run("tests", "run"))
     made = Workers(database, MemoryStore(), run_key)
     await made.catalog().enlist()
     return made
@@ -171,14 +171,14 @@ async def test_a_short_lease_makes_nobody_wait_for_those_who_are_at_work(
 ) -> None:
     """The claims of another run lapse in 20 s, if its process is dead: it has just renewed them."""
     lease_seconds = 20
-    other = await PostgresRuns(workers.database).open_run(Run("tests", "other"))
+    other = await Runs(workers.database).open_run(Run("tests", "other"))
     assert len(await workers.catalog(lease_seconds).claim(other, 16)) == 16
     with anyio.fail_after(lease_seconds / 2):
         await workers.work(ImageHost(), replace(OPTIONS, limit=0, lease_seconds=lease_seconds))
     assert await workers.stored() == 200 - 16
 
 
-class CountingCatalog(PostgresTransfers):
+class CountingCatalog(Transfers):
     """A backlog that counts how often it is asked for claims."""
 
     asked = 0

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from virtual_time import virtual_time
 
-from collector.adapters.memory import MemoryStore
 from collector.core.errors import Code, Edge, Fault, ItemError, Outage, Refusal, SettingsError
 from collector.core.health import MIN_ATTEMPTS, WINDOW_ATTEMPTS
 from collector.core.parts import Chunk
 from collector.core.transfers import KnownGood
 from collector.ports import Body, Reply
 from collector.stages.breakers import Breakers
+from collector.store.memory import MemoryStore
 
 LONGEST_PAUSE_SECONDS = 30.0
 HOST = "https://w.wallhaven.cc/"

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from virtual_time import virtual_time
 
-from collector.adapters.memory import MemoryStore
 from collector.core.errors import Code, Edge, ItemError
 from collector.core.parts import PART_BYTES, Chunk
 from collector.core.transfers import Claim
 from collector.flow import ByteBudget
 from collector.ports import Body, Reply, Upload, UploadedPart
 from collector.stages.mirror import MirrorPorts, mirror_image
+from collector.store.memory import MemoryStore
 
 CHUNK_BYTES = PART_BYTES // 8
 

@@ -1,1 +1,0 @@
-"""How the world is reached: each adapter implements a port."""

@@ -1,0 +1,255 @@
+"""A pool of connections that speaks in named queries and in our errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Literal, NoReturn
+from urllib.parse import urlsplit
+
+import anyio
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+from tenacity import (
+    RetryCallState,
+    retry,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from collector.catalog.queries import load_queries
+from collector.core.errors import Edge, Outage, Refusal
+
+# A run needs a connection for each of: pages, claims, heartbeat, confirms; the rest is slack.
+POOL_CONNECTIONS = 8
+# A healthy server connects in milliseconds; a minute would look like a hang.
+CONNECT_TIMEOUT_SECONDS = 10.0
+# Waiting this long for a free connection means that the server does not answer any more.
+ACQUIRE_TIMEOUT_SECONDS = 30.0
+# Idle connections close in milliseconds.
+CLOSE_TIMEOUT_SECONDS = 1.0
+# The longest single statement is the merge of a run's pages.
+STATEMENT_TIMEOUT_SECONDS = 120.0
+# Of PostgreSQL, where an address names none.
+DEFAULT_PORT = 5432
+_PORT = re.compile(r":\d+$")
+
+# Not the items' fault: nothing works until somebody mends the server or the settings.
+_SYSTEMIC = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.InterfaceError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.PostgresSystemError,
+    # What asyncpg says where the server has ended a connection that it is about to use.
+    asyncpg.InternalClientError,
+)
+# What a pooler in transaction mode makes of prepared statements.
+_POOLED = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
+# Of these, what a server in good health says, and will say again.
+_REFUSING = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
+
+
+def _give_up(state: RetryCallState) -> NoReturn:
+    problem = type(state.outcome.exception()).__name__ if state.outcome else "unknown"
+    raise Outage(Edge.DATABASE, f"transactions met {state.attempt_number} times on end ({problem})")
+
+
+# Two transactions met; whoever lost begins anew, for nothing of it has been done. Five tries
+# outlast a burst of them.
+retry_conflicts = retry(
+    retry=retry_if_exception_type((asyncpg.DeadlockDetectedError, asyncpg.SerializationError)),
+    stop=stop_after_attempt(5),
+    # A commit has ten seconds in all, the end after a signal four.
+    wait=wait_random_exponential(multiplier=0.05, max=0.5),
+    retry_error_callback=_give_up,
+)
+
+
+@contextmanager
+def database_errors(address: str) -> Iterator[None]:
+    """Turn what says "the database is not there" into Outage(database); defects pass through.
+
+    The text keeps the server's message but not its DETAIL, which may hold row values.
+    """
+    try:
+        yield
+    except TimeoutError:
+        raise Outage(Edge.DATABASE, f"{address}: no answer in time") from None
+    except OSError as error:
+        raise Outage(Edge.DATABASE, f"{address}: {_unreachable(address, error)}") from None
+    except _SYSTEMIC as error:
+        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+        kind = Refusal if isinstance(error, _REFUSING) else Outage
+        raise kind(Edge.DATABASE, f"{address}: {problem}") from None
+    except _POOLED:
+        problem = (
+            "a prepared statement is gone, as behind a pooler in transaction mode; name the server"
+            " itself in DATABASE_URL"
+        )
+        raise Refusal(Edge.DATABASE, f"{address}: {problem}") from None
+    except asyncpg.PostgresError as error:
+        error.detail = None
+        raise
+
+
+def _unreachable(address: str, error: OSError) -> str:
+    hosts = urlsplit(address).netloc.rpartition("@")[2].split(",")
+    named = " or ".join(host if _PORT.search(host) else f"{host}:{DEFAULT_PORT}" for host in hosts)
+    return (
+        f"no connection to {named} ({type(error).__name__});"
+        " start the server, or mend host and port of DATABASE_URL"
+    )
+
+
+class Session:
+    """One borrowed connection that runs queries of `sql/queries/` by name."""
+
+    def __init__(self, connection: PoolConnectionProxy[asyncpg.Record]) -> None:
+        self.connection = connection
+
+    async def fetch(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Return all rows of query `name`."""
+        return await self.connection.fetch(load_queries()[name], *arguments)
+
+    async def first(self, name: str, *arguments: Any) -> asyncpg.Record | None:
+        """Return the first row of query `name`, None where it has none."""
+        return await self.connection.fetchrow(load_queries()[name], *arguments)
+
+    async def one(self, name: str, *arguments: Any) -> asyncpg.Record:
+        """Return the row of query `name`, which always has one."""
+        row = await self.first(name, *arguments)
+        if row is None:
+            raise LookupError(f"query {name} gave no row")
+        return row
+
+    async def value(self, name: str, *arguments: Any) -> Any:
+        """Return the first column of the first row of query `name`, None without rows."""
+        return await self.connection.fetchval(load_queries()[name], *arguments)
+
+    async def fetch_each(
+        self, name: str, arguments: Sequence[tuple[Any, ...]]
+    ) -> list[asyncpg.Record]:
+        """Run query `name` for each of the arguments, in one round trip; return all rows."""
+        return await self.connection.fetchmany(load_queries()[name], arguments)
+
+    async def execute(self, name: str, *arguments: Any) -> None:
+        """Run query `name` for its effect."""
+        await self.connection.execute(load_queries()[name], *arguments)
+
+
+class Database:
+    """A pool of sessions. Every method raises Outage(database) when it is not there.
+
+    A single statement that met another transaction is begun anew here; who does several in one
+    transaction sees to that (`retry_conflicts`).
+
+    `address` is for people and logs: no password, no options.
+    """
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], address: str) -> None:
+        self._pool = pool
+        self.address = address
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        """Borrow a connection; it goes back, or is dropped if broken, on any exit."""
+        with database_errors(self.address):
+            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS) as connection:
+                yield Session(connection)
+
+    @asynccontextmanager
+    async def transaction(
+        self, isolation: Literal["read_committed", "repeatable_read"] = "read_committed"
+    ) -> AsyncIterator[Session]:
+        """Borrow a connection with a transaction; any exception rolls it back."""
+        async with (
+            self.session() as session,
+            session.connection.transaction(isolation=isolation),
+        ):
+            yield session
+
+    @retry_conflicts
+    async def fetch(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Run query `name`, return all rows."""
+        async with self.session() as session:
+            return await session.fetch(name, *arguments)
+
+    @retry_conflicts
+    async def value(self, name: str, *arguments: Any) -> Any:
+        """Run query `name`, return the first column of the first row, None without rows."""
+        async with self.session() as session:
+            return await session.value(name, *arguments)
+
+    @retry_conflicts
+    async def execute(self, name: str, *arguments: Any) -> None:
+        """Run query `name` for its effect."""
+        async with self.session() as session:
+            await session.execute(name, *arguments)
+
+
+@asynccontextmanager
+async def open_database(dsn: str) -> AsyncIterator[Database]:
+    """Connect to `dsn` (postgresql://...) and leave no connection behind.
+
+    Raises Outage(database) where nobody answers or the login is refused.
+    """
+    address = describe_dsn(dsn)
+    with database_errors(address):
+        pool = await asyncpg.create_pool(
+            dsn,
+            # No spare connections: asyncpg complains aloud when it cannot restore them.
+            min_size=0,
+            max_size=POOL_CONNECTIONS,
+            timeout=CONNECT_TIMEOUT_SECONDS,
+            command_timeout=STATEMENT_TIMEOUT_SECONDS,
+            reset=_as_it_was,
+            server_settings={"application_name": "draenei-collector", "timezone": "UTC"},
+        )
+    try:
+        database = Database(pool, address)
+        async with database.session():
+            pass  # it answers, and lets us in
+        yield database
+    finally:
+        await _close(pool)
+
+
+async def _as_it_was(_: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Leave a returned connection alone, and save a round trip for each time it is lent.
+
+    Nothing of ours outlives its transaction: no SET, LISTEN or cursor, and the one lock of a
+    session ends with its own connection where it cannot be given back (`Crawls.reading`).
+    What a broken transaction leaves is rolled back all the same.
+    """
+
+
+async def _close(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    closed = False
+    try:
+        # A connection that hangs must not hold up the exit of an interrupted run (4 s in all).
+        with anyio.move_on_after(CLOSE_TIMEOUT_SECONDS, shield=True):
+            await pool.close()
+            closed = True
+    finally:
+        if not closed:
+            pool.terminate()
+
+
+def describe_dsn(dsn: str) -> str:
+    """Return the address without password and options, for people and logs."""
+    parts = urlsplit(dsn)
+    login, at, hosts = parts.netloc.rpartition("@")
+    return f"postgresql://{login.partition(':')[0]}{at}{hosts}{parts.path}"

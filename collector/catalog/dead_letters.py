@@ -1,0 +1,118 @@
+"""What was given up on: listed, tried again, or closed by a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import asyncpg
+
+from collector.catalog.database import Database, Session, retry_conflicts
+from collector.core.dead_letters import Changed, Choice, DeadLetter
+from collector.core.lives import Details, ItemRow, Life, Listing, Try
+from collector.core.runs import StageName
+
+_COLUMNS = tuple(field.name for field in fields(DeadLetter))
+
+
+class DeadLetters:
+    """DeadLetterCatalog on Postgres."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def open_letters(self, code: str | None = None) -> list[DeadLetter]:
+        """Return what is given up on, with this code or any, the longest first."""
+        return [_letter(row) for row in await self._database.fetch("open_dead_letters", code)]
+
+    @retry_conflicts
+    async def requeue(self, choice: Choice) -> Changed:
+        """Make images that were given up due again, with all their tries, and close the letters.
+
+        Letters about metadata are left: there is no row to try, only another listing can bring
+        one. All or nothing: on failure or cancellation nothing has changed.
+        """
+        async with self._database.transaction() as session:
+            rows = await _chosen(session, choice)
+            images = [row for row in rows if row["stage"] == StageName.TRANSFER]
+            others = [row for row in rows if row["stage"] != StageName.TRANSFER]
+            await session.execute("revive_transfers", [row["item"] for row in images])
+            return await _close(session, choice, images, others)
+
+    @retry_conflicts
+    async def resolve(self, choice: Choice) -> Changed:
+        """Close letters for good: what they are about stays given up."""
+        async with self._database.transaction() as session:
+            return await _close(session, choice, await _chosen(session, choice), [])
+
+
+async def _chosen(session: Session, choice: Choice) -> list[asyncpg.Record]:
+    names = None if choice.names is None else list(choice.names)
+    return await session.fetch("lock_dead_letters", choice.code, names)
+
+
+async def _close(
+    session: Session,
+    choice: Choice,
+    closed: Sequence[asyncpg.Record],
+    left: Sequence[asyncpg.Record],
+) -> Changed:
+    await session.execute("resolve_dead_letters", [row["id"] for row in closed])
+    met = {name for row in (*closed, *left) for name in (row["item"], str(row["id"]))}
+    return Changed(
+        closed=[_letter(row) for row in closed],
+        left=[_letter(row) for row in left],
+        unknown=[name for name in choice.names or () if name not in met],
+    )
+
+
+def _letter(row: asyncpg.Record) -> DeadLetter:
+    values: dict[str, Any] = {name: row[name] for name in _COLUMNS}
+    return DeadLetter(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """A wallpaper whose image is in the bucket."""
+
+    wallhaven_id: str
+    url: str
+    s3_key: str
+    object_sha256: str
+    object_bytes: int
+
+
+class Items:
+    """Single wallpapers, read only."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def life(self, wallhaven_id: str) -> Life:
+        """Return all that is known of an item, in one snapshot."""
+        async with self._database.transaction("repeatable_read") as session:
+            row = await session.first("item_row", wallhaven_id)
+            listings = await session.fetch("item_listings", wallhaven_id)
+            letters = await session.fetch("item_letters", wallhaven_id)
+            more = await _of_row(session, row["id"]) if row else {}
+        return Life(
+            wallhaven_id,
+            ItemRow(**row) if row else None,
+            [Listing(**each) for each in listings],
+            letters=[DeadLetter(**each) for each in letters],
+            tries=more.get("tries", []),
+            details=more.get("details"),
+        )
+
+    async def stored(self, limit: int | None = None) -> list[StoredRow]:
+        """Return the newest `limit` wallpapers whose image is stored (None: all)."""
+        return [StoredRow(**row) for row in await self._database.fetch("stored_objects", limit)]
+
+
+async def _of_row(session: Session, wallpaper_key: int) -> dict[str, Any]:
+    details = await session.first("item_details", wallpaper_key)
+    return {
+        "tries": [Try(**each) for each in await session.fetch("item_tries", wallpaper_key)],
+        "details": Details(**details) if details else None,
+    }

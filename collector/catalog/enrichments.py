@@ -1,0 +1,157 @@
+"""Which wallpapers to ask about, most valuable first, and the rows that the answers become."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from uuid import uuid4
+
+from collector.catalog.database import Database, Session, retry_conflicts
+from collector.core.enrichment import EnrichmentShare, Finding, Outcome, Target
+from collector.core.wallpapers import Tag, Uploader, WallpaperDetails
+
+SECONDS_PER_DAY = 86_400.0
+# Nobody says that a holder lives: it is far longer than a batch takes, however long it waits for
+# its turn, and a wallpaper that is asked about twice costs one request.
+LEASE_SECONDS = 3_600.0
+# Tags of a wallpaper are settled soon after its upload; once in a season finds what was mended.
+ENRICH_AGAIN_SECONDS = 90 * SECONDS_PER_DAY
+# A 404 may mean "deleted" or "not for guests", and neither changes soon.
+MISSING_AGAIN_SECONDS = 30 * SECONDS_PER_DAY
+# An answer that was no use may have been cut short; from the second on it is likely to stay so.
+POSTPONED_SECONDS = 3_600.0
+
+
+class Enrichments:
+    """Which wallpapers to ask about, and what the answers become."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @retry_conflicts
+    async def enlist(self, *, nsfw: bool) -> None:
+        """Put into the queue what is new, and follow favourites of what was never answered.
+
+        Wallpapers that are nsfw are put there only with `nsfw`.
+        """
+        async with self._database.transaction() as session:
+            await session.execute("enlist_details", nsfw)
+            await session.execute("refresh_favorites")
+
+    async def asked(self, run_key: int) -> int:
+        """Return about how many wallpapers the run has asked."""
+        return int(await self._database.value("asked_by_run", run_key))
+
+    async def answered_before(self) -> str | None:
+        """Return the id of a wallpaper that the API has answered for, None if there is none yet."""
+        found: str | None = await self._database.value("answered_before")
+        return found
+
+    @retry_conflicts
+    async def claim(self, most: int) -> list[Target]:
+        """Take up to `most` due wallpapers in hand for a fresh owner, in order of their value."""
+        owner, targets = uuid4(), list[Target]()
+        async with self._database.transaction() as session:
+            await session.execute("reap_details")
+            for queue in ("claim_first", "claim_again"):
+                wanted = most - len(targets)
+                if wanted > 0:
+                    rows = await session.fetch(queue, owner, wanted, LEASE_SECONDS)
+                    targets += [Target(**row) for row in rows]
+        return targets
+
+    async def release(self, targets: Sequence[Target]) -> None:
+        """Hand back what was not asked about: it is due at once, and its attempt is refunded."""
+        for owner in {target.owner for target in targets}:
+            await self._database.execute("release_details", owner, _keys(targets))
+
+    async def postpone(self, targets: Sequence[Target]) -> None:
+        """Hand back what could not be answered for: due later, ever later from try to try."""
+        async with self._database.session() as session:
+            await _postpone(session, _keys(targets))
+
+    @retry_conflicts
+    async def save(self, run_key: int, findings: Sequence[Finding]) -> None:
+        """Write details, tags, uploaders and counters, and what the run learned; hand all back.
+
+        One transaction: on failure or cancellation nothing has changed.
+        """
+        by_outcome = {
+            outcome: [each.target for each in findings if each.outcome is outcome]
+            for outcome in Outcome
+        }
+        async with self._database.transaction() as session:
+            await _save_enriched(session, findings)
+            missing = _keys(by_outcome[Outcome.MISSING])
+            await session.execute("note_missing", missing, MISSING_AGAIN_SECONDS)
+            await _postpone(session, _keys(by_outcome[Outcome.UNUSABLE]))
+            await session.execute(
+                "note_enrichments",
+                run_key,
+                _keys([each.target for each in findings]),
+                [each.outcome for each in findings],
+                [each.tags for each in findings],
+                [each.rejected_tags for each in findings],
+            )
+
+    async def share(self) -> EnrichmentShare:
+        """Return how many wallpapers there are, and how many of them are enriched."""
+        (row,) = await self._database.fetch("enrichment_share")
+        return EnrichmentShare(**row)
+
+
+async def _save_enriched(session: Session, findings: Sequence[Finding]) -> None:
+    answered = {
+        each.target.wallpaper_key: each.found
+        for each in findings
+        if isinstance(each.found, WallpaperDetails)
+    }
+    await _upsert_tags(session, [tag for details in answered.values() for tag in details.tags])
+    await _upsert_uploaders(session, [d.uploader for d in answered.values() if d.uploader])
+    await session.execute(
+        "note_enriched",
+        list(answered),
+        [details.uploader and details.uploader.username for details in answered.values()],
+        [details.wallpaper.views for details in answered.values()],
+        [details.wallpaper.favorites for details in answered.values()],
+        ENRICH_AGAIN_SECONDS,
+    )
+    pairs = [(key, tag.tag_id) for key, details in answered.items() for tag in details.tags]
+    tagged, tags = [key for key, _ in pairs], [tag_id for _, tag_id in pairs]
+    await session.execute("drop_wallpaper_tags", list(answered), tagged, tags)
+    await session.execute("add_wallpaper_tags", tagged, tags)
+
+
+async def _upsert_tags(session: Session, tags: Sequence[Tag]) -> None:
+    # A statement can write a row once: of several answers the last one counts.
+    distinct = {tag.tag_id: tag for tag in tags}.values()
+    await session.execute(
+        "upsert_tags",
+        [tag.tag_id for tag in distinct],
+        [tag.name for tag in distinct],
+        [tag.alias for tag in distinct],
+        [tag.category_id for tag in distinct],
+        [tag.category for tag in distinct],
+        [tag.purity for tag in distinct],
+        [tag.source_created_at for tag in distinct],
+        [tag.extra for tag in distinct],
+    )
+
+
+async def _upsert_uploaders(session: Session, uploaders: Sequence[Uploader]) -> None:
+    distinct = {uploader.username: uploader for uploader in uploaders}.values()
+    await session.execute(
+        "upsert_uploaders",
+        [uploader.username for uploader in distinct],
+        [uploader.group for uploader in distinct],
+        [json.dumps(dict(uploader.avatars)) for uploader in distinct],
+        [uploader.extra for uploader in distinct],
+    )
+
+
+async def _postpone(session: Session, keys: list[int]) -> None:
+    await session.execute("postpone_details", keys, POSTPONED_SECONDS, MISSING_AGAIN_SECONDS)
+
+
+def _keys(targets: Sequence[Target]) -> list[int]:
+    return [target.wallpaper_key for target in targets]

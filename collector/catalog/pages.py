@@ -1,0 +1,267 @@
+"""The page ledger and the staging table: where extract puts what it read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from hashlib import sha256
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import anyio
+import asyncpg
+from msgspec.msgpack import Encoder
+
+from collector.catalog.database import Database, Session, retry_conflicts
+from collector.core.paging import CoveredPage, LedgerPage, UnreadablePage
+from collector.core.wallpapers import Page, Rejected, Wallpaper
+from collector.failpoints import Point, reach
+
+_COVERED = tuple(field.name for field in fields(CoveredPage))
+_UNREADABLE = tuple(field.name for field in fields(UnreadablePage))
+# asyncpg's COPY can wait for ever when the backend dies in the middle, and its own `timeout`
+# does not fire then (seen with 0.32.0, 2026-11): pages are small lists, and this bounds them.
+COPY_TIMEOUT_SECONDS = 30.0
+
+_ITEM_COLUMNS = ("audit_id", "page", "reading", "position", "code", "reason", "rejected")
+_WALLPAPER_COLUMNS = tuple("raw" if name == "extra" else name for name in Wallpaper._fields)
+_COLUMNS = (*_ITEM_COLUMNS, *_WALLPAPER_COLUMNS, "listed_digest")
+_ACCEPTED = (None, None, None)
+_NO_WALLPAPER = (None,) * len(Wallpaper._fields)
+_COUNTERS = len(Wallpaper._fields[Wallpaper._fields.index("views") :])
+_NO_LASTING_FIELDS = (None,) * (len(Wallpaper._fields) - 1 - _COUNTERS)
+# Of SHA-256: as good as a UUID at telling listings apart.
+_DIGEST_BYTES = 16
+# One form for each value and type. Where a later version wrote another, each row would be staged
+# once more, and nothing else.
+_encode = Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class SearchTotal:
+    """How many wallpapers a search had, and how long ago."""
+
+    total: int
+    age_seconds: float
+
+
+class Pages:
+    """Where pages are put, and what is known of searches."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._turn = anyio.Lock()
+        self._waiting: list[_Entry] = []
+
+    async def covered_pages(self, run_key: int) -> list[LedgerPage]:
+        """Return what this run has in its ledger, in the order in which it came."""
+        return [_entry(row) for row in await self._database.fetch("covered_pages", run_key)]
+
+    async def watermark(self, search_key: str) -> list[str]:
+        """Return the first page's ids of the last whole reading that was merged, or []."""
+        return list(await self._database.value("watermark", search_key) or ())
+
+    async def crawled_pages(self, run_key: int) -> list[LedgerPage]:
+        """Return `covered_pages`, with ids only where they may still join two slices."""
+        return [_entry(row) for row in await self._database.fetch("crawled_pages", run_key)]
+
+    async def pages_above(self, search_key: str, run_key: int) -> list[list[CoveredPage]]:
+        """Return what earlier runs have read since the watermark was set, run by run, newest first.
+
+        Between these pages and the watermark lies a gap.
+        """
+        rows = await self._database.fetch("pages_above", search_key, run_key)
+        return [
+            [_covered(row) for row in run] for _, run in groupby(rows, key=itemgetter("audit_id"))
+        ]
+
+    async def search_total(self, search_key: str) -> SearchTotal | None:
+        """Return what `note_search_total` noted last, None where it never did."""
+        async with self._database.session() as session:
+            row = await session.first("search_total", search_key)
+        return SearchTotal(**row) if row else None
+
+    async def note_search_total(self, search_key: str, total: int) -> None:
+        """Note how many wallpapers a search has now."""
+        await self._database.execute("note_search_total", search_key, total)
+
+    async def has_read(self, run_key: int, search_key: str) -> bool:
+        """Say whether the run has read the search without a hole, and no later run has since."""
+        return await self._database.value("has_read", run_key, search_key) is not None
+
+    async def note_reading(self, run_key: int, search_key: str, newest_ids: list[str]) -> None:
+        """Note that the run read the search without a hole, its first page having had these ids.
+
+        They become the watermark when the run's pages are merged.
+        """
+        await self._database.execute("note_reading", run_key, search_key, newest_ids)
+
+    async def stage_page(
+        self, run_key: int, search_key: str, page: Page, reading: int = 1
+    ) -> CoveredPage:
+        """Enter the page into the ledger and COPY what is new on it, in one transaction.
+
+        What is listed as it was when its row was merged last is only counted. Pages that wait
+        while another one commits share the next transaction: a burst of answers costs few commits.
+        A reading that the ledger has already is left as it is, and what it says is returned.
+        Cancelled, the page may be staged or not.
+        """
+        entry = _Entry(run_key, search_key, page, reading)
+        self._waiting.append(entry)
+        try:
+            async with self._turn:
+                if entry.covered is None:
+                    await self._commit([each for each in self._waiting if each.covered is None])
+        finally:
+            self._waiting.remove(entry)
+        return entry.entered
+
+    async def note_unreadable(self, run_key: int, page: UnreadablePage) -> None:
+        """Note in the ledger that the page could not be read just now."""
+        await self._database.execute(
+            "note_unreadable",
+            run_key,
+            page.number,
+            page.search_key,
+            page.last_page,
+            page.total,
+            page.problem,
+        )
+
+    @retry_conflicts
+    async def _commit(self, entries: list[_Entry]) -> None:
+        async with self._database.transaction() as session:
+            before = await listed_before(
+                session, [id_ for each in entries for id_ in each.page.ids]
+            )
+            for each in entries:
+                each.compare(before)
+            rows = await session.fetch_each("note_page", [each.arguments for each in entries])
+            covered = {(row["audit_id"], row["number"], row["reading"]): row for row in rows}
+            # The first of a key is the one that was entered.
+            new = {each.key: each for each in reversed(entries) if each.key in covered}
+            await copy_records(session, [it for each in new.values() for it in each.records])
+            reach(Point.PAGE_COPIED)
+            for each in entries:
+                if each.key not in covered:
+                    covered[each.key] = await session.one("covered_page", *each.key)
+        for each in entries:
+            each.covered = _covered(covered[each.key])
+
+
+@dataclass(eq=False, slots=True)
+class _Entry:
+    """A page on its way into the ledger; `covered` once it is committed."""
+
+    run_key: int
+    search_key: str
+    page: Page
+    reading: int
+    known: int = 0
+    records: list[tuple[Any, ...]] = field(default_factory=list)
+    covered: CoveredPage | None = None
+
+    def compare(self, before: Mapping[str, ListedBefore]) -> None:
+        """Find out how many items have rows, and what is new."""
+        self.known = sum(wallhaven_id in before for wallhaven_id in self.page.ids)
+        self.records = staging_records(self.run_key, self.page, self.reading, before)
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        return self.run_key, self.page.number, self.reading
+
+    @property
+    def entered(self) -> CoveredPage:
+        if self.covered is None:
+            raise LookupError("the page was not committed")
+        return self.covered
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        page = self.page
+        return (
+            self.run_key,
+            page.number,
+            len(page.items),
+            page.last_page,
+            page.total,
+            page.ids,
+            self.search_key,
+            self.reading,
+            page.per_page,
+            [rejected.item for rejected in page.rejected],
+            self.known,
+            len(self.records),
+        )
+
+
+def _entry(row: asyncpg.Record) -> LedgerPage:
+    if row["problem"] is None:
+        return _covered(row)
+    return UnreadablePage(**{name: row[name] for name in _UNREADABLE})
+
+
+def _covered(row: asyncpg.Record) -> CoveredPage:
+    return CoveredPage(**{name: row[name] for name in _COVERED})
+
+
+class ListedBefore(NamedTuple):
+    """What the row of an item was like when it was merged last."""
+
+    digest: bytes | None
+    views: int | None
+    favorites: int | None
+
+
+async def listed_before(session: Session, ids: list[str]) -> dict[str, ListedBefore]:
+    """Return what is known of these items: nothing of those that have no row."""
+    rows = await session.fetch("listed_before", ids)
+    return {wallhaven_id: ListedBefore(*before) for wallhaven_id, *before in rows}
+
+
+def staging_records(
+    run_key: int, page: Page, reading: int, before: Mapping[str, ListedBefore]
+) -> list[tuple[Any, ...]]:
+    """Return the page's items as rows of `staged_wallpapers`, rejects included.
+
+    An item whose counters alone have changed has these and its id; one that has not changed at all
+    is left out.
+    """
+    return [
+        (run_key, page.number, reading, position, *record)
+        for position, item in enumerate(page.items)
+        if (record := _record(item, before))
+    ]
+
+
+def listing_digest(wallpaper: Wallpaper) -> bytes:
+    """Return 16 bytes that are the same for the same values of all but the counters."""
+    return sha256(_encode(wallpaper[:-_COUNTERS])).digest()[:_DIGEST_BYTES]
+
+
+def _record(item: Wallpaper | Rejected, before: Mapping[str, ListedBefore]) -> tuple[Any, ...]:
+    if isinstance(item, Rejected):
+        return (item.code.value, item.reason, item.raw, item.wallhaven_id, *_NO_WALLPAPER)
+    known, digest = before.get(item.wallhaven_id), listing_digest(item)
+    if known is None or known.digest != digest:
+        return (*_ACCEPTED, *item, digest)
+    if item.counters in ((known.views, known.favorites), (None, None)):
+        return ()
+    return (*_ACCEPTED, item.wallhaven_id, *_NO_LASTING_FIELDS, *item.counters, None)
+
+
+async def copy_records(session: Session, records: list[tuple[Any, ...]]) -> None:
+    """COPY rows into `staged_wallpapers`; where that takes too long, the connection is ended."""
+    try:
+        async with asyncio.timeout(COPY_TIMEOUT_SECONDS):
+            await session.connection.copy_records_to_table(
+                "staged_wallpapers",
+                schema_name="draenei_content",
+                columns=_COLUMNS,
+                records=records,
+            )
+    except TimeoutError:
+        session.connection.terminate()
+        raise

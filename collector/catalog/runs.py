@@ -1,0 +1,183 @@
+"""Runs, their stages and their audit rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+
+from collector.catalog.database import Database, Session, retry_conflicts
+from collector.core.audit import AuditRow, Recount, Verdict
+from collector.core.certificate import CrawlFacts
+from collector.core.errors import RunTrimmed
+from collector.core.planning import Holdings
+from collector.core.runs import Json, Run, RunStatus, SilentRun, StageCall, StageEnd
+
+# Of what was loaded, the counters that are columns of `run_audit`.
+_AUDIT_COLUMNS = {
+    name: f"metadata_{name}" for name in ("inserted", "updated", "unchanged", "invalid")
+}
+
+
+class Runs:
+    """Runs, their stages and their audit rows."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @retry_conflicts
+    async def open_run(self, run: Run) -> int:
+        """Begin the run, or go on with it; return its key. Raises RunTrimmed."""
+        async with self._database.session() as session:
+            return await open_run(session, run)
+
+    async def heartbeat(self, run_key: int) -> None:
+        """Note that the run's process lives."""
+        await self._database.execute("run_heartbeat", run_key)
+
+    async def begin_stage(self, call: StageCall) -> None:
+        """Note that a worker begins a stage of the run."""
+        await self._database.execute("begin_stage", call.run_key, call.stage, call.worker)
+
+    async def end_stage(self, call: StageCall, end: StageEnd) -> None:
+        """Note how the stage ended for this worker."""
+        await self._database.execute(
+            "end_stage",
+            call.run_key,
+            call.stage,
+            call.worker,
+            end.status,
+            json.dumps(dict(end.report)),
+            end.problem,
+        )
+
+    async def running_stages(self, run_key: int) -> int:
+        """Return how many stages of the run have begun and not ended, dead ones included."""
+        return int(await self._database.value("running_stages", run_key))
+
+    async def recount(self, run_key: int) -> Recount:
+        """Count anew what the run did; write nothing."""
+        async with self._database.session() as session:
+            return await _recount(session, run_key)
+
+    @retry_conflicts
+    async def close_run(self, run_key: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
+        """Count anew and write the audit row, both in one snapshot.
+
+        Of a run whose details are trimmed, the row stays as it is, and is returned.
+        """
+        async with self._database.transaction("repeatable_read") as session:
+            return await _close(session, run_key, judge)
+
+    async def audit_row(self, run_key: int) -> AuditRow:
+        """Return the audit row of the run, as it was written last."""
+        async with self._database.session() as session:
+            return _audit_row(await session.one("audit_row", run_key))
+
+    async def stored_by(self, run_key: int) -> int:
+        """Return how many images the run has stored or adopted."""
+        return int(await self._database.value("stored_by", run_key))
+
+    async def find_run(self, run: Run) -> int | None:
+        """Return the key of the run, None where it was never opened."""
+        key: int | None = await self._database.value("find_run", run.dag_id, run.run_id)
+        return key
+
+    async def silent_runs(
+        self, but: int, silent_seconds: float, waiting_seconds: float
+    ) -> list[SilentRun]:
+        """Return running runs, except `but`, that have fallen silent.
+
+        For `silent_seconds` while one of their stages was running, or for `waiting_seconds` while
+        they waited for their next stage.
+        """
+        rows = await self._database.fetch("silent_runs", but, silent_seconds, waiting_seconds)
+        return [SilentRun(**row) for row in rows]
+
+    @retry_conflicts
+    async def close_silent_run(
+        self, silent: SilentRun, judge: Callable[[Recount], Verdict]
+    ) -> AuditRow | None:
+        """Close the run as `close_run` does, if it is silent still; None where it is not.
+
+        Of several that do this at once, one does.
+        """
+        async with self._database.transaction("repeatable_read") as session:
+            if not await session.value("lock_silent_run", silent.run_key, silent.heard_at):
+                return None
+            return await _close(session, silent.run_key, judge)
+
+    async def last_runs(self, limit: int) -> list[dict[str, Json]]:
+        """Return the newest runs, newest first, ready for people or JSON."""
+        rows = await self._database.fetch("last_runs", limit)
+        return [
+            dict(row) | {"started_at": row["started_at"] and row["started_at"].isoformat()}
+            for row in rows
+        ]
+
+    async def stored_recently(self, seconds: float) -> tuple[int, int]:
+        """Return how many images and bytes were stored in the last `seconds`."""
+        (row,) = await self._database.fetch("stored_recently", seconds)
+        return row["images"], row["bytes"]
+
+    async def holdings(self) -> Holdings:
+        """Count wallpapers and stored images; write nothing."""
+        (row,) = await self._database.fetch("holdings")
+        return Holdings(**row)
+
+
+async def open_run(session: Session, run: Run) -> int:
+    """Begin the run, or go on with it, in a session; return its key. Raises RunTrimmed."""
+    run_key = await session.value("open_run", run.dag_id, run.run_id, run.logical_date)
+    if run_key is None:
+        run_key = await session.value("find_run", run.dag_id, run.run_id)
+        raise RunTrimmed(run.run_id, run_key)
+    return int(run_key)
+
+
+async def _close(session: Session, run_key: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
+    recount = await _recount(session, run_key)
+    verdict = judge(recount)
+    row = await session.first("close_run", run_key, *_verdict_values(verdict), *_counters(recount))
+    return _audit_row(row or await session.one("audit_row", run_key))
+
+
+async def _recount(session: Session, run_key: int) -> Recount:
+    values: dict[str, Any] = dict(await session.one("recount", run_key))
+    for name, count in (await session.one("loaded", run_key)).items():
+        values[_AUDIT_COLUMNS.get(name, name)] = count
+    for name in ("stage_reports", "enrichment"):
+        values[name] = json.loads(values[name])
+    unreadable = [row["page"] for row in await session.fetch("unreadable_pages", run_key)]
+    crawl = await session.first("crawl_facts", run_key)
+    facts = CrawlFacts(**crawl, unreadable_pages=unreadable) if crawl else None
+    return Recount(**values, unreadable_pages=unreadable, crawl=facts)
+
+
+def _verdict_values(verdict: Verdict) -> tuple[str, str | None, str]:
+    return verdict.status, verdict.notes, json.dumps(dict(verdict.report))
+
+
+def _counters(recount: Recount) -> tuple[int, ...]:
+    return (
+        recount.metadata_inserted,
+        recount.metadata_updated,
+        recount.metadata_unchanged,
+        recount.metadata_invalid,
+        recount.images_uploaded,
+        recount.images_adopted,
+        recount.bytes_uploaded,
+        recount.download_failures,
+        recount.upload_failures,
+        recount.missing_s3_after_run,
+        recount.api_requests,
+    )
+
+
+def _audit_row(row: asyncpg.Record) -> AuditRow:
+    values: dict[str, Any] = dict(row)
+    values["status"] = RunStatus(values["status"])
+    values["report"] = json.loads(values["report"])
+    return AuditRow(**values)

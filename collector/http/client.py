@@ -1,0 +1,186 @@
+"""HTTP on aiohttp: API answers whole and bounded, images as streams."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, closing
+
+import aiohttp
+
+from collector.core.errors import Code, Edge, Fault, ItemError, Outage, PayloadError
+from collector.core.hosts import redirect_target, require_allowed
+from collector.core.parts import Chunk
+from collector.http.addresses import PublicResolver, describe, source_error
+from collector.http.connection import gathered
+from collector.http.fast_client import Lane
+from collector.ports import Body, Reply
+
+# An answer of 64 items has about 80 kB; a hundred times that is not an answer any more.
+MAX_REPLY_BYTES = 8 * 1024 * 1024
+CONNECT_TIMEOUT_SECONDS = 10.0
+# Silence on an open connection; a drip is caught by the deadline of the whole transfer.
+READ_TIMEOUT_SECONDS = 30.0
+# An API answer comes whole within this, or is asked for again.
+REPLY_TIMEOUT_SECONDS = 60.0
+# An image host that has moved sends us on once; a chain is a mistake, or a trap.
+MOST_REDIRECTS = 3
+# Large reads cost less CPU per byte; two of these may lie in aiohttp's buffer per connection.
+READ_BUFFER_BYTES = 256 * 1024
+
+
+class AiohttpClient:
+    """The Http port on aiohttp. Keeps no cookie.
+
+    Images are fetched from `image_hosts` only, without the API's headers: a key never reaches
+    another host. They take the `lane`, and `image_session` where that is not for them, or is None.
+    Their redirects are followed by hand, those of the API never.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        image_session: aiohttp.ClientSession,
+        image_hosts: frozenset[str],
+        user_agent: str,
+        lane: Lane | None = None,
+    ) -> None:
+        self._session = session
+        self._image_session = image_session
+        self._lane = lane
+        self._image_hosts = image_hosts
+        self._image_headers = {
+            "User-Agent": user_agent,
+            "Accept-Encoding": "identity",
+            # We end a connection, not the host: where it closes while a body waits in uvloop's TLS
+            # to be taken, the rest of that is lost (see `connection`).
+            "Connection": "keep-alive",
+        }
+
+    async def get(self, url: str, headers: Mapping[str, str]) -> Reply:
+        """GET a small answer.
+
+        Raises Outage(api) where nobody answers in time, PayloadError for more than
+        MAX_REPLY_BYTES or a body that breaks off.
+        """
+        timeout = aiohttp.ClientTimeout(
+            total=REPLY_TIMEOUT_SECONDS, sock_connect=CONNECT_TIMEOUT_SECONDS
+        )
+        sent = {"Accept-Encoding": "identity", **headers}
+        try:
+            async with self._session.get(
+                url, headers=sent, timeout=timeout, allow_redirects=False
+            ) as response:
+                return Reply(response.status, response.headers, await _bounded(response))
+        except aiohttp.ClientPayloadError:
+            raise PayloadError("the answer broke off") from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Outage(Edge.API, describe(error)) from None
+
+    @asynccontextmanager
+    async def open(self, url: str, *, most_bytes: int | None = None) -> AsyncIterator[Body]:
+        """GET an image; leaving the context drops what was not read.
+
+        Up to MOST_REDIRECTS are followed, each to a listed host. Raises ItemError: host_refused,
+        redirect_refused (permanent) for one that is not listed, source_error (transient; systemic
+        where no connection can be made).
+        """
+        require_allowed(url, self._image_hosts)
+        for _ in range(MOST_REDIRECTS + 1):
+            async with self._asked(url, most_bytes) as body:
+                target = redirect_target(url, body.status, body.headers, self._image_hosts)
+                if target is None:
+                    yield body
+                    return
+            url = target
+        raise ItemError(
+            Code.REDIRECT_REFUSED, f"more than {MOST_REDIRECTS} redirects", fault=Fault.PERMANENT
+        )
+
+    @asynccontextmanager
+    async def _asked(self, url: str, most_bytes: int | None) -> AsyncIterator[Body]:
+        if self._lane is not None:
+            async with self._lane.get(url, self._image_headers, most_bytes) as body:
+                if body is not None:
+                    yield body
+                    return
+        async with self._opened(url) as response:
+            yield _AiohttpBody(response)
+
+    @asynccontextmanager
+    async def _opened(self, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_TIMEOUT_SECONDS, sock_read=READ_TIMEOUT_SECONDS
+        )
+        try:
+            response = await self._image_session.get(
+                url, headers=self._image_headers, timeout=timeout, allow_redirects=False
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise source_error(error) from None
+        try:
+            yield response
+        finally:
+            # Not `release`: what was not read must not be drained at the budget's cost.
+            response.close()
+
+
+class _AiohttpBody:
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self._response = response
+
+    async def chunks(self) -> AsyncIterator[Chunk]:
+        try:
+            clock = asyncio.get_running_loop().time
+            async for chunk in gathered(self._response.content.iter_any(), clock):
+                yield chunk
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise source_error(error) from None
+
+
+@asynccontextmanager
+async def open_http(
+    *, image_hosts: frozenset[str], user_agent: str, connections: int, fast_lane: bool = True
+) -> AsyncIterator[AiohttpClient]:
+    """Open a client with at most `connections` sockets of aiohttp's; none is left behind.
+
+    On the fast lane there are as many as images on their way, and `connections` of them are kept.
+    """
+    lane = Lane(
+        most_idle=connections,
+        connect_seconds=CONNECT_TIMEOUT_SECONDS,
+        silence_seconds=READ_TIMEOUT_SECONDS,
+    )
+    async with (
+        _session(connections, force_close=False) as session,
+        # aiohttp keeps a connection as soon as a body has ended, whatever is thought of it then: a
+        # host that is one answer behind would give each image to the next one.
+        _session(connections, force_close=True) as image_session,
+    ):
+        with closing(lane):
+            yield AiohttpClient(
+                session, image_session, image_hosts, user_agent, lane if fast_lane else None
+            )
+
+
+def _session(connections: int, *, force_close: bool) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=connections, resolver=PublicResolver(), force_close=force_close
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+        read_bufsize=READ_BUFFER_BYTES,
+    )
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MAX_REPLY_BYTES:
+            raise PayloadError(f"the answer is larger than {MAX_REPLY_BYTES} bytes")
+    return bytes(body)

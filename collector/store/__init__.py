@@ -1,0 +1,69 @@
+"""A bucket of any S3-compatible store: the SDK's client and a session for bodies."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+
+import aiohttp
+
+from collector.store.bodies import Address, BodySender
+from collector.store.bucket import S3Store
+from collector.store.client import ControlCalls, S3Options, open_control_calls
+from collector.store.failures import Place, StoreFailure, Tries
+
+__all__ = ["S3Options", "S3Store", "open_s3", "open_session", "utc_now"]
+
+
+def utc_now() -> datetime:
+    """Return this machine's time, which signatures carry."""
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def open_s3(
+    options: S3Options,
+    *,
+    jitter: Callable[[], float] = random.random,
+    now: Callable[[], datetime] = utc_now,
+) -> AsyncIterator[S3Store]:
+    """Yield the store of `options.bucket`; nothing is sent yet, so call `check_bucket`.
+
+    Raises Outage(upload) where no credentials are found.
+    """
+    place = Place(options.bucket, options.host)
+    async with AsyncExitStack() as stack:
+        try:
+            control = await stack.enter_async_context(open_control_calls(options))
+            address = await control.address()
+        except StoreFailure as failure:
+            raise place.judge(failure) from None
+        session = await stack.enter_async_context(open_session(options, control, address))
+        bodies = BodySender(
+            session,
+            address,
+            control.credentials,
+            now,
+            grace_seconds=options.connect_seconds + options.read_seconds,
+        )
+        yield S3Store(control, bodies, place, Tries(jitter))
+
+
+@asynccontextmanager
+async def open_session(
+    options: S3Options, control: ControlCalls, address: Address
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """Yield the session that bodies go through: same trust and proxy as the control calls."""
+    trusted = control.trust() if address.url.startswith("https:") else True
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=options.connections, ssl=trusted),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+        timeout=aiohttp.ClientTimeout(
+            sock_connect=options.connect_seconds, sock_read=options.read_seconds
+        ),
+        proxy=control.proxy(address),
+    ) as session:
+        yield session

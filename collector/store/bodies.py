@@ -1,0 +1,223 @@
+"""Bodies to S3: a list of chunks goes to the socket as it is, signed by its known digest.
+
+The SDK would join the chunks, read them again to sign them, and cost more than a millisecond a
+call; this is the hot path, so it is one signed PUT on an aiohttp session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from yarl import URL
+
+from collector.core.parts import Chunk
+from collector.store.failures import NoReply, read_refusal, read_transport_error
+
+# The slowest upload that is waited for; the item deadline assumes the same.
+SLOWEST_BYTES_PER_SECOND = 100_000
+# Encrypted at once: of larger pieces the ciphertext lies beside the budget, and they cost more CPU
+# (docs/decisions/0010-fast-lane.md).
+TLS_PIECE_BYTES = 256 * 1024
+# An S3 error is a few hundred bytes of XML; more is a page that nobody reads.
+_MOST_ERROR_BYTES = 16 * 1024
+_ALGORITHM = "AWS4-HMAC-SHA256"
+
+
+class ChunkPayload(aiohttp.Payload):
+    """Chunks as a request body: none is joined to another, none is copied.
+
+    It is consumed as soon as it begins to flow: aiohttp repeats a PUT by itself when a kept
+    connection breaks, unless the body is consumed, and a create-only write must not be repeated
+    unseen, or its own first try would refuse the second.
+    """
+
+    def __init__(self, chunks: Sequence[Chunk], size_bytes: int) -> None:
+        """Raises ValueError unless `chunks` hold exactly `size_bytes`."""
+        if (held_bytes := sum(map(len, chunks))) != size_bytes:
+            raise ValueError(f"chunks hold {held_bytes} bytes, not {size_bytes}")
+        super().__init__(chunks)
+        self._size = size_bytes
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write all chunks."""
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        """Write all chunks; the length is the size, checked at the start."""
+        self._consumed = True
+        for chunk in self._value:
+            await writer.write(chunk)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Raises TypeError: image bytes are no text."""
+        raise TypeError("a body of chunks is no text")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the bucket is: `url` ends with a slash and takes a quoted key; `region` signs."""
+
+    url: str
+    region: str
+
+
+class BodySender:
+    """Sends bodies to one bucket; one try a call."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        address: Address,
+        credentials: Callable[[], Awaitable[Credentials]],
+        now: Callable[[], datetime],
+        *,
+        grace_seconds: float,
+    ) -> None:
+        self._session = session
+        self._address = address
+        self._credentials = credentials
+        self._now = now
+        self._grace_seconds = grace_seconds
+
+    async def put(
+        self,
+        target: str,
+        chunks: Sequence[Chunk],
+        *,
+        size_bytes: int,
+        sha256: bytes,
+        headers: Mapping[str, str],
+    ) -> str:
+        """PUT the chunks to `target` (quoted key and query) and return the ETag.
+
+        The store verifies `sha256` twice: as the body of the signature and as the checksum it
+        keeps. Raises a StoreFailure; cancelled, the connection is closed, so a body of which a
+        byte is missing is never stored.
+        """
+        url = self._address.url + target
+        signed = signed_headers(
+            "PUT",
+            url,
+            {**headers, "x-amz-checksum-sha256": base64.b64encode(sha256).decode()},
+            body_sha256=sha256,
+            credentials=await self._credentials(),
+            region=self._address.region,
+            now=self._now(),
+        )
+        pieces = _pieces(chunks) if url.startswith("https:") else chunks
+        payload = ChunkPayload(pieces, size_bytes)
+        try:
+            return await self._send(url, payload, signed, size_bytes)
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise read_transport_error(error, sent=payload.consumed) from None
+
+    async def _send(
+        self, url: str, payload: ChunkPayload, headers: Mapping[str, str], size_bytes: int
+    ) -> str:
+        deadline_seconds = self._grace_seconds + size_bytes / SLOWEST_BYTES_PER_SECOND
+        async with self._session.put(
+            URL(url, encoded=True),
+            data=payload,
+            headers={**headers, "content-length": str(size_bytes)},
+            allow_redirects=False,
+            # The whole call, the wait for a free connection and a stalled body included.
+            timeout=_deadline(self._session.timeout, deadline_seconds),
+        ) as reply:
+            if reply.status >= 300:
+                region = reply.headers.get("x-amz-bucket-region")
+                raise read_refusal(reply.status, await _beginning(reply.content), region)
+            if not (etag := reply.headers.get("ETag")):
+                raise NoReply("the answer names no ETag", unclear=True)
+            return etag
+
+
+def _pieces(chunks: Sequence[Chunk]) -> list[Chunk]:
+    return [
+        memoryview(chunk)[start : start + TLS_PIECE_BYTES]
+        for chunk in chunks
+        for start in range(0, len(chunk), TLS_PIECE_BYTES)
+    ]
+
+
+def _deadline(timeout: aiohttp.ClientTimeout, total_seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(
+        total=total_seconds, sock_connect=timeout.sock_connect, sock_read=timeout.sock_read
+    )
+
+
+async def _beginning(stream: aiohttp.StreamReader) -> bytes:
+    try:
+        return await stream.readexactly(_MOST_ERROR_BYTES)
+    except asyncio.IncompleteReadError as short:
+        return short.partial
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a request is signed with; the token belongs to temporary credentials."""
+
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    session_token: str | None = field(repr=False, default=None)
+
+
+def signed_headers(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    body_sha256: bytes,
+    credentials: Credentials,
+    region: str,
+    now: datetime,
+) -> dict[str, str]:
+    """Return `headers` with those that sign the request; `now` is in UTC.
+
+    Every header given is signed. `url` is percent-encoded already, its query sorted by name,
+    and header values have no white space at either end.
+    """
+    timestamp = now.strftime("%Y%m%dT%H%M%SZ")
+    parts = urlsplit(url)
+    sent = {name.lower(): value for name, value in headers.items()}
+    sent |= {"host": parts.netloc, "x-amz-date": timestamp}
+    sent["x-amz-content-sha256"] = body_sha256.hex()
+    if credentials.session_token:
+        sent["x-amz-security-token"] = credentials.session_token
+    covered = sorted(sent.items())
+    names = ";".join(name for name, _ in covered)
+    fields = "".join(f"{name}:{value}\n" for name, value in covered)
+    request = "\n".join((method, parts.path, parts.query, fields, names, body_sha256.hex()))
+    scope = f"{timestamp[:8]}/{region}/s3/aws4_request"
+    digest = hashlib.sha256(request.encode()).hexdigest()
+    key = _signing_key(credentials.secret_key, timestamp[:8], region)
+    signature = _hmac(key, f"{_ALGORITHM}\n{timestamp}\n{scope}\n{digest}").hex()
+    sent["authorization"] = (
+        f"{_ALGORITHM} Credential={credentials.access_key}/{scope}, "
+        f"SignedHeaders={names}, Signature={signature}"
+    )
+    return sent
+
+
+# Two: yesterday's key and today's, around midnight.
+@lru_cache(maxsize=2)
+def _signing_key(secret_key: str, day: str, region: str) -> bytes:
+    key = f"AWS4{secret_key}".encode()
+    for step in (day, region, "s3", "aws4_request"):
+        key = _hmac(key, step)
+    return key
+
+
+def _hmac(key: bytes, text: str) -> bytes:
+    return hmac.digest(key, text.encode(), "sha256")

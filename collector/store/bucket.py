@@ -1,0 +1,307 @@
+"""A bucket of any S3-compatible store, as an ObjectStore.
+
+Control calls go through the SDK (`client`), bodies straight to the socket (`bodies`). The
+tries of every store call are counted here and nowhere else. No code path deletes an object.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+from collector.core.errors import Code, Edge, Fault, ItemError
+from collector.core.images import ImageType
+from collector.core.parts import Chunk
+from collector.ports import ObjectExists, ObjectInfo, Upload, UploadedPart, WriteUnknown
+from collector.store.bodies import BodySender
+from collector.store.client import ControlCalls, sdk_errors
+from collector.store.failures import (
+    NoReply,
+    Place,
+    Refused,
+    StoreFailure,
+    Tries,
+    may_pass,
+    put_may_pass,
+    write_may_pass,
+)
+
+# A part in flight may land after an abort, so an abort is repeated until no part is left:
+# https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html (2026-11-23).
+ABORT_ROUNDS = 5
+# One read of a stored object's stream: large enough that the calls do not show.
+READ_BYTES = 256 * 1024
+# The store's own checksums, the one that compares with ours first.
+_CHECKSUMS = {
+    "ChecksumSHA256": "sha256",
+    "ChecksumCRC64NVME": "crc64nvme",
+    "ChecksumCRC32C": "crc32c",
+    "ChecksumCRC32": "crc32",
+    "ChecksumSHA1": "sha1",
+}
+
+
+class S3Store:
+    """One bucket. See `collector.ports.ObjectStore` for what each method promises."""
+
+    def __init__(
+        self,
+        control: ControlCalls,
+        bodies: BodySender,
+        place: Place,
+        tries: Tries,
+        *,
+        looks_first: bool = False,
+    ) -> None:
+        """With `looks_first`, for a store that would replace objects: HEAD before each write.
+
+        Between the two another writer may come, which no client can prevent.
+        """
+        self._looks_first = looks_first
+        self._control = control
+        self._bodies = bodies
+        self._place = place
+        self._tries = tries
+
+    def looking_first(self) -> S3Store:
+        """Return the same bucket, each write of which asks first whether there is an object."""
+        return S3Store(self._control, self._bodies, self._place, self._tries, looks_first=True)
+
+    async def put(
+        self,
+        key: str,
+        chunks: Sequence[Chunk],
+        *,
+        size_bytes: int,
+        sha256: bytes,
+        content_type: ImageType,
+        token: str,
+    ) -> None:
+        """Write one object; a store that answers 5xx to each try leaves ItemError(store_error)."""
+        await self._look(key)
+        headers = {
+            "if-none-match": "*",
+            "content-type": content_type.value,
+            "x-amz-meta-sha256": sha256.hex(),
+            "x-amz-meta-token": token,
+        }
+        send = partial(
+            self._bodies.put,
+            _target(key),
+            chunks,
+            size_bytes=size_bytes,
+            sha256=sha256,
+            headers=headers,
+        )
+        try:
+            await self._tries.make(send, put_may_pass)
+        except StoreFailure as failure:
+            raise self._place.judge_write(key, failure) from None
+
+    async def begin(self, key: str, *, content_type: ImageType, token: str) -> Upload:
+        """Start a multipart upload; one whose reply was lost is left to the janitor."""
+        with self._judged():
+            reply = await self._call(
+                "create_multipart_upload",
+                Key=key,
+                ContentType=content_type.value,
+                Metadata={"token": token},
+                ChecksumAlgorithm="SHA256",
+            )
+            if not (upload_id := reply.get("UploadId")):
+                raise NoReply("the answer names no upload id", unclear=True)
+        return Upload(key, upload_id)
+
+    async def upload_part(
+        self,
+        upload: Upload,
+        number: int,
+        chunks: Sequence[Chunk],
+        *,
+        size_bytes: int,
+        sha256: bytes,
+    ) -> UploadedPart:
+        """Send one part; it replaces an earlier part of the same number."""
+        query = f"?partNumber={number}&uploadId={quote(upload.upload_id, safe='~')}"
+        send = partial(
+            self._bodies.put,
+            _target(upload.key) + query,
+            chunks,
+            size_bytes=size_bytes,
+            sha256=sha256,
+            headers={},
+        )
+        with self._judged():
+            etag = await self._tries.make(send, may_pass)
+        return UploadedPart(number, etag, sha256)
+
+    async def complete(self, upload: Upload, parts: Sequence[UploadedPart]) -> None:
+        """Make the object visible; anything but a clear answer is WriteUnknown."""
+        await self._look(upload.key)
+        ordered = sorted(parts, key=lambda part: part.number)
+        call = partial(
+            self._control.call,
+            "complete_multipart_upload",
+            Key=upload.key,
+            UploadId=upload.upload_id,
+            IfNoneMatch="*",
+            MultipartUpload={"Parts": [_described(part) for part in ordered]},
+        )
+        try:
+            reply = await self._tries.make(call, write_may_pass)
+        except StoreFailure as failure:
+            # No such upload: gone because an earlier try, or another owner, completed it.
+            if failure.unclear or failure.is_refused_as("NoSuchUpload"):
+                raise WriteUnknown(upload.key, failure.problem) from None
+            raise self._place.judge_write(upload.key, failure) from None
+        # The SDK takes an empty answer for success.
+        if not reply.get("ETag"):
+            raise WriteUnknown(upload.key, "the answer names no ETag")
+
+    async def abort(self, upload: Upload) -> None:
+        """Drop the upload, again and again until the store knows no part of it."""
+        which = {"Key": upload.key, "UploadId": upload.upload_id}
+        with self._judged():
+            for round_number in range(1, ABORT_ROUNDS + 1):
+                if not await self._parts_left_by_abort(which):
+                    return
+                await self._tries.pause(round_number)
+            raise NoReply("parts keep arriving after the abort", unclear=True)
+
+    async def _parts_left_by_abort(self, which: Mapping[str, str]) -> bool:
+        try:
+            await self._call("abort_multipart_upload", **which)
+            return bool((await self._call("list_parts", **which, MaxParts=1)).get("Parts"))
+        except Refused as refusal:
+            if refusal.status == 404 and refusal.code != "NoSuchBucket":
+                return False
+            raise
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """Return what is stored under `key`, None where there is nothing."""
+        with self._judged():
+            try:
+                reply = await self._call("head_object", Key=key, ChecksumMode="ENABLED")
+            except Refused as refusal:
+                if refusal.status == 404:
+                    return None
+                raise
+            if "ContentLength" not in reply or "ETag" not in reply:
+                raise NoReply("the answer names no length or no ETag", unclear=False)
+        metadata = reply.get("Metadata", {})
+        return ObjectInfo(
+            size_bytes=reply["ContentLength"],
+            etag=reply["ETag"],
+            sha256=metadata.get("sha256"),
+            token=metadata.get("token"),
+            checksum=_checksum(reply),
+        )
+
+    @asynccontextmanager
+    async def read(self, key: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Stream an object; one that breaks off raises ItemError(store_error, transient)."""
+        with self._judged():
+            try:
+                reply = await self._call("get_object", Key=key)
+            except Refused as refusal:
+                if refusal.status == 404 and refusal.code != "NoSuchBucket":
+                    raise _not_found(key) from None
+                raise
+        async with reply["Body"] as body:
+            yield self._stream(body)
+
+    async def _stream(self, body: Any) -> AsyncIterator[bytes]:
+        with self._judged(), sdk_errors():
+            async for chunk in body.iter_chunks(READ_BYTES):
+                yield chunk
+
+    async def keys(self, prefix: str) -> AsyncIterator[tuple[str, int]]:
+        """Yield (key, size_bytes) of all objects under `prefix`."""
+        position: dict[str, str] = {}
+        while True:
+            with self._judged():
+                page = await self._call("list_objects_v2", Prefix=prefix, **position)
+            for item in page.get("Contents", ()):
+                yield item["Key"], item["Size"]
+            if not page.get("IsTruncated"):
+                return
+            position = {"ContinuationToken": page["NextContinuationToken"]}
+
+    async def uploads(self, prefix: str) -> AsyncIterator[Upload]:
+        """Yield the multipart uploads under way below `prefix`.
+
+        SeaweedFS 4.48 does not sort its pages by key, so of more than 1,000 uploads it shows
+        only some; who drops them and lists again sees the rest.
+        """
+        position: dict[str, str] = {}
+        while True:
+            with self._judged():
+                page = await self._call("list_multipart_uploads", Prefix=prefix, **position)
+            found = [
+                Upload(item["Key"], item["UploadId"], item.get("Initiated"))
+                for item in page.get("Uploads", ())
+            ]
+            for upload in found:
+                yield upload
+            if not page.get("IsTruncated") or not found:
+                return
+            # What NextKeyMarker and NextUploadIdMarker say, which not every store sends.
+            position = {"KeyMarker": found[-1].key, "UploadIdMarker": found[-1].upload_id}
+
+    async def check_bucket(self) -> None:
+        """Raise Outage with what to mend unless the bucket is there and may be listed.
+
+        A listing tells more than HeadBucket, whose errors have no body to say why.
+        """
+        with self._judged():
+            await self._call("list_objects_v2", MaxKeys=1)
+
+    async def create_bucket(self) -> None:
+        """Create the bucket where it is not there yet; meant for the embedded server."""
+        with self._judged():
+            try:
+                await self._call("create_bucket")
+            except Refused as refusal:
+                if refusal.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                    raise
+
+    async def _look(self, key: str) -> None:
+        if self._looks_first and await self.head(key) is not None:
+            raise ObjectExists(key)
+
+    async def _call(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        once = partial(self._control.call, operation, **parameters)
+        return await self._tries.make(once, may_pass)
+
+    @contextmanager
+    def _judged(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreFailure as failure:
+            raise self._place.judge(failure) from None
+
+
+def _target(key: str) -> str:
+    return quote(key, safe="/~")
+
+
+def _described(part: UploadedPart) -> dict[str, Any]:
+    checksum = base64.b64encode(part.sha256).decode()
+    return {"PartNumber": part.number, "ETag": part.etag, "ChecksumSHA256": checksum}
+
+
+def _checksum(reply: Mapping[str, Any]) -> str | None:
+    for name, algorithm in _CHECKSUMS.items():
+        if value := reply.get(name):
+            return f"{algorithm}:{value}"
+    return None
+
+
+def _not_found(key: str) -> ItemError:
+    return ItemError(
+        Code.NOT_FOUND, f"no object under {key}", fault=Fault.PERMANENT, edge=Edge.UPLOAD
+    )

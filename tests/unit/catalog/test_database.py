@@ -1,0 +1,44 @@
+"""What is said where no database answers."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from collector.catalog.database import database_errors, open_database
+from collector.core.errors import Edge, Outage
+
+HINT = "start the server, or mend host and port of DATABASE_URL"
+
+
+async def test_a_server_that_is_down_is_named_with_what_to_mend() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(Outage) as caught:
+        async with open_database(f"postgresql://me:hidden@127.0.0.1:{port}/db"):
+            pass
+    assert caught.value.edge is Edge.DATABASE
+    assert caught.value.problem == (
+        f"postgresql://me@127.0.0.1:{port}/db:"
+        f" no connection to 127.0.0.1:{port} (ConnectionRefusedError); {HINT}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("hosts", "named"),
+    [
+        ("database", "database:5432"),
+        ("database:6000", "database:6000"),
+        ("[::1]", "[::1]:5432"),
+        ("one:1,two", "one:1 or two:5432"),
+    ],
+)
+def test_every_host_is_named_with_its_port(hosts: str, named: str) -> None:
+    with (
+        pytest.raises(Outage, match="no connection to") as caught,
+        database_errors(f"postgresql://me@{hosts}/db"),
+    ):
+        raise OSError("[Errno 111] Connect call failed")
+    assert f"no connection to {named} (OSError)" in caught.value.problem
+    assert "Errno" not in caught.value.problem

@@ -36,8 +36,7 @@ from collector.http import open_http
 from collector.local import open_local_servers
 from collector.simulator import Journal, Limit, Profile, SimulatorOptions, Visit, open_simulator
 from collector.sources import ApiRequest
-from collector.stages.api import ApiClient
-from collector.stages.pacer import Pacer
+from collector.stages.api import ApiClient, Pacer
 
 REQUESTS = 45
 WINDOW_SECONDS = 6.0

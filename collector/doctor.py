@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from collector.catalog.migrations import applied_versions, known_migrations, require_schema
+from collector.core.addresses import require_allowed
 from collector.core.errors import CollectorError, Edge, ItemError, Outage, PayloadError
-from collector.core.hosts import require_allowed
 from collector.core.wallpapers import Page
 from collector.ports import Progress
 from collector.runtime import Need, Runtime, open_runtime, source_of

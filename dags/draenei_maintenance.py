@@ -24,7 +24,7 @@ RETRY_POLICY = ExceptionRetryPolicy(
                 "collector.core.errors.Refusal",
                 "collector.core.errors.SettingsError",
                 "collector.core.errors.SchemaMissing",
-                "collector.core.verification.BucketDiffers",
+                "collector.core.maintenance.BucketDiffers",
             ],
             action=RetryAction.FAIL,
             reason="the same call again would fail the same way",

@@ -9,8 +9,7 @@ from typing import Any
 import asyncpg
 
 from collector.catalog.database import Database, Session, retry_conflicts
-from collector.core.dead_letters import Changed, Choice, DeadLetter
-from collector.core.lives import Details, ItemRow, Life, Listing, Try
+from collector.core.history import Changed, Choice, DeadLetter, Details, ItemRow, Life, Listing, Try
 from collector.core.runs import StageName
 
 _COLUMNS = tuple(field.name for field in fields(DeadLetter))

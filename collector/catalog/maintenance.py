@@ -7,8 +7,14 @@ from collections.abc import Sequence
 from collector.catalog.database import Database, retry_conflicts
 from collector.catalog.transfers import EXHAUSTED_REASON
 from collector.core.errors import Code
-from collector.core.upkeep import Lapsed, NotedUpload, RunDetail
-from collector.core.verification import KeyedRow, PresentRow, QuarantinedObject
+from collector.core.maintenance import (
+    KeyedRow,
+    Lapsed,
+    NotedUpload,
+    PresentRow,
+    QuarantinedObject,
+    RunDetail,
+)
 
 
 class Verification:

@@ -10,13 +10,10 @@ import typer
 
 from collector.cli import app as _app
 from collector.cli import backfilling as _backfilling
-from collector.cli import dead as _dead
-from collector.cli import enrichment as _enrichment
-from collector.cli import explanation as _explanation
-from collector.cli import planning as _planning
+from collector.cli import inspect as _inspect
+from collector.cli import maintenance as _maintenance
 from collector.cli import serving as _serving
 from collector.cli import tools as _tools
-from collector.cli import upkeep as _upkeep
 from collector.cli.execution import Exit, Invocation
 from collector.cli.streams import secure_streams
 from collector.core.errors import SchemaMissing, SettingsError
@@ -24,10 +21,7 @@ from collector.core.errors import SchemaMissing, SettingsError
 __all__ = ["main"]
 
 # The import of a module adds its commands to the application.
-_COMMANDS = (
-    *(_app, _backfilling, _dead, _enrichment, _explanation),
-    *(_planning, _serving, _tools, _upkeep),
-)
+_COMMANDS = (_app, _backfilling, _inspect, _maintenance, _serving, _tools)
 
 # Every usage error; Typer exports only this one kind of it by name.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]

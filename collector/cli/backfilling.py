@@ -1,4 +1,4 @@
-"""The command that mirrors a whole list, and says what it has proved of it."""
+"""The commands about whole lists: `plan`, `backfill` and `enrich`."""
 
 from __future__ import annotations
 
@@ -9,28 +9,39 @@ from rich.console import Console
 
 from collector.cli.app import (
     CollectionOption,
+    DagIdOption,
     QueryOption,
+    RunIdOption,
     app,
     audit_answer,
     invocation_of,
     new_run_id,
 )
 from collector.cli.execution import Answer, execute
-from collector.cli.output import show_audit, show_mapping
+from collector.cli.output import show_audit, show_lines, show_mapping
 from collector.core.audit import AuditRow
 from collector.core.certificate import CERTIFICATE_FIELDS
 from collector.core.errors import SettingsError
-from collector.core.runs import DEFAULT_DAG_ID, Run
+from collector.core.planning import Estimate
+from collector.core.runs import DEFAULT_DAG_ID, Run, StageName
 from collector.runtime import (
     BACKFILL_NEEDS,
+    DEFAULT_ENRICHMENTS,
+    ENRICHMENT,
+    PLAN_NEEDS,
+    STAGE_NEEDS,
     BackfillOptions,
+    RunOptions,
     Runtime,
     find_crawl,
     is_over,
+    run_all_stages,
     run_backfill,
     run_for,
+    run_plan,
     whole_list,
 )
+from collector.stages.plan import PlanReport
 
 FromPageOption = Annotated[
     int, typer.Option("--from-page", min=1, help="First page of the list, oldest first.")
@@ -107,3 +118,78 @@ def _nothing_to_do(row: AuditRow, run: str) -> Answer:
         )
 
     return Answer(row.as_json(), show, audit_answer(row).status)
+
+
+@app.command()
+def enrich(
+    context: typer.Context,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="Most wallpapers that the run asks about.")
+    ] = DEFAULT_ENRICHMENTS,
+    run_id: RunIdOption = None,
+    dag_id: DagIdOption = DEFAULT_DAG_ID,
+) -> None:
+    """A run of its own: tags and uploaders, most favourites first."""
+    this_run = Run(dag_id, run_id or new_run_id(StageName.ENRICH))
+    options = RunOptions(limit=limit)
+    audits: list[AuditRow] = []
+
+    async def command(runtime: Runtime) -> Answer:
+        row = await run_all_stages(runtime, this_run, options, audits.append, ENRICHMENT)
+        return audit_answer(row)
+
+    raise typer.Exit(
+        execute(
+            invocation_of(context),
+            STAGE_NEEDS[StageName.ENRICH],
+            command,
+            lambda: audit_answer(audits[-1]) if audits else None,
+            this_run,
+        )
+    )
+
+
+@app.command()
+def plan(
+    context: typer.Context, query: QueryOption = None, collection: CollectionOption = None
+) -> None:
+    """Say what mirroring it all would cost; change nothing."""
+
+    async def command(runtime: Runtime) -> Answer:
+        report = await run_plan(runtime)
+        return Answer(report.as_json(), lambda console: _show_plan(report, console))
+
+    raise typer.Exit(execute(invocation_of(context, query, collection), PLAN_NEEDS, command))
+
+
+def _show_plan(report: PlanReport, console: Console) -> None:
+    plan, holdings = report.plan, report.holdings
+    per_minute = plan.requests_per_minute
+    show_lines(
+        {
+            "search": report.search_key,
+            "images": f"{plan.images:,}",
+            "pages": f"{plan.pages:,}",
+            "API calls": f"{plan.api_calls:,}",
+            "hours": f"{plan.hours:,.2f} for these calls, at {per_minute} a minute",
+            "GB": _shown(plan.gigabytes, ",.3f"),
+            "PUTs": _shown(plan.puts, ",.0f"),
+            "in the database": f"{holdings.known_wallpapers:,} wallpapers of any search, "
+            f"{holdings.stored_images:,} of them stored",
+        },
+        console,
+    )
+    console.print(
+        f"GB and PUTs are taken from {plan.sampled_images:,} file sizes, as if nothing were stored"
+        " yet. The transfer may take longer than the calls: it depends on your line.",
+        soft_wrap=True,
+    )
+    console.print(f"{report.api_calls_used} API calls were used; nothing was changed.")
+
+
+def _shown(estimate: Estimate | None, form: str) -> str:
+    if estimate is None:
+        return "unknown: the API gives too few file sizes"
+    if estimate.least == estimate.most:
+        return f"{estimate.likely:{form}}"
+    return f"about {estimate.likely:{form}} ({estimate.least:{form}} to {estimate.most:{form}})"

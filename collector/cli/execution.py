@@ -8,17 +8,19 @@ import os
 import re
 import shlex
 import sys
+import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from io import TextIOWrapper
 from pathlib import Path
+from typing import Literal, TextIO
 
+from pythonjsonlogger.json import JsonFormatter
 from rich.console import Console
 
-from collector.cli.logs import configure_logging
-from collector.cli.output import PlainConsole
+from collector.cli.output import PlainConsole, printable
 from collector.cli.progress import SilentProgress, TerminalProgress
 from collector.core.errors import CollectorError, SchemaMissing, SettingsError
 from collector.core.runs import Json, Run
@@ -31,6 +33,8 @@ logger = logging.getLogger("collector")
 
 # How a text from below names a command; only here it is known which file goes with it.
 _COMMAND = re.compile("`collector (?!--env-file )")
+# A hostile value may hold anything; no line grows past this, and control characters are escaped.
+_MESSAGE_CHARACTERS = 2_000
 
 
 class Exit(IntEnum):
@@ -200,3 +204,48 @@ def _progress() -> Iterator[Progress]:
         return
     with TerminalProgress(console) as progress:
         yield progress
+
+
+class _OneLine(logging.Filter):
+    """Keep each record one printable line: text from outside must not forge log lines.
+
+    `edited` makes of a line what the person who reads it can paste from.
+    """
+
+    def __init__(self, edited: Callable[[str], str]) -> None:
+        super().__init__()
+        self._edited = edited
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if record.exc_info:
+            text += " " + "".join(traceback.format_exception(*record.exc_info)).strip()
+            record.exc_info = record.exc_text = None
+        record.msg = printable(self._edited(text[:_MESSAGE_CHARACTERS]))
+        record.args = None
+        return True
+
+
+class _StderrNow(logging.StreamHandler[TextIO]):
+    """Write to what `sys.stderr` is at the moment: progress bars put their own in its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.setStream(sys.stderr)
+        super().emit(record)
+
+
+def configure_logging(
+    style: Literal["text", "json"], level: str, edited: Callable[[str], str] = str
+) -> None:
+    """Send our log lines, each `edited`, to stderr; libraries speak from WARNING on."""
+    handler = _StderrNow()
+    handler.addFilter(_OneLine(edited))
+    if style == "json":
+        handler.setFormatter(JsonFormatter("{levelname}{name}{message}", style="{", timestamp=True))
+    else:
+        # What a stage says begins the line; a person sees the time, and schedulers add theirs.
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("collector").setLevel(level)

@@ -7,8 +7,8 @@ from enum import StrEnum
 from uuid import UUID
 
 from collector.core.errors import Code, Edge, ItemError, ObjectConflict
+from collector.core.maintenance import QuarantinedObject
 from collector.core.retry import Decision
-from collector.core.verification import QuarantinedObject
 
 # Reasons are read by people and kept for ever; the first 500 characters tell enough.
 REASON_CHARACTERS = 500

@@ -13,8 +13,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
+from collector.core.addresses import is_public_address, is_public_name
 from collector.core.errors import Code, Fault, ItemError
-from collector.core.hosts import is_public_address, is_public_name
 
 
 class PrivateAddress(OSError):

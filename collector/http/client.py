@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager, closing
 
 import aiohttp
 
+from collector.core.addresses import redirect_target, require_allowed
 from collector.core.errors import Code, Edge, Fault, ItemError, Outage, PayloadError
-from collector.core.hosts import redirect_target, require_allowed
 from collector.core.parts import Chunk
 from collector.http.addresses import PublicResolver, describe, source_error
 from collector.http.connection import gathered

@@ -37,8 +37,7 @@ from collector.sources.wallhaven import (
     WallhavenDetails,
     WallhavenSearch,
 )
-from collector.stages.api import ApiClient
-from collector.stages.pacer import Pacer
+from collector.stages.api import ApiClient, Pacer
 from collector.store import S3Options, S3Store, open_s3
 
 logger = logging.getLogger("collector")

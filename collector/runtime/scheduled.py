@@ -14,9 +14,8 @@ import anyio
 
 from collector.core.audit import AuditRow
 from collector.core.errors import CollectorError, RunTrimmed, SettingsError
+from collector.core.maintenance import BucketDiffers, Findings, UploadsLeft
 from collector.core.runs import Run, StageName, StageReport
-from collector.core.upkeep import UploadsLeft
-from collector.core.verification import BucketDiffers, Findings
 from collector.interrupts import run_interruptible
 from collector.runtime.opening import Need, RunOptions, Runtime, open_runtime
 from collector.runtime.progress import LoggedProgress

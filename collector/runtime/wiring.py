@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from collector.core.audit import AuditRow
+from collector.core.maintenance import Findings, RunDetail
 from collector.core.pacing import Priority
 from collector.core.runs import SILENT_SECONDS, StageReport
-from collector.core.upkeep import RunDetail
-from collector.core.verification import Findings
 from collector.flow import Supply
 from collector.runtime.opening import Need, RunOptions, Runtime, details_of, source_of, whole_list
 from collector.stages.api import ApiClient

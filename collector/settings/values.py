@@ -19,12 +19,12 @@ from pydantic_settings import (
 
 from collector.core.addresses import (
     POSTGRES_PREFIXES,
+    is_local_name,
     is_unambiguous_dsn,
     password_and_hosts,
     split_address,
 )
 from collector.core.errors import SettingsError
-from collector.core.hosts import is_local_name
 from collector.core.parts import PART_BYTES
 from collector.sources.wallhaven import CollectionName, Query, QueryError
 

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import anyio
 
 from collector.core.errors import Code, Edge, ItemError, Outage, Refusal, SettingsError
-from collector.core.health import SUSPECT_CODES, EdgeHealth
 from collector.core.keys import KEY_PREFIX
+from collector.core.retry import SUSPECT_CODES, EdgeHealth
 from collector.core.transfers import KnownGood
 from collector.ports import Body, Http, ObjectStore
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from collector.catalog import Pages
 from collector.core.audit import MATCHES_NOTHING
-from collector.core.descent import Descent, stretches
 from collector.core.errors import OtherSearch
+from collector.core.incremental import Descent, stretches
 from collector.core.paging import LedgerPage, Sweep
 from collector.core.runs import Json, StageName, StageReport
 from collector.flow import task_group

@@ -12,7 +12,7 @@ import anyio
 from collector.catalog import Janitor
 from collector.core.errors import ItemError
 from collector.core.keys import KEY_PREFIX, PROBE_PREFIX
-from collector.core.upkeep import RunDetail, Swept, Trimmed
+from collector.core.maintenance import RunDetail, Swept, Trimmed
 from collector.ports import ObjectStore, Upload
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from itertools import count
 import anyio
 
 from collector.core.errors import Edge, Outage, PayloadError, Unreadable
-from collector.core.patience import LEAST_TRIES, MOST_BLOCKED, Patience, Trouble, is_sign_of_life
+from collector.core.retry import LEAST_TRIES, MOST_BLOCKED, Patience, Trouble, is_sign_of_life
 from collector.ports import Reply
 
 logger = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
@@ -14,7 +15,7 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from collector.catalog import Verification
 from collector.core.errors import Code, Edge, Fault, ItemError, Refusal
 from collector.core.keys import KEY_PREFIX
-from collector.core.verification import (
+from collector.core.maintenance import (
     Difference,
     Findings,
     KeyedRow,
@@ -29,7 +30,6 @@ from collector.core.verification import (
 )
 from collector.flow import task_group
 from collector.ports import ObjectInfo, ObjectStore, Progress, true_sha256
-from collector.stages.pairing import paired
 
 # A listing's page has as many keys.
 BATCH_ROWS = 1_000
@@ -39,6 +39,9 @@ SAMPLED_ROWS = 100
 READ_TRIES = 3
 
 Job = Callable[[], Awaitable[None]]
+T = TypeVar("T")
+
+Pair = tuple[ListedObject | None, KeyedRow | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,3 +293,38 @@ def _difference(kind: Kind, row: KeyedRow, detail: str, repair: Repair | None = 
 
 def _quarantined(key: str, info: ObjectInfo, reason: str) -> QuarantinedObject:
     return QuarantinedObject(key, info.etag, info.size_bytes, reason)
+
+
+async def paired(
+    objects: AsyncIterator[ListedObject], rows: AsyncIterator[KeyedRow]
+) -> AsyncIterator[Pair]:
+    """Yield each object with the row that names it, and what is left on either side with None.
+
+    Both sides come in the byte order of their keys, which is the order of Python's strings, too;
+    two items are held, however many there are. Raises Refusal where the bucket lists its keys in
+    another order: then nothing that it does not list could be said to be missing.
+    """
+    found, row = await _next_object(objects, None), await anext(rows, None)
+    while found is not None or row is not None:
+        if row is None or (found is not None and found.key < row.s3_key):
+            yield found, None
+            found = await _next_object(objects, found)
+        elif found is None or row.s3_key < found.key:
+            yield None, row
+            row = await anext(rows, None)
+        else:
+            yield found, row
+            found, row = await _next_object(objects, found), await anext(rows, None)
+
+
+async def _next_object(
+    objects: AsyncIterator[ListedObject], last: ListedObject | None
+) -> ListedObject | None:
+    found = await anext(objects, None)
+    if found is not None and last is not None and found.key <= last.key:
+        raise Refusal(
+            Edge.UPLOAD,
+            f"the store lists {found.key!r:.100} behind {last.key!r:.100}: without the order of S3"
+            " it cannot be compared",
+        )
+    return found

@@ -19,7 +19,7 @@ from typer.main import get_command
 from collector.cli.app import COMMANDS, app
 from collector.cli.execution import Exit
 from collector.core.errors import CODE_MEANING, Fault
-from collector.core.verification import KIND_MEANING
+from collector.core.maintenance import KIND_MEANING
 from collector.settings import Settings, load_settings
 from collector.sources.wallhaven import CollectionName, Query
 

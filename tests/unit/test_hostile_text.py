@@ -13,15 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from collector.catalog.database import describe_dsn
-from collector.core.addresses import is_unambiguous_dsn, password_and_hosts, split_address
-from collector.core.errors import CollectorError
-from collector.core.hosts import (
+from collector.core.addresses import (
     is_local_name,
     is_public_address,
     is_public_name,
+    is_unambiguous_dsn,
+    password_and_hosts,
     redirect_target,
     require_allowed,
+    split_address,
 )
+from collector.core.errors import CollectorError
 from collector.core.keys import expected_type, is_wallhaven_id
 from collector.core.pacing import announced, pause_seconds, retry_date_seconds
 from collector.http.connection import MOST_HEAD_BYTES, read_head

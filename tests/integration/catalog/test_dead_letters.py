@@ -8,7 +8,7 @@ import time
 import pytest
 
 from collector.catalog import Database, DeadLetters
-from collector.core.dead_letters import Choice
+from collector.core.history import Choice
 
 FEW, MANY = 2_000, 16_000
 # Eight times as many letters: linear work takes eight times as long, quadratic 64 times.

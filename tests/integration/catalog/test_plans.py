@@ -28,9 +28,9 @@ from collector.catalog import (
 )
 from collector.catalog.database import Session
 from collector.catalog.queries import load_queries
+from collector.core.maintenance import RunDetail
 from collector.core.runs import Run
 from collector.core.transfers import Outcome, StoredObject
-from collector.core.upkeep import RunDetail
 from collector.core.wallpapers import Page, Wallpaper
 from collector.local import LocalPostgres
 

@@ -12,7 +12,7 @@ from databases import make_template
 from faulty_world import OpenFaults, open_faulty_world
 from homes import passable_home
 
-from collector.core.health import EdgeHealth
+from collector.core.retry import EdgeHealth
 from collector.local import LocalPostgres, LocalS3, open_local_servers
 
 POSTGRES_SETTINGS = {"fsync": "off", "full_page_writes": "off"}

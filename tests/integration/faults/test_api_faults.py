@@ -25,7 +25,7 @@ from collector.cli.progress import SilentProgress
 from collector.core.audit import AuditRow
 from collector.core.errors import Code
 from collector.core.pacing import DEFAULT_PAUSE_SECONDS, MAX_PAUSE_SECONDS, pause_seconds
-from collector.core.patience import LEAST_TRIES, MOST_BLOCKED
+from collector.core.retry import LEAST_TRIES, MOST_BLOCKED
 from collector.core.runs import Run, RunStatus, StageName
 from collector.http import MAX_REPLY_BYTES
 from collector.runtime import ENRICHMENT, RunOptions, open_runtime, run_all_stages

@@ -36,12 +36,12 @@ from peers.http import Fault, HttpPeer, Match, open_peer
 from PIL import Image
 from world import small
 
-from collector.core import hosts, throughput
+from collector.core import addresses, throughput
 from collector.core.errors import Code, ItemError
 from collector.core.errors import Fault as Blame
-from collector.core.health import EdgeHealth
 from collector.core.judge import Judge
 from collector.core.parts import PART_BYTES
+from collector.core.retry import EdgeHealth
 from collector.core.runs import RunStatus
 from collector.http import client, open_http
 from collector.runtime import RunOptions, opening
@@ -1504,7 +1504,7 @@ async def secure_host(
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
         port = server.sockets[0].getsockname()[1]
-        monkeypatch.setattr(hosts, "_HTTPS_PORT", port)
+        monkeypatch.setattr(addresses, "_HTTPS_PORT", port)
         yield f"https://127.0.0.1:{port}", asked
         for writer in writers:
             writer.transport.abort()

@@ -10,7 +10,7 @@ from peers import http
 from world import small
 
 from collector.core.errors import Code, SettingsError, TooManyDead
-from collector.core.health import WINDOW_ATTEMPTS
+from collector.core.retry import WINDOW_ATTEMPTS
 from collector.core.runs import RunStatus, StageName
 from collector.core.tally import MIN_SPARE_ATTEMPTS
 from collector.runtime import RunOptions

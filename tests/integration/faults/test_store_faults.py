@@ -33,8 +33,8 @@ from world import EVERYTHING, small
 from collector.cli.progress import SilentProgress
 from collector.core.audit import AuditRow
 from collector.core.errors import Code
+from collector.core.maintenance import Kind, Repair
 from collector.core.runs import RunStatus
-from collector.core.verification import Kind, Repair
 from collector.local import LocalS3
 from collector.ports import Upload
 from collector.runtime import open_runtime, opening, run_janitor, run_verify

@@ -40,8 +40,8 @@ from collector.catalog.migrations import migrate
 from collector.cli.progress import SilentProgress
 from collector.core.audit import AuditRow
 from collector.core.errors import Code, SettingsError
-from collector.core.health import WINDOW_ATTEMPTS
 from collector.core.images import ImageType
+from collector.core.retry import WINDOW_ATTEMPTS
 from collector.core.runs import Run, RunStatus, StageName
 from collector.local import LocalPostgres
 from collector.runtime import (

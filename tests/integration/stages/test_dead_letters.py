@@ -10,8 +10,7 @@ import pytest
 from aiohttp import web
 from world import OpenWorld, World, small
 
-from collector.core.dead_letters import Choice
-from collector.core.lives import ItemState
+from collector.core.history import Choice, ItemState
 from collector.core.runs import RunStatus, StageName
 from collector.runtime import RunOptions
 from collector.simulator import Hooks, Wallpaper

@@ -26,8 +26,7 @@ from collector.simulator import (
     Outage as SiteOutage,
 )
 from collector.sources import ApiRequest
-from collector.stages.api import ApiClient
-from collector.stages.pacer import Pacer
+from collector.stages.api import ApiClient, Pacer
 
 REQUESTS = 20
 WINDOW_SECONDS = 1.5

@@ -12,8 +12,8 @@ from world import OpenWorld, World, small
 from collector.catalog import Janitor
 from collector.core.audit import AuditRow
 from collector.core.errors import Edge, Outage, RunTrimmed
+from collector.core.maintenance import RunDetail
 from collector.core.runs import Run, StageName
-from collector.core.upkeep import RunDetail
 from collector.runtime import (
     BackfillOptions,
     JanitorOptions,

@@ -13,9 +13,9 @@ from collector.catalog import Database, Verification
 from collector.cli.progress import SilentProgress
 from collector.core.errors import Refusal
 from collector.core.images import ImageType
+from collector.core.maintenance import Findings, Kind, Repair
 from collector.core.runs import RunStatus
 from collector.core.transfers import Claim
-from collector.core.verification import Findings, Kind, Repair
 from collector.runtime import run_verify
 from collector.stages.verify import VerifyOptions, verify
 from collector.store.memory import MemoryStore

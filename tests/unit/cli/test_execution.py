@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from io import BytesIO, TextIOWrapper
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.cli.execution import Answer, Invocation
+from collector.cli.execution import Answer, Invocation, configure_logging
 from collector.core.runs import Run
 from collector.settings import Settings
 
@@ -104,3 +105,12 @@ def test_a_locale_without_the_letters_escapes_them(monkeypatch: pytest.MonkeyPat
     Invocation(("status",), False, None).answer(answer)
     sys.stdout.flush()
     assert written.getvalue() == b"tag: caf\\xe9\n"
+
+
+def test_a_json_line_has_one_time_and_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("json", "INFO")
+    logging.getLogger("collector").info("a\nb")
+    (line,) = capsys.readouterr().err.splitlines()
+    said = json.loads(line)
+    assert sorted(said) == ["levelname", "message", "name", "timestamp"]
+    assert said["message"] == r"a\nb"

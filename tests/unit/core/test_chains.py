@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.core.chains import joined
-from collector.core.descent import Descent
+from collector.core.incremental import Descent
 from collector.core.paging import CoveredPage
 
 PER_PAGE = 24

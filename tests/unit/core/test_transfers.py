@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collector.core.errors import Code, Edge, Fault, ItemError, ObjectConflict
+from collector.core.maintenance import QuarantinedObject
 from collector.core.retry import GiveUp, RetryLater
 from collector.core.transfers import REASON_CHARACTERS, ItemFailure
-from collector.core.verification import QuarantinedObject
 
 
 def test_a_reason_is_kept_as_far_as_it_tells_something() -> None:

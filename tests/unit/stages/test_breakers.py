@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from virtual_time import virtual_time
 
 from collector.core.errors import Code, Edge, Fault, ItemError, Outage, Refusal, SettingsError
-from collector.core.health import MIN_ATTEMPTS, WINDOW_ATTEMPTS
 from collector.core.parts import Chunk
+from collector.core.retry import MIN_ATTEMPTS, WINDOW_ATTEMPTS
 from collector.core.transfers import KnownGood
 from collector.ports import Body, Reply
 from collector.stages.breakers import Breakers

@@ -16,12 +16,11 @@ from memory_budget import MemoryBudget
 from virtual_time import virtual_time
 
 from collector.core.errors import Edge, Outage, PayloadError, Unreadable
-from collector.core.patience import LEAST_TRIES, MOST_BLOCKED, Patience
+from collector.core.retry import LEAST_TRIES, MOST_BLOCKED, Patience
 from collector.flow import task_group
 from collector.ports import Body, Http, Reply
 from collector.sources import ApiRequest
-from collector.stages.api import ApiClient
-from collector.stages.pacer import Pacer
+from collector.stages.api import ApiClient, Pacer
 
 PATIENCE = Patience.of(5.0)
 REQUEST = ApiRequest("https://wallhaven.cc/api/v1/search?page=7", {"X-API-Key": "SECRETkey"})

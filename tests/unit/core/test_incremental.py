@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.core.descent import MOST_SLIPS, Descent, Stretch, stretches
+from collector.core.incremental import MOST_SLIPS, Descent, Stretch, stretches
 from collector.core.paging import (
     MAX_UNREADABLE_PAGES,
     CoveredPage,

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.core.errors import Refusal
-from collector.core.verification import KeyedRow, ListedObject
-from collector.stages.pairing import Pair, paired
+from collector.core.maintenance import KeyedRow, ListedObject
+from collector.stages.verify import Pair, paired
 
 T = TypeVar("T")
 

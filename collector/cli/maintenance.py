@@ -11,8 +11,8 @@ from rich.console import Console
 from collector.cli.app import app, invocation_of
 from collector.cli.execution import Answer, Exit, execute
 from collector.cli.output import show_mapping, show_rows
+from collector.core.maintenance import KIND_MEANING, Findings, Kind
 from collector.core.runs import SILENT_SECONDS
-from collector.core.verification import KIND_MEANING, Findings, Kind
 from collector.runtime import UPKEEP_NEEDS, JanitorOptions, Runtime, run_janitor, run_verify
 from collector.runtime.wiring import KEEP_DAYS, STALE_UPLOAD_SECONDS
 

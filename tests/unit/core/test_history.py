@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from collector.core.dead_letters import DeadLetter
-from collector.core.lives import ItemRow, ItemState, Life
+from collector.core.history import DeadLetter, ItemRow, ItemState, Life
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 

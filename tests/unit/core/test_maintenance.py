@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from collector.core.verification import (
+from collector.core.maintenance import (
     KIND_MEANING,
     MOST_LISTED,
     BucketDiffers,

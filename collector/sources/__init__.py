@@ -1,4 +1,4 @@
-"""Sites that can be mirrored: pure modules for each site, described by the protocol below."""
+"""Sites that can be mirrored: pure modules for each site, described by the protocols below."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ class ApiRequest:
 
 
 class Source(Protocol):
-    """One search of one site: how to ask for a page, how to read the answer. Never awaits."""
+    """A list of one site, a search or a collection: how to ask for a page, how to read the answer.
+
+    Never awaits.
+    """
 
     @property
     def search_key(self) -> str:
@@ -26,30 +29,30 @@ class Source(Protocol):
 
     @property
     def is_newest_first(self) -> bool:
-        """True where new items appear on page 1 and never behind older ones."""
+        """True if new items appear on page 1 and never after older ones."""
 
     @property
     def is_oldest_first(self) -> bool:
-        """True where new items join the end of the last page, and never stand before older ones."""
+        """True if new items join the end of the last page and never come before older ones."""
 
     def oldest_first(self) -> Source:
-        """Return the same items in that order, or as they are where the site knows no such order.
+        """Return the same items in that order, or as they are if the site knows no such order.
 
-        Raises SettingsError where another order would be another list.
+        Raises SettingsError if another order would be another list.
         """
 
     def newest_first(self) -> Source | None:
-        """Return the same items with new ones on page 1, None where the site knows no such order.
+        """Return the same items with new ones on page 1, None if the site knows no such order.
 
-        Raises SettingsError where another order would be another list.
+        Raises SettingsError if another order would be another list.
         """
 
     @property
     def unfiltered(self) -> Source | None:
-        """The question without its filters, None where it has none whose loss needs its total."""
+        """The question without its filters, None if its items show whether each was honoured."""
 
     def following(self, first: Page) -> Source:
-        """Return how further pages are asked for, once one is here: with its seed, if it has one.
+        """Return the source for further pages, given the first: with its seed, if it has one.
 
         The search key stays the same.
         """
@@ -60,24 +63,24 @@ class Source(Protocol):
     def parse_page(self, body: bytes, page: int) -> Page:
         """Read an answer; every item becomes a row or a rejection.
 
-        Raises PayloadError where the answer as a whole cannot be understood.
+        Raises PayloadError for an answer that cannot be understood as a whole.
         """
 
     def contradictions(
         self, page: Page, unfiltered_total: int | None = None
     ) -> tuple[Contradiction, ...]:
-        """Return what in a page does not fit the question, as a filter that the site ignored.
+        """Return what in a page does not fit the question, such as a filter that was ignored.
 
         `unfiltered_total` is the total of `unfiltered`, at most a day old.
         """
 
 
 class DetailsSource(Protocol):
-    """What one site says about a wallpaper alone: how to ask, how to read the answer."""
+    """What one site says about a single wallpaper: how to ask, how to read the answer."""
 
     @property
     def is_guest(self) -> bool:
-        """True where we ask without a key: nsfw wallpapers are refused to us then."""
+        """True without a key: the site then refuses nsfw wallpapers."""
 
     def details_request(self, wallhaven_id: str) -> ApiRequest:
         """Return the request for one wallpaper."""

@@ -36,11 +36,8 @@ from collector.simulator.query import parse_query
 from collector.sources.wallhaven import (
     CollectionName,
     Query,
-    parse_account_settings,
-    parse_collections,
     parse_details,
     parse_page,
-    parse_tag,
 )
 from collector.store.failures import read_refusal
 
@@ -104,9 +101,6 @@ def _answers(text: str) -> object:
         for parse in (
             lambda sent: parse_page(sent, 1),
             lambda sent: parse_details(sent, "abc123"),
-            lambda sent: parse_tag(sent, 1),
-            parse_account_settings,
-            parse_collections,
         ):
             with suppress(CollectorError):
                 parse(body if isinstance(body, bytes) else body.encode())

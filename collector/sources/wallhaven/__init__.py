@@ -7,15 +7,12 @@ answered with 200 and unfiltered data, and a query string that begins with `q=li
 
 from __future__ import annotations
 
-from collector.sources.wallhaven.account import parse_account_settings, parse_collections
 from collector.sources.wallhaven.api import USER_AGENT, CollectionName, WallhavenApi
-from collector.sources.wallhaven.details import parse_details, parse_tag
-from collector.sources.wallhaven.guard import check_answer
-from collector.sources.wallhaven.lookups import WallhavenDetails
+from collector.sources.wallhaven.details import WallhavenDetails, parse_details
+from collector.sources.wallhaven.filter_check import check_answer
 from collector.sources.wallhaven.pages import parse_page
-from collector.sources.wallhaven.query import Query
+from collector.sources.wallhaven.query import Query, QueryError
 from collector.sources.wallhaven.searches import WallhavenCollection, WallhavenSearch
-from collector.sources.wallhaven.terms import QueryError
 
 __all__ = [
     "USER_AGENT",
@@ -27,9 +24,6 @@ __all__ = [
     "WallhavenDetails",
     "WallhavenSearch",
     "check_answer",
-    "parse_account_settings",
-    "parse_collections",
     "parse_details",
     "parse_page",
-    "parse_tag",
 ]

@@ -1,4 +1,4 @@
-"""Every request of Wallhaven's API v1. The key travels as a header, never in an address.
+"""Every request of Wallhaven's API v1 that we send. The key is a header, never in an address.
 
 Endpoints: https://wallhaven.cc/help/api (read 2026-11-23). A raw query string that begins with
 `q=like` is refused by the site's firewall (observed 2026-09), so `q` never comes first.
@@ -15,8 +15,7 @@ from urllib.parse import quote, urlencode
 from collector import __version__
 from collector.core.keys import is_wallhaven_id
 from collector.sources import ApiRequest
-from collector.sources.wallhaven.query import Query
-from collector.sources.wallhaven.terms import QueryError
+from collector.sources.wallhaven.query import Query, QueryError
 
 # Honest: a site must be able to tell us from a browser.
 USER_AGENT = f"draenei-collector/{__version__}"
@@ -33,7 +32,7 @@ class CollectionName(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> CollectionName:
-        """Read `USER/ID`; raises QueryError."""
+        """Read `USER/ID`. Raises QueryError."""
         username, _, number = text.partition("/")
         if not _USERNAME.fullmatch(username) or not _NUMBER.fullmatch(number):
             raise QueryError("collection", "must be USER/ID, such as someone/15")
@@ -53,38 +52,19 @@ class WallhavenApi:
     def search_request(self, query: Query, page: int) -> ApiRequest:
         """Return the request for a page of a search, from 1."""
         self._check_purity(query.purity)
-        return self._request("search", {"page": _page(page), **query.parameters()})
+        return self._request("search", {"page": _number("page", page), **query.parameters()})
+
+    def collection_request(self, name: CollectionName, purity: str, page: int) -> ApiRequest:
+        """Return the request for a page of a collection, from 1; private ones need the key."""
+        self._check_purity(Query(purity=purity).purity)
+        path = f"collections/{_user(name.username)}/{_number('collection', name.collection_id)}"
+        return self._request(path, {"page": _number("page", page), "purity": purity})
 
     def details_request(self, wallhaven_id: str) -> ApiRequest:
         """Return the request for one wallpaper with its uploader and tags."""
         if not is_wallhaven_id(wallhaven_id):
             raise QueryError("id", "must be 1 to 16 letters and digits, such as 2169oy")
         return self._request(f"w/{wallhaven_id}")
-
-    def tag_request(self, tag_id: int) -> ApiRequest:
-        """Return the request for one tag."""
-        return self._request(f"tag/{_number('tag', tag_id)}")
-
-    def settings_request(self) -> ApiRequest:
-        """Return the request for the settings of the key's account."""
-        if not self.api_key:
-            raise QueryError("settings", "need an API key")
-        return self._request("settings")
-
-    def collections_request(self, username: str | None = None) -> ApiRequest:
-        """Return the request for a user's public collections, or all of the key's account."""
-        if username is not None:
-            return self._request(f"collections/{_user(username)}")
-        if not self.api_key:
-            raise QueryError("collections", "of one's own need an API key; else name a user")
-        return self._request("collections")
-
-    def collection_request(self, name: CollectionName, purity: str, page: int) -> ApiRequest:
-        """Return the request for a page of a collection, from 1; private ones need the key."""
-        number = _number("collection", name.collection_id)
-        self._check_purity(Query(purity=purity).purity)
-        parameters = {"page": _page(page), "purity": purity}
-        return self._request(f"collections/{_user(name.username)}/{number}", parameters)
 
     def _check_purity(self, purity: str) -> None:
         # The API would leave them out without a word.
@@ -103,15 +83,11 @@ def encode(parameters: Mapping[str, str]) -> str:
     return urlencode(parameters, quote_via=quote)
 
 
-def _page(page: int) -> str:
+def _number(parameter: str, number: int) -> str:
     # Page 0 is answered with 500.
-    return str(_number("page", page))
-
-
-def _number(parameter: str, number: int) -> int:
     if number < 1:
         raise QueryError(parameter, "must be a whole number from 1 on, such as 1")
-    return number
+    return str(number)
 
 
 def _user(username: str) -> str:

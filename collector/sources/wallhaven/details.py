@@ -1,38 +1,71 @@
-"""What the API says of one wallpaper, and of one tag."""
+"""One wallpaper with its uploader and tags: how it is asked for, and what the API says of it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import Field, ValidationError
+from msgspec import Struct, to_builtins
 
 from collector.core.errors import PayloadError
 from collector.core.wallpapers import Rejected, Tag, Uploader, WallpaperDetails
-from collector.sources.wallhaven.fields import Answer, Count, Name, Serial, Text, Time
-from collector.sources.wallhaven.items import Item, wallpaper_of
+from collector.sources import ApiRequest
+from collector.sources.wallhaven.api import WallhavenApi
+from collector.sources.wallhaven.pages import Item, wallpaper_of
 from collector.sources.wallhaven.payload import (
+    Count,
+    InvalidPart,
+    Name,
+    Serial,
+    Text,
+    Time,
     bounded_nesting,
     data_object,
     extra_json,
-    rejected_part,
+    read_part,
+    rejected_tag,
     rejected_wallpaper,
+    utc_time,
 )
 
-
-class _Avatar(Answer):
-    px200: Text | None = Field(None, alias="200px")
-    px128: Text | None = Field(None, alias="128px")
-    px32: Text | None = Field(None, alias="32px")
-    px20: Text | None = Field(None, alias="20px")
+_AVATAR_SIZES = {f"px{pixels}": f"{pixels}px" for pixels in (200, 128, 32, 20)}
 
 
-class _Uploader(Answer):
+@dataclass(frozen=True, slots=True)
+class WallhavenDetails:
+    """The `DetailsSource` of Wallhaven. The key travels as a header, never in an address."""
+
+    api_url: str
+    api_key: str | None = field(default=None, repr=False)
+
+    @property
+    def is_guest(self) -> bool:
+        """True without a key."""
+        return not self.api_key
+
+    def details_request(self, wallhaven_id: str) -> ApiRequest:
+        """Return the request for one wallpaper."""
+        return WallhavenApi(self.api_url, self.api_key).details_request(wallhaven_id)
+
+    def parse_details(self, body: bytes, wallhaven_id: str) -> WallpaperDetails | Rejected:
+        """Read the answer. Raises PayloadError for another shape, or another wallpaper."""
+        return parse_details(body, wallhaven_id)
+
+
+class _Avatar(Struct, rename=_AVATAR_SIZES, omit_defaults=True):
+    px200: Text | None = None
+    px128: Text | None = None
+    px32: Text | None = None
+    px20: Text | None = None
+
+
+class _Uploader(Struct):
     username: Name
     group: Text | None = None
     avatar: _Avatar | None = None
 
 
-class _Tag(Answer):
+class _Tag(Struct):
     id: Serial
     name: Name
     alias: Text | None = None
@@ -44,7 +77,6 @@ class _Tag(Answer):
 
 class _Details(Item):
     uploader: _Uploader | None = None
-    tags: list[Any] | None = None
 
 
 def parse_details(body: bytes, wallhaven_id: str) -> WallpaperDetails | Rejected:
@@ -55,57 +87,44 @@ def parse_details(body: bytes, wallhaven_id: str) -> WallpaperDetails | Rejected
     data = data_object(body)
     with bounded_nesting():
         try:
-            details = _Details.model_validate(data)
-        except ValidationError as error:
+            found = _details(data)
+        except InvalidPart as error:
             return rejected_wallpaper(data, error)
-        if details.id != wallhaven_id:
-            raise PayloadError(f"the answer is not about {wallhaven_id}")
-        return _details(details)
-
-
-def parse_tag(body: bytes, tag_id: int) -> Tag | Rejected:
-    """Read the answer of `/tag/{id}`.
-
-    Raises PayloadError for an answer of another shape, or about another tag.
-    """
-    data = data_object(body)
-    with bounded_nesting():
-        found = _tag(data)
-    if isinstance(found, Tag) and found.tag_id != tag_id:
-        raise PayloadError(f"the answer is not about tag {tag_id}")
+    if found.wallpaper.wallhaven_id != wallhaven_id:
+        raise PayloadError(f"the answer is not about {wallhaven_id}")
     return found
 
 
-def _details(details: _Details) -> WallpaperDetails:
-    found = [_tag(tag, wallhaven_id=details.id) for tag in details.tags or []]
+def _details(data: dict[str, Any]) -> WallpaperDetails:
+    details, unknown = read_part(_Details, data)
+    uploader_extra = extra_json(unknown.pop("uploader", {}))
+    # Not in the record: each tag is a row or a rejection of its own.
+    listed = unknown.pop("tags", None)
+    if not isinstance(listed, list | None):
+        raise InvalidPart("tags: is no list")
+    found = [_tag(tag, details.id) for tag in listed or ()]
     tags = {tag.tag_id: tag for tag in found if isinstance(tag, Tag)}
     return WallpaperDetails(
-        wallpaper=wallpaper_of(details),
-        uploader=_uploader(details.uploader),
+        wallpaper=wallpaper_of(details, extra_json(unknown)),
+        uploader=_uploader(details.uploader, uploader_extra),
         tags=tuple(tags.values()),
         rejected_tags=tuple(tag for tag in found if isinstance(tag, Rejected)),
     )
 
 
-def _uploader(found: _Uploader | None) -> Uploader | None:
+def _uploader(found: _Uploader | None, extra: str | None) -> Uploader | None:
     if found is None:
         return None
-    avatar = found.avatar or _Avatar()
-    known = set(_Avatar.model_fields)
-    return Uploader(
-        username=found.username,
-        group=found.group,
-        avatars=avatar.model_dump(include=known, by_alias=True, exclude_none=True),
-        extra=extra_json(found.model_extra, avatar=avatar.model_extra),
-    )
+    avatars = to_builtins(found.avatar) if found.avatar else {}
+    return Uploader(found.username, found.group, avatars, extra)
 
 
-def _tag(tag: object, *, wallhaven_id: str | None = None) -> Tag | Rejected:
+def _tag(given: object, wallhaven_id: str) -> Tag | Rejected:
     try:
-        found = _Tag.model_validate(tag)
-    except ValidationError as error:
-        return rejected_part(tag, error, wallhaven_id=wallhaven_id)
-    created_at: Any = found.created_at
+        found, unknown = read_part(_Tag, given)
+        created_at = utc_time(found.created_at) if found.created_at else None
+    except InvalidPart as error:
+        return rejected_tag(given, error, wallhaven_id)
     return Tag(
         tag_id=found.id,
         name=found.name,
@@ -114,5 +133,5 @@ def _tag(tag: object, *, wallhaven_id: str | None = None) -> Tag | Rejected:
         category=found.category,
         purity=found.purity,
         source_created_at=created_at,
-        extra=extra_json(found.model_extra),
+        extra=extra_json(unknown),
     )

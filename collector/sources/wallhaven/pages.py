@@ -1,40 +1,102 @@
-"""Pages of a search or of a collection."""
+"""Pages of a search or of a collection, and the items that they list.
+
+Nearly every page is of the documented shape: its items have the 18 documented fields and no other.
+Such a page is read in one step, straight from the bytes, in half of the time. Any other page is
+read as strict JSON, item by item, which finds out what is wrong. Both use the same `Item`.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from pydantic import ValidationError
+from msgspec import MsgspecError, Raw, Struct, ValidationError, convert
+from msgspec.json import Decoder
 
 from collector.core.errors import PayloadError
 from collector.core.wallpapers import Page, Rejected, Wallpaper, field_names
-from collector.sources.wallhaven.fields import Answer, Number, PerPage
-from collector.sources.wallhaven.items import parse_item
 from collector.sources.wallhaven.payload import (
+    Address,
+    Colors,
+    Count,
+    FileBytes,
+    InvalidPart,
+    Pixels,
+    Serial,
+    Text,
+    Time,
+    WallhavenId,
     bounded_nesting,
     extra_json,
-    first_problem,
     listing,
+    problem_of,
+    read_part,
+    rejected_wallpaper,
     strict_json,
+    utc_time,
 )
 from collector.sources.wallhaven.query import SEED
-from collector.sources.wallhaven.usual import read_usual_listing
 
 # Ours: no question that a site repeats is longer.
 _ECHO_CHARACTERS = 1_000
 # No page number has more; a longer one is as wrong when it is cut.
-_MOST_DIGITS = 20
+_MAX_DIGITS = 20
+_WHITE_SPACE = b" \t\r\n"
 
 
-class _Meta(Answer):
-    last_page: Number
-    total: Number
-    per_page: PerPage = 24
+class _Thumbs(Struct, forbid_unknown_fields=True):
+    large: Text | None
+    original: Text | None
+    small: Text | None
+
+
+class Item(Struct, forbid_unknown_fields=True):
+    """The 18 documented fields of a listed item.
+
+    Only the id and the image's address are indispensable. No other has a default either, which
+    `_may_repeat_a_key` relies on: `read_part` gives null for a field that an item lacks.
+    """
+
+    id: WallhavenId
+    path: Address
+    url: Text | None
+    short_url: Text | None
+    source: Text | None
+    category: Text | None
+    purity: Text | None
+    dimension_x: Pixels | None
+    dimension_y: Pixels | None
+    resolution: Text | None
+    ratio: Text | None
+    file_size: FileBytes | None
+    file_type: Text | None
+    created_at: Time | None
+    colors: Colors | None
+    thumbs: _Thumbs | None
+    views: Count | None
+    favorites: Count | None
+
+
+class _Listing(Struct, forbid_unknown_fields=True):
+    data: list[Item]
+    meta: Raw
+
+
+class _Meta(Struct):
+    last_page: Count
+    total: Count
+    per_page: Serial = 24
     # Read as far as they have a known shape: nothing is refused for their sake.
     current_page: Any = None
     query: Any = None
     seed: Any = None
+
+
+_decoder = Decoder(_Listing)
+_LISTING_KEYS = len(_Listing.__struct_fields__)
+_ITEM_KEYS = len(Item.__struct_fields__)
+_THUMBS_KEYS = len(_Thumbs.__struct_fields__)
+_NO_THUMBS = _Thumbs(None, None, None)
 
 
 def parse_page(body: bytes, number: int) -> Page:
@@ -42,17 +104,83 @@ def parse_page(body: bytes, number: int) -> Page:
 
     Raises PayloadError for an answer that is not of this shape.
     """
-    usual = read_usual_listing(body)
-    if usual is None:
-        return parse_any_page(body, number)
-    return _page(number, usual.wallpapers, strict_json(usual.meta))
+    return parse_documented_page(body, number) or parse_any_page(body, number)
+
+
+def parse_documented_page(body: bytes, number: int) -> Page | None:
+    """Read a page of the documented shape. Returns None for any other."""
+    try:
+        found = _decoder.decode(body)
+        meta = bytes(found.meta)
+        if _has_nul(body) or _may_repeat_a_key(body, found.data, meta):
+            return None
+        wallpapers = tuple(map(wallpaper_of, found.data))
+    except (MsgspecError, ValueError, RecursionError):
+        return None
+    return _page(number, wallpapers, strict_json(meta))
 
 
 def parse_any_page(body: bytes, number: int) -> Page:
-    """Do what `parse_page` does, field by field."""
+    """Do what `parse_page` does, item by item."""
     found, meta = listing(body)
     with bounded_nesting():
-        return _page(number, tuple(parse_item(item) for item in found), meta)
+        return _page(number, tuple(map(_row_or_rejection, found)), meta)
+
+
+def _has_nul(body: bytes) -> bool:
+    # The one way to write it: strict JSON has no bare control characters.
+    return rb"\u0000" in body
+
+
+def _may_repeat_a_key(body: bytes, items: list[Item], meta: bytes) -> bool:
+    """Say whether there are more keys than the shape has: every key ends in a quote and a colon.
+
+    A text that holds both counts as one too many. Every field of the shape is there: the decoder
+    takes no page that lacks one, so that a key that is missing cannot make up for a repeated one.
+    """
+    thumbs = sum(item.thumbs is not None for item in items)
+    keys = _LISTING_KEYS + len(items) * _ITEM_KEYS + thumbs * _THUMBS_KEYS
+    return _key_ends(body) != keys + _key_ends(meta)
+
+
+def _key_ends(text: bytes) -> int:
+    return text.translate(None, _WHITE_SPACE).count(b'":')
+
+
+def _row_or_rejection(given: object) -> Wallpaper | Rejected:
+    try:
+        item, unknown = read_part(Item, given)
+        return wallpaper_of(item, extra_json(unknown))
+    except InvalidPart as error:
+        return rejected_wallpaper(given, error)
+
+
+def wallpaper_of(item: Item, extra: str | None = None) -> Wallpaper:
+    """Return the row of an item. Raises InvalidPart if the date is none of the calendar."""
+    thumbs = item.thumbs or _NO_THUMBS
+    return Wallpaper(
+        wallhaven_id=item.id,
+        url=item.path,
+        page_url=item.url,
+        short_url=item.short_url,
+        source=item.source,
+        category=item.category,
+        purity=item.purity,
+        dimension_x=item.dimension_x,
+        dimension_y=item.dimension_y,
+        resolution=item.resolution,
+        ratio=item.ratio,
+        file_size=item.file_size,
+        file_type=item.file_type,
+        source_created_at=utc_time(item.created_at) if item.created_at else None,
+        colors=item.colors,
+        thumb_large=thumbs.large,
+        thumb_original=thumbs.original,
+        thumb_small=thumbs.small,
+        extra=extra,
+        views=item.views,
+        favorites=item.favorites,
+    )
 
 
 def _page(number: int, items: tuple[Wallpaper | Rejected, ...], given_meta: object) -> Page:
@@ -67,20 +195,28 @@ def _page(number: int, items: tuple[Wallpaper | Rejected, ...], given_meta: obje
             current_page=_page_number(meta.current_page),
             echo=_echo(meta.query),
             seed=_seed(meta.seed),
-            unknown_meta=field_names(extra_json(meta.model_extra)),
+            unknown_meta=_unknown_meta(given_meta),
         )
 
 
-def _meta(meta: object) -> _Meta:
+def _meta(given: object) -> _Meta:
+    # `per_page` is a number or a string (observed 2026-09).
     try:
-        return _Meta.model_validate(meta)
+        return convert(given, _Meta, strict=False)
     except ValidationError as error:
-        raise PayloadError(f"meta: {first_problem(error)}") from None
+        raise PayloadError(f"meta: {problem_of(error)}") from None
+    except UnicodeEncodeError:
+        raise PayloadError("meta: a name or a value in it is no text") from None
+
+
+def _unknown_meta(given: Any) -> tuple[str, ...]:
+    known = _Meta.__struct_fields__
+    return field_names(extra_json({name: given[name] for name in given if name not in known}))
 
 
 def _page_number(value: object) -> int | None:
     if isinstance(value, str) and value.isascii() and value.isdigit():
-        return int(value[:_MOST_DIGITS])
+        return int(value[:_MAX_DIGITS])
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 

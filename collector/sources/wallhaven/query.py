@@ -1,16 +1,22 @@
 """A search as a value: each parameter is checked here, for the API checks none.
 
 It answers wrong filters with 200 and unfiltered data (observed 2026-09 and 2026-10), or with a
-total and nothing to show for it. Parameters: https://wallhaven.cc/help/api (read 2026-11-23).
+total and no items. Parameters and the grammar of `q`: https://wallhaven.cc/help/api (read
+2026-11-23).
+
+Words in `q` find tags, with `-` before them they exclude, with `+` they are required. `@user`,
+`id:`, `type:` and `like:` ask for something else. `*` is ours: everything, with no `q` sent.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
+from unicodedata import category
 
-from collector.sources.wallhaven.terms import QueryError, check_terms, sent_terms
+from collector.core.errors import SettingsError
 
 CATEGORIES = ("general", "anime", "people")
 PURITIES = ("sfw", "sketchy", "nsfw")
@@ -30,10 +36,36 @@ _EVERY_CATEGORY = "111"
 _BITS = "[01]{3}"
 _SIZE = "[1-9][0-9]{0,4}x[1-9][0-9]{0,4}"
 _RATIO = f"(?:{_SIZE}|landscape|portrait)"
+# Ours: a longer one is no search but a mistake.
+_MAX_Q_CHARACTERS = 500
+_TERM = re.compile(r'(?P<sign>[+-]?)(?:"[^"]+"|(?P<word>\S+))')
+_EVERYTHING = "*"
+_OPERATOR = re.compile(r"@|(?:id|type|like):|\*\Z", re.IGNORECASE)
+# What must follow an operator, the same in words, and a whole term as an example.
+_OPERANDS = {
+    "@": (re.compile(r"[^\s/@]+"), "a user's name after @", "@someone"),
+    "id:": (re.compile(r"[1-9][0-9]{0,9}"), "a tag's number after id:", "id:1"),
+    "type:": (re.compile(r"png|jpe?g"), "png, jpg or jpeg after type:", "type:png"),
+    "like:": (re.compile(r"[A-Za-z0-9]{1,16}"), "a wallpaper's id after like:", "like:2169oy"),
+    _EVERYTHING: (re.compile(""), "* for everything", _EVERYTHING),
+}
+# With any other term beside id: and like: the API finds nothing, and * would be searched for.
+_ALONE = ("id:", "like:", _EVERYTHING)
+
+
+class QueryError(SettingsError):
+    """A parameter of a question is wrong; `parameter` is its name in the API, or of the option.
+
+    The line says what is allowed, with an example, and does not repeat the value.
+    """
+
+    def __init__(self, parameter: str, problem: str) -> None:
+        super().__init__(parameter, problem)
+        self.parameter = parameter
 
 
 class _Rule(NamedTuple):
-    """A pattern for the whole of a value, and what to say where it does not match."""
+    """A pattern for the whole of a value, and what to say if it does not match."""
 
     parameter: str
     pattern: str
@@ -76,10 +108,9 @@ _REQUIRED = ("categories", "purity", "sorting", "order")
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search; what is wrong raises QueryError, which names the API's parameter.
+    """A search. A wrong value raises QueryError, which names the API's parameter.
 
-    An empty filter filters nothing: of AI art, too, where the site's own default is not known. So
-    does a `q` of `*`: it is never sent.
+    An empty filter filters nothing, AI art included. Nor does a `q` of `*`: it is never sent.
     """
 
     q: str = ""
@@ -96,7 +127,7 @@ class Query:
     seed: str = ""
 
     def __post_init__(self) -> None:
-        check_terms(self.q)
+        _check_terms(self.q)
         for name, rule in _RULES.items():
             value: str = getattr(self, name)
             if value or name in _REQUIRED:
@@ -108,7 +139,7 @@ class Query:
             if "1" not in bits:
                 problem = f"asks for nothing: one digit at least must be 1, such as {bits[:2]}1"
                 raise QueryError(parameter, problem)
-        # Without these sortings the API ignores them and says nothing.
+        # With any other sorting the API ignores them and says nothing.
         if self.top_range and self.sorting != "toplist":
             raise QueryError("topRange", "works with the sorting toplist alone; leave it empty")
         if self.seed and self.sorting != "random":
@@ -117,8 +148,8 @@ class Query:
     def parameters(self) -> dict[str, str]:
         """Return the API's parameters in the order in which they are sent, `q` last.
 
-        What an account may have a default for is always among them, empty where nothing is
-        filtered: that default would count otherwise. Other empty ones are left out.
+        Filters for which an account may have a default are always sent, empty if nothing is
+        filtered: otherwise that default would count. Other empty ones are left out.
         """
         is_toplist = self.sorting == "toplist"
         named = {
@@ -133,14 +164,14 @@ class Query:
             "colors": self.colors,
             "ai_art_filter": self.ai_art_filter or "0",
             "seed": self.seed,
-            "q": sent_terms(self.q),
+            "q": _sent_terms(self.q),
         }
         always = ("resolutions", "ratios")
         return {name: value for name, value in named.items() if value or name in always}
 
     @property
     def narrowing(self) -> tuple[str, ...]:
-        """The API's names of the filters that leave something out, purity and AI art aside."""
+        """The API's names of the filters that are set, purity and AI art aside."""
         given = self.parameters()
         if self.categories == _EVERY_CATEGORY:
             del given["categories"]
@@ -149,5 +180,56 @@ class Query:
 
     @property
     def unfiltered(self) -> Query:
-        """The question that lacks the `narrowing` filters, and nothing else that counts."""
+        """The question without the `narrowing` filters; no sorting, for it moves no total."""
         return Query(purity=self.purity, ai_art_filter=self.ai_art_filter)
+
+
+class _Term(NamedTuple):
+    sign: str
+    word: str  # empty for a quoted phrase
+
+    @property
+    def operator(self) -> str:
+        found = _OPERATOR.match(self.word)
+        return found[0].lower() if found else ""
+
+
+def _sent_terms(q: str) -> str:
+    """Return the `q` to send, empty for a search without it."""
+    terms = q.strip()
+    return "" if terms == _EVERYTHING else terms
+
+
+def _check_terms(q: str) -> None:
+    """Raise QueryError for a `q` that the API would misread."""
+    if len(q) > _MAX_Q_CHARACTERS or any(category(character) in ("Cc", "Cs") for character in q):
+        raise _wrong(f"be at most {_MAX_Q_CHARACTERS} characters, none a control character", "elf")
+    terms = [_Term(match["sign"], match["word"] or "") for match in _TERM.finditer(q)]
+    for term in terms:
+        _check_term(term)
+    _check_operators([term.operator for term in terms])
+
+
+def _check_term(term: _Term) -> None:
+    if term.word and not term.word.strip("+-"):
+        raise _wrong("have a word right after each + and -", "-elf")
+    if not term.operator:
+        return
+    operand, allowed, example = _OPERANDS[term.operator]
+    given = term.word.removeprefix(term.operator)
+    if term.sign or given == term.word or not operand.fullmatch(given):
+        raise _wrong(f"have {allowed} and no sign before it", example)
+
+
+def _check_operators(operators: Iterable[str]) -> None:
+    found = list(operators)
+    for operator in _ALONE:
+        if operator in found and len(found) > 1:
+            raise _wrong(f"have {operator} alone, without other terms", _OPERANDS[operator][2])
+    for operator in _OPERANDS:
+        if found.count(operator) > 1:
+            raise _wrong(f"have one {operator} at most", _OPERANDS[operator][2])
+
+
+def _wrong(duty: str, example: str) -> QueryError:
+    return QueryError("q", f"must {duty}, such as {example}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from collector.core.wallpapers import Contradiction, Page
 from collector.sources import ApiRequest
 from collector.sources.wallhaven.api import CollectionName, WallhavenApi, encode
-from collector.sources.wallhaven.guard import check_answer
+from collector.sources.wallhaven.filter_check import check_answer
 from collector.sources.wallhaven.pages import parse_page
-from collector.sources.wallhaven.query import Query
-from collector.sources.wallhaven.terms import QueryError
+from collector.sources.wallhaven.query import Query, QueryError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +30,18 @@ class WallhavenSearch:
 
     @property
     def is_newest_first(self) -> bool:
-        """True where the search is sorted by date, the newest first."""
         return (self.query.sorting, self.query.order) == ("date_added", "desc")
 
     @property
     def is_oldest_first(self) -> bool:
-        """True where the search is sorted by date, the oldest first."""
         return (self.query.sorting, self.query.order) == ("date_added", "asc")
 
     def oldest_first(self) -> WallhavenSearch:
-        """Return the search by date; raises QueryError for a toplist, which has no other order."""
+        """Return the search by date. Raises QueryError for a toplist, which has no other order."""
         return self._by_date("asc")
 
     def newest_first(self) -> WallhavenSearch:
-        """Return the search by date; raises QueryError for a toplist, which has no other order."""
+        """Return the search by date. Raises QueryError for a toplist, which has no other order."""
         return self._by_date("desc")
 
     def _by_date(self, order: str) -> WallhavenSearch:
@@ -53,27 +51,24 @@ class WallhavenSearch:
 
     @property
     def unfiltered(self) -> WallhavenSearch | None:
-        """The search whose total tells whether filters count, None where there are none."""
+        """The search whose total tells whether filters were honoured, None without filters."""
         return replace(self, query=self.query.unfiltered) if self.query.narrowing else None
 
     def following(self, first: Page) -> WallhavenSearch:
-        """Return the search with the seed of a page, where its order is random."""
+        """Return the search with the seed of a page, if its order is random."""
         if self.query.sorting != "random" or self.query.seed or not first.seed:
             return self
         return replace(self, query=replace(self.query, seed=first.seed))
 
     def page_request(self, page: int) -> ApiRequest:
-        """Return the request for page `page` (from 1)."""
         return WallhavenApi(self.api_url, self.api_key).search_request(self.query, page)
 
     def parse_page(self, body: bytes, page: int) -> Page:
-        """Read one answer of `/search`; raises PayloadError for anything but its shape."""
         return parse_page(body, page)
 
     def contradictions(
         self, page: Page, unfiltered_total: int | None = None
     ) -> tuple[Contradiction, ...]:
-        """Return what in the page does not fit the search."""
         return check_answer(self.query, page, unfiltered_total=unfiltered_total)
 
 
@@ -81,8 +76,11 @@ class WallhavenSearch:
 class WallhavenCollection:
     """The `Source` for one collection: the API takes only a page and a purity for it.
 
-    Its order is not documented, so none is promised.
+    Its order is not documented, so none is promised: it can only be read as a whole.
     """
+
+    is_newest_first: ClassVar[bool] = False
+    is_oldest_first: ClassVar[bool] = False
 
     api_url: str
     name: CollectionName
@@ -94,28 +92,16 @@ class WallhavenCollection:
         """The collection's path and purity, without key and page."""
         return f"wallhaven/collections/{self.name}?purity={self.purity}"
 
-    @property
-    def is_newest_first(self) -> bool:
-        """False: it can only be read as a whole."""
-        return False
-
-    @property
-    def is_oldest_first(self) -> bool:
-        """False: its order is not documented."""
-        return False
-
     def oldest_first(self) -> WallhavenCollection:
         """Return the collection: the API knows one order of it."""
         return self
 
     def newest_first(self) -> None:
-        """None: the API knows one order of a collection, and does not say which."""
-        return
+        """Return None: the API knows one order of a collection, and does not say which."""
 
     @property
     def unfiltered(self) -> None:
-        """None: a collection has no filter that could be lost unseen."""
-        return None
+        """None: every item shows whether the purity, its only filter, was honoured."""
 
     def following(self, first: Page) -> WallhavenCollection:
         """Return the collection: its pages need no seed."""
@@ -123,17 +109,14 @@ class WallhavenCollection:
         return self
 
     def page_request(self, page: int) -> ApiRequest:
-        """Return the request for page `page` (from 1)."""
         api = WallhavenApi(self.api_url, self.api_key)
         return api.collection_request(self.name, self.purity, page)
 
     def parse_page(self, body: bytes, page: int) -> Page:
-        """Read one answer; raises PayloadError for anything but its shape."""
         return parse_page(body, page)
 
     def contradictions(
         self, page: Page, unfiltered_total: int | None = None
     ) -> tuple[Contradiction, ...]:
-        """Return what in the page does not fit the purity."""
         del unfiltered_total
         return check_answer(Query(purity=self.purity), page)

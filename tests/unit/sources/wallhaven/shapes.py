@@ -61,19 +61,6 @@ TAG: dict[str, Any] = {
 }
 OTHER_TAG: dict[str, Any] = TAG | {"id": 37, "name": "nature", "alias": ""}
 DETAILS: dict[str, Any] = ITEM | {"uploader": UPLOADER, "tags": [TAG, OTHER_TAG]}
-ACCOUNT: dict[str, Any] = {
-    "thumb_size": "orig",
-    "per_page": "24",
-    "purity": ["sfw", "sketchy", "nsfw"],
-    "categories": ["general", "anime", "people"],
-    "resolutions": ["1920x1080", "2560x1440"],
-    "aspect_ratios": ["16x9"],
-    "toplist_range": "6M",
-    "tag_blacklist": ["blacklist tag"],
-    "user_blacklist": [""],
-    "ai_art_filter": 1,
-}
-COLLECTION: dict[str, Any] = {"id": 15, "label": "Default", "views": 38, "public": 1, "count": 10}
 
 
 def envelope(data: object) -> bytes:

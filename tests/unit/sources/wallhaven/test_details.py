@@ -26,8 +26,10 @@ from unit.sources.wallhaven.shapes import (
 
 from collector.core.errors import Code, PayloadError
 from collector.core.wallpapers import Rejected, Tag, Uploader, WallpaperDetails
-from collector.sources.wallhaven import parse_details, parse_page, parse_tag
+from collector.sources.wallhaven import WallhavenDetails, parse_details, parse_page
 
+GUEST = WallhavenDetails("https://wallhaven.cc/api/v1")
+KEYED = WallhavenDetails("https://wallhaven.cc/api/v1", "SECRETkey")
 ANIME = Tag(
     tag_id=1,
     name="anime",
@@ -149,18 +151,22 @@ def test_unknown_fields_are_kept_and_counted() -> None:
     assert [tag.extra for tag in found.tags] == ['{"count": 5}', '{"count": 6}']
 
 
-# --- A tag --------------------------------------------------------------------------------------
+# --- Who asks -----------------------------------------------------------------------------------
 
 
-def test_a_tag() -> None:
-    assert parse_tag(envelope(TAG), 1) == ANIME
+def test_the_key_travels_as_a_header_and_makes_us_no_guest() -> None:
+    assert (GUEST.is_guest, KEYED.is_guest) == (True, False)
+    guest, keyed = GUEST.details_request("94x38z"), KEYED.details_request("94x38z")
+    assert guest.url == keyed.url == "https://wallhaven.cc/api/v1/w/94x38z"
+    assert "X-API-Key" not in guest.headers
+    assert keyed.headers["X-API-Key"] == "SECRETkey"
+    assert "SECRETkey" not in repr(KEYED)
 
 
-def test_a_bad_tag() -> None:
-    found = parse_tag(envelope(TAG | {"name": None}), 1)
-    assert isinstance(found, Rejected)
-    assert found.wallhaven_id is None
-    assert found.reason.startswith("name: ")
+def test_an_answer_about_another_wallpaper_is_refused() -> None:
+    body = b'{"data": {"id": "2169oy", "path": "https://w.wallhaven.cc/a.png"}}'
+    with pytest.raises(PayloadError, match="not about 94x38z"):
+        GUEST.parse_details(body, "94x38z")
 
 
 # --- Whatever comes -----------------------------------------------------------------------------
@@ -173,16 +179,13 @@ ANOTHER_SHAPE = [
 
 @pytest.mark.parametrize("body", ANOTHER_SHAPE, ids=lambda body: ascii(body)[:24])
 def test_an_answer_of_another_shape(body: bytes) -> None:
-    for read in (lambda: parse_details(body, "2169oy"), lambda: parse_tag(body, 1)):
-        with pytest.raises(PayloadError, match=r"not strict JSON|an object `data`"):
-            read()
+    with pytest.raises(PayloadError, match=r"not strict JSON|an object `data`"):
+        parse_details(body, "2169oy")
 
 
 def test_an_answer_about_something_else() -> None:
     with pytest.raises(PayloadError, match="not about 94x38z"):
         parse_details(envelope(DETAILS), "94x38z")
-    with pytest.raises(PayloadError, match="not about tag 2"):
-        parse_tag(envelope(TAG), 2)
 
 
 @pytest.mark.parametrize("depth", [10, 500, 900, 1100, 1500, 5000, 100_000])
@@ -191,7 +194,6 @@ def test_deep_nesting_is_read_or_refused(depth: int) -> None:
     for place in (b'"later"', b'"tags"', b'"uploader"'):
         body = envelope(ITEM).replace(b'"views": 12', place + b": " + nested)
         check_details(body)
-        check_tag(body)
 
 
 def check_details(body: bytes) -> None:
@@ -210,17 +212,6 @@ def check_details(body: bytes) -> None:
     if found.uploader and found.uploader.extra:
         assert_jsonb(found.uploader.extra)
     assert all(isinstance(name, str) for name in found.unknown_fields)
-
-
-def check_tag(body: bytes) -> None:
-    try:
-        found = parse_tag(body, 1)
-    except PayloadError:
-        return
-    if isinstance(found, Rejected):
-        assert_keepable(found)
-    else:
-        check_storable_tag(found)
 
 
 def check_storable_tag(tag: Tag) -> None:
@@ -253,12 +244,6 @@ def test_any_details_are_read_or_refused(data: object) -> None:
     check_details(envelope(data))
 
 
-@given(tags | json_values)
-def test_any_tag_is_read_or_refused(data: object) -> None:
-    check_tag(envelope(data))
-
-
 @given(st.binary(max_size=200) | st.builds(lambda value: json.dumps(value).encode(), json_values))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     check_details(body)
-    check_tag(body)

@@ -1,12 +1,16 @@
-"""Pages of a listing: answers of any kind are read without a surprise."""
+"""Pages of a listing: answers of any kind are read without a surprise.
+
+A page of the documented shape is read in one step, any other item by item. Both must agree.
+"""
 
 from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from unit.sources.wallhaven.shapes import (
     ITEM,
@@ -21,6 +25,7 @@ from unit.sources.wallhaven.shapes import (
 from collector.core.errors import Code, PayloadError
 from collector.core.wallpapers import Page, Rejected, Wallpaper
 from collector.sources.wallhaven import parse_page
+from collector.sources.wallhaven.pages import parse_any_page, parse_documented_page
 
 
 def body(*items: object, **meta: object) -> bytes:
@@ -239,7 +244,7 @@ def test_a_field_of_a_wrong_type_or_size(name: str, value: object) -> None:
     rejected = rejection(**{name: value})
     assert rejected.code is Code.INVALID_METADATA
     assert rejected.wallhaven_id == "2169oy"
-    assert rejected.reason.startswith((f"{name}: ", f"{name}."))
+    assert rejected.reason.startswith((f"{name}: ", f"{name}.", f"{name}["))
     assert len(rejected.reason) < 200
     assert rejected.raw.startswith('{"id": "2169oy"')
 
@@ -433,3 +438,135 @@ def test_a_damaged_answer_is_a_page_or_a_payload_error(position: int, damage: by
     position %= len(good)
     assert_page_or_payload_error(good[:position] + damage + good[position + len(damage) :])
     assert_page_or_payload_error(good[:position] + damage)
+
+
+# --- Read in one step, or item by item ----------------------------------------------------------
+
+
+def outcome(parse: Any, answer: bytes) -> Page | type[PayloadError]:
+    try:
+        found = parse(answer, 1)
+    except PayloadError:
+        return PayloadError
+    assert isinstance(found, Page)
+    return found
+
+
+def assert_agreed(answer: bytes) -> None:
+    assert outcome(parse_page, answer) == outcome(parse_any_page, answer)
+
+
+COMPACT = json.dumps({"data": [ITEM], "meta": META}, separators=(",", ":")).encode()
+# As the site's PHP writes it.
+ESCAPED = COMPACT.replace(b"/", rb"\/")
+INDENTED = json.dumps({"data": [ITEM], "meta": META}, indent=2).encode()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(body(), body(ITEM), body(ITEM, ITEM), COMPACT, ESCAPED, INDENTED),
+        body(ITEM, query={"id": 1, "tag": 'x": "y'}),
+        body(ITEM | {"id": "a", "source": "\u81ea \ud83d\ude00 \x7f", "views": 2**31 - 1}),
+        *(body(ITEM | {name: None}) for name in ("url", "views", "colors", "file_size")),
+        *(body(ITEM, ITEM | {name: None}) for name in ("thumbs", "created_at")),
+    ],
+)
+def test_the_documented_shape_is_read_in_one_step(answer: bytes) -> None:
+    assert parse_documented_page(answer, 1) is not None
+    assert_agreed(answer)
+
+
+def changed(name: str, value: object) -> bytes:
+    return body(ITEM, ITEM | {name: value})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(changed(name, None) for name in ("id", "path")),
+        *(changed("id", value) for value in ("", "a/b", "a\n", "a" * 17, "\u0430", 5, True)),
+        *(changed("path", value) for value in ("", "ftp://a", "http://a b", "http://a\n")),
+        *(changed("views", value) for value in (-1, 1.0, True, "1", 2**31)),
+        *(changed("dimension_x", value) for value in (0, 1.5, 2**31)),
+        *(changed("file_size", value) for value in (0, 2**40 + 1)),
+        *(changed("created_at", at) for at in ("2026-13-01 00:00:00", "2026-W35-1 11:55:33", "")),
+        *(changed("source", value) for value in ("a\x00", "x" * 10_001, 'a": b', "\ud800")),
+        *(changed("colors", value) for value in (["#000000"] * 101, [5], "#000000")),
+        changed("later", 1),
+        changed("thumbs", ITEM["thumbs"] | {"huge": "x"}),
+        changed("thumbs", {"large": "x"}),
+        body({name: value for name, value in ITEM.items() if name != "source"}),
+        json.dumps({"data": [ITEM], "meta": META, "later": 1}).encode(),
+        json.dumps({"data": [ITEM]}).encode(),
+    ],
+    ids=lambda answer: repr(answer[-180:-140]),
+)
+def test_any_other_shape_is_read_item_by_item(answer: bytes) -> None:
+    assert parse_documented_page(answer, 1) is None
+    assert_agreed(answer)
+
+
+@pytest.mark.parametrize(
+    ("found", "put"),
+    [
+        *((b'"id":', b'"id": "b", "id":'), (b'"id":', b'"id" : "b", "id":')),
+        (b'"id":', b'"id"\n:"b", "id":'),
+        *((b'"large":', b'"large": "b", "large":'), (b'"data":', b'"data": [], "data":')),
+        *((b'"data":', b'"data" :[], "data":'), (b'"meta":', b'"meta": {}, "meta":')),
+        (b'"total":', b'"total": 1, "total":'),
+    ],
+)
+def test_a_repeated_key_is_refused(found: bytes, put: bytes) -> None:
+    answer = body(ITEM).replace(found, put, 1)
+    assert answer != body(ITEM)
+    assert outcome(parse_page, answer) is PayloadError
+    assert_agreed(answer)
+
+
+def test_a_missing_key_does_not_make_up_for_a_repeated_one() -> None:
+    answer = body(ITEM | {"thumbs": None}, ITEM)
+    for name in (b"large", b"original", b"small"):
+        answer = answer.replace(b'"%b":' % name, b'"%b": "x", "%b":' % (name, name))
+    assert parse_documented_page(answer, 1) is None
+    assert_agreed(answer)
+
+
+@pytest.mark.parametrize("name", ["thumbs", "id", "created_at", "colors", "views"])
+def test_half_of_a_surrogate_pair_rejects_its_item_alone(name: str) -> None:
+    assert rejection(**{name: "\ud800"}).reason.startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize("name", ["current_page", "query", "seed"])
+@pytest.mark.parametrize("value", ["\x00", "\ud800", {"\ud800": 1}], ids=ascii)
+def test_no_page_is_refused_for_what_it_says_beside(name: str, value: object) -> None:
+    assert parse(ITEM, **{name: value}).total == 195
+
+
+near = st.dictionaries(st.sampled_from(sorted(ITEM)), json_values, max_size=1)
+
+
+@given(st.lists(near, max_size=3), st.dictionaries(st.sampled_from(sorted(META)), json_values))
+def test_both_readings_agree_on_items_of_nearly_that_shape(
+    changes: list[dict[str, object]], meta: dict[str, object]
+) -> None:
+    assert_agreed(body(*(ITEM | change for change in changes), **meta))
+
+
+@given(st.integers(0, 2000), st.integers(0, 4), st.binary(max_size=6))
+@example(1, 0, b'"data" : [],')
+def test_both_readings_agree_on_a_damaged_answer(position: int, cut: int, damage: bytes) -> None:
+    good = body(ITEM, ITEM)
+    position %= len(good)
+    assert_agreed(good[:position] + damage + good[position + cut :])
+
+
+@given(
+    st.integers(0, 2000), st.sampled_from([b'"', b":", b" :", b'"id":', rb"\u0000", b'\\":', b","])
+)
+def test_both_readings_agree_on_an_answer_with_more_of_its_own_syntax(
+    position: int, sign: bytes
+) -> None:
+    good = body(ITEM, ITEM)
+    position %= len(good)
+    assert_agreed(good[:position] + sign + good[position:])

@@ -1,8 +1,8 @@
-"""The silent-filter guard: does an answer fit its question?
+"""The filter check: did an answer honour the question?
 
-The API answers a filter that it does not understand with 200 and unfiltered data, a sorting that
-it does not know with a total and no items (observed 2026-10). What is not known of an item, and
-words that the API may yet invent, contradict nothing.
+The API answers a filter that it does not understand with 200 and unfiltered data, and a sorting
+that it does not know with a total and no items (observed 2026-10). A field that an item lacks, and
+a word that the API may yet invent, contradict nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ULTRAWIDE = (2.32, 2.40)
 # larger: with wrong categories, the API forgets the purity, too (observed 2026-10).
 _SAME_TOTAL_PARTS = 2_000
 # Of fewer wallpapers every one may meet a filter; whether they do is seen on the items.
-_TELLING_TOTAL = 10_000
+_MIN_TELLING_TOTAL = 10_000
 _SEEN_ON_ITEMS = ("categories", "topRange", "atleast", "resolutions", "ratios")
 
 _Fits = Callable[[Wallpaper], bool]
@@ -30,7 +30,7 @@ _Fits = Callable[[Wallpaper], bool]
 def check_answer(
     query: Query, page: Page, *, unfiltered_total: int | None = None
 ) -> tuple[Contradiction, ...]:
-    """Return what in the page contradicts the question, empty where nothing does.
+    """Return what in the page contradicts the question.
 
     `unfiltered_total` is what `query.unfiltered` found within the last day; without it, a filter
     that cannot be seen on items is not checked. For a page of a collection, the query holds its
@@ -54,12 +54,12 @@ def _items_outside(query: Query, page: Page) -> Iterator[Contradiction]:
 def _not_the_page(page: Page) -> Iterator[Contradiction]:
     if page.number == 1 and page.total > 0 and not page.items:
         yield Contradiction("sorting", f"page 1 is empty although the total is {page.total}")
-    is_behind_the_end = page.number > page.last_page
-    if page.current_page not in (None, page.number) and not is_behind_the_end:
+    is_after_the_end = page.number > page.last_page
+    if page.current_page not in (None, page.number) and not is_after_the_end:
         problem = f"page {page.current_page} came instead of page {page.number}"
         yield Contradiction("page", problem)
-    # Whoever believed it would never come to the rest. A keyed page may be larger than it says,
-    # which the last one does not show.
+    # A reader who believed it would never come to the rest. A page asked for with a key may be
+    # larger than it says, which the last page does not show.
     size = max(page.per_page, len(page.items))
     is_full = page.number == 1 or page.number < page.last_page
     if is_full and (page.last_page + 1) * size <= page.total:
@@ -74,7 +74,7 @@ def _filters_lost(query: Query, page: Page, unfiltered_total: int) -> Iterator[C
     for parameter in query.narrowing:
         if parameter == "q" and page.echo is not None:
             continue  # it was read; on a small site it may be true of everything
-        if parameter in _SEEN_ON_ITEMS and page.total < _TELLING_TOTAL:
+        if parameter in _SEEN_ON_ITEMS and page.total < _MIN_TELLING_TOTAL:
             continue
         yield Contradiction(parameter, f"the total, {page.total}, is not less than without filters")
 
@@ -86,8 +86,8 @@ def _filters(query: Query) -> dict[str, _Fits]:
         "categories": lambda item: _is_asked_for(item.category, CATEGORIES, query.categories),
     }
     if query.atleast:
-        least = _size(query.atleast)
-        found["atleast"] = lambda item: _is_at_least(item, least)
+        minimum = _size(query.atleast)
+        found["atleast"] = lambda item: _is_at_least(item, minimum)
     if query.resolutions:
         sizes = {_size(text) for text in query.resolutions.split(",")}
         found["resolutions"] = lambda item: _has_one_of(item, sizes)
@@ -101,9 +101,9 @@ def _is_asked_for(word: str | None, words: tuple[str, ...], bits: str) -> bool:
     return word not in words or bits[words.index(word)] == "1"
 
 
-def _is_at_least(item: Wallpaper, least: tuple[int, int]) -> bool:
+def _is_at_least(item: Wallpaper, minimum: tuple[int, int]) -> bool:
     width, height = item.dimension_x, item.dimension_y
-    return (width is None or width >= least[0]) and (height is None or height >= least[1])
+    return (width is None or width >= minimum[0]) and (height is None or height >= minimum[1])
 
 
 def _has_one_of(item: Wallpaper, sizes: set[tuple[int, int]]) -> bool:
@@ -122,8 +122,8 @@ def _has_ratio(item: Wallpaper, wanted: str) -> bool:
         return width <= height
     wanted_width, wanted_height = _size(wanted)
     asked, found = wanted_width / wanted_height, width / height
-    least, most = _ULTRAWIDE
-    if least <= asked <= most and least <= found <= most:
+    narrowest, widest = _ULTRAWIDE
+    if narrowest <= asked <= widest and narrowest <= found <= widest:
         return True
     return abs(asked - found) <= _RATIO_TOLERANCE
 

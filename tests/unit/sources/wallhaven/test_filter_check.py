@@ -1,4 +1,4 @@
-"""The silent-filter guard: it finds what does not fit the question, and nothing else."""
+"""The filter check: it finds what does not fit the question, and nothing else."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_another_page_than_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize(("current", "last"), [(None, 9), (5, 9), (5, 4), (4, 4), (1, 4)])
-def test_the_page_or_one_behind_the_end_is_no_alarm(current: int | None, last: int) -> None:
+def test_the_page_or_one_after_the_end_is_no_alarm(current: int | None, last: int) -> None:
     answer = page(ITEM, number=5, current_page=current, last_page=last, total=24 * last)
     assert told(Query(), answer) == []
 

@@ -181,38 +181,6 @@ class WallpaperDetails:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """A user's collection; `count` may include wallpapers that the asker cannot see."""
-
-    collection_id: int
-    label: str
-    views: int | None
-    is_public: bool | None
-    count: int | None
-    extra: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class AccountSettings:
-    """How the account of a key browses: the defaults of its searches.
-
-    No parameter overrides the two blacklists: what they hide is missing from every answer.
-    """
-
-    per_page: int
-    thumb_size: str | None
-    purity: tuple[str, ...]
-    categories: tuple[str, ...]
-    resolutions: tuple[str, ...]
-    aspect_ratios: tuple[str, ...]
-    toplist_range: str | None
-    tag_blacklist: tuple[str, ...]
-    user_blacklist: tuple[str, ...]
-    ai_art_filter: int | None
-    extra: str | None
-
-
 def field_names(extra: str | None) -> tuple[str, ...]:
     """Return the names of the unknown fields in an `extra`, bounded in number and length."""
     names = list(json.loads(extra)) if extra else []

@@ -29,8 +29,8 @@ _MAX_COLORS = 100
 # A rejected item is kept for a person to read: the first 4,000 characters tell enough.
 _RAW_CHARACTERS = 4_000
 
-# Types of the API's fields, within what Postgres can store. That no text holds a NUL is checked
-# elsewhere: a pattern for each of a dozen texts would double the time of reading an item.
+# Types of the API's fields, within what Postgres can store. `_is_storable` refuses NUL in a text: a
+# pattern on each of a dozen texts would double the time of reading an item.
 WallhavenId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]{1,16}\Z")]
 Text = Annotated[str, Meta(max_length=_MAX_TEXT_CHARACTERS)]
 Name = Annotated[str, Meta(min_length=1, max_length=_MAX_TEXT_CHARACTERS)]

@@ -21,12 +21,12 @@ from collector.core.runs import Run
 from collector.flow import task_group
 from collector.local import LocalServers, is_in_use, open_child
 from collector.ports import Http, ObjectStore, Progress
-from collector.runtime import Need, RunOptions, Runtime, open_runtime, run_all_stages
+from collector.runtime.opening import Need, RunOptions, Runtime, open_runtime
+from collector.runtime.running import run_all_stages
 from collector.settings import Settings
 
 # The rehearsal need not wait for the real site's 45 a minute: both sides are ours.
 DEMO_REQUESTS_PER_MINUTE = 600
-DEMO_WALLPAPERS = 200
 DEMO_LEASE_SECONDS = 15
 # The simulator starts in about a second; drawing on a busy machine may take ten.
 READY_TIMEOUT_SECONDS = 30.0

@@ -10,7 +10,7 @@ from collector.core.addresses import require_allowed
 from collector.core.errors import CollectorError, Edge, ItemError, Outage, PayloadError
 from collector.core.wallpapers import Page
 from collector.ports import Progress
-from collector.runtime import Need, Runtime, open_runtime, source_of
+from collector.runtime.opening import Need, Runtime, open_runtime, source_of
 from collector.settings import Settings
 from collector.store.probe import probe
 

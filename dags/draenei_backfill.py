@@ -130,7 +130,8 @@ def draenei_backfill() -> None:
 
         The XCom `plan` holds what the list costs.
         """
-        from collector.runtime import plan_slices, run_of
+        from collector.runtime.scheduled import run_of
+        from collector.runtime.slices import plan_slices
 
         plan = plan_slices(params, run_of(dag_run), MOST_SLICES)
         ti.xcom_push("plan", plan.counts)
@@ -155,7 +156,8 @@ def draenei_backfill() -> None:
         pages: int, stored_before: int, params: dict[str, Any], dag_run: DagRunProtocol
     ) -> dict[str, int]:
         """Mirror one slice, as the documentation of the task says."""
-        from collector.runtime import run_of, run_slice
+        from collector.runtime.scheduled import run_of
+        from collector.runtime.slices import run_slice
 
         return run_slice(params, run_of(dag_run), pages, stored_before)
 
@@ -167,7 +169,8 @@ def draenei_backfill() -> None:
         became of the others, also when the run was marked failed, and leaves the run as failed as
         they made it.
         """
-        from collector.runtime import audit_backfill, run_of
+        from collector.runtime.scheduled import run_of
+        from collector.runtime.slices import audit_backfill
 
         return audit_backfill(params, run_of(dag_run))
 

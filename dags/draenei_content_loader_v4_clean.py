@@ -123,7 +123,7 @@ def draenei_content_loader_v4_clean() -> None:
         Within Wallhaven's rate limit. A page counts once it is committed: a retry goes on with
         the pages that are missing.
         """
-        from collector.runtime import run_of, run_stage, settings_for
+        from collector.runtime.scheduled import run_of, run_stage, settings_for
 
         return run_stage("extract", settings_for(params), run_of(dag_run))
 
@@ -133,7 +133,7 @@ def draenei_content_loader_v4_clean() -> None:
 
         Rows that do not validate are kept as dead letters, with the reason.
         """
-        from collector.runtime import run_of, run_stage, settings_for
+        from collector.runtime.scheduled import run_of, run_stage, settings_for
 
         return run_stage("load", settings_for(params), run_of(dag_run))
 
@@ -148,7 +148,7 @@ def draenei_content_loader_v4_clean() -> None:
         Marked failed, or cleared, it hands its claims back and aborts its multipart uploads. It
         fails where images are given up on beyond COLLECTOR_MAX_DEAD_PERCENT.
         """
-        from collector.runtime import run_of, run_stage, settings_for
+        from collector.runtime.scheduled import run_of, run_stage, settings_for
 
         return run_stage(
             "transfer", settings_for(params), run_of(dag_run, worker), only=bool(params.get("only"))
@@ -161,7 +161,7 @@ def draenei_content_loader_v4_clean() -> None:
         A teardown: it runs whatever became of the others, also when the run was marked failed,
         and leaves the run as failed as they made it.
         """
-        from collector.runtime import run_of, run_stage, settings_for
+        from collector.runtime.scheduled import run_of, run_stage, settings_for
 
         return run_stage("audit", settings_for(), run_of(dag_run))
 

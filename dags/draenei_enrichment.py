@@ -73,7 +73,7 @@ def draenei_enrichment() -> None:
 
         Answers count once they are committed, a few at a time: a retry goes on behind them.
         """
-        from collector.runtime import run_of, run_stage, settings_for
+        from collector.runtime.scheduled import run_of, run_stage, settings_for
 
         return run_stage("enrich", settings_for(), run_of(dag_run), limit=params["limit"])
 
@@ -83,7 +83,7 @@ def draenei_enrichment() -> None:
 
         A teardown: it runs whatever became of the other, and leaves the run as failed as it is.
         """
-        from collector.runtime import run_of, run_stage, settings_for
+        from collector.runtime.scheduled import run_of, run_stage, settings_for
 
         return run_stage("audit", settings_for(), run_of(dag_run))
 

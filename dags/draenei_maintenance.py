@@ -75,7 +75,7 @@ def draenei_maintenance() -> None:
 
         Safe beside runs that are under way: what a live process holds is left alone.
         """
-        from collector.runtime import settings_for, tidy_up
+        from collector.runtime.scheduled import settings_for, tidy_up
 
         return tidy_up(settings_for(), keep_days=params["keep_days"])
 
@@ -85,7 +85,7 @@ def draenei_maintenance() -> None:
 
         Red where they differ and that was not put right.
         """
-        from collector.runtime import settings_for, verify_bucket
+        from collector.runtime.scheduled import settings_for, verify_bucket
 
         return verify_bucket(settings_for(), deep=params["deep"], repair=params["repair"])
 

@@ -16,7 +16,8 @@ from world import EVERYTHING, World
 
 from collector.cli.progress import SilentProgress
 from collector.local import LocalS3
-from collector.runtime import JanitorOptions, open_runtime, run_janitor, s3_options
+from collector.runtime.opening import open_runtime, s3_options
+from collector.runtime.wiring import JanitorOptions, run_janitor
 from collector.settings import Settings
 from collector.simulator import Hooks, SimulatorOptions, open_simulator
 from collector.store import S3Store, open_s3

@@ -15,15 +15,8 @@ from collector.cli.progress import SilentProgress
 from collector.core.audit import AuditRow
 from collector.core.runs import Run, StageName, StageReport
 from collector.local import LocalS3
-from collector.runtime import (
-    Need,
-    RunOptions,
-    Runtime,
-    open_runtime,
-    run_all_stages,
-    run_one_stage,
-    s3_options,
-)
+from collector.runtime.opening import Need, RunOptions, Runtime, open_runtime, s3_options
+from collector.runtime.running import run_all_stages, run_one_stage
 from collector.settings import Settings
 from collector.simulator import Hooks, Simulator, SimulatorOptions, open_simulator
 from collector.store import open_s3

@@ -25,7 +25,7 @@ from collector.core.images import ImageType
 from collector.core.parts import PART_BYTES
 from collector.interrupts import run_interruptible
 from collector.ports import Upload
-from collector.runtime import Need, open_runtime
+from collector.runtime.opening import Need, open_runtime
 from collector.settings import Settings, load_settings
 from collector.store import S3Store
 from collector.store.probe import PROBE_PREFIX

@@ -39,6 +39,10 @@ def run(arguments: Sequence[str]) -> int:
         words, invocation = _common_options(arguments)
     except SettingsError as error:
         return _refuse(str(error))
+    if words == ["version"]:
+        # Typer would load pydantic to read the options of a command that has none.
+        _app.say_version(invocation)
+        return Exit.DONE
     try:
         status = _app.app(
             words or ["--help"], prog_name="collector", standalone_mode=False, obj=invocation

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from collector import __version__
-from collector.catalog.migrations import known_migrations, migrate
 from collector.cli.execution import Answer, Exit, Invocation, execute
-from collector.cli.output import show_audit, show_mapping, show_rows
 from collector.core.audit import AuditRow
 from collector.core.errors import SettingsError
 from collector.core.runs import DEFAULT_DAG_ID, Json, Run, RunStatus, StageName
-from collector.runtime import (
-    STAGE_NEEDS,
-    Need,
-    RunOptions,
-    Runtime,
-    run_all_stages,
-    run_stage_alone,
-)
-from collector.sources.wallhaven import CollectionName
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from collector.runtime.opening import RunOptions, Runtime
 
 # As a newcomer meets them: the job, what became of it, trying it out, upkeep.
 COMMANDS = (
@@ -86,9 +80,12 @@ DagIdOption = Annotated[str, typer.Option("--dag-id", help="Groups the runs in r
 @app.command()
 def version(context: typer.Context) -> None:
     """Say which version this is."""
-    invocation_of(context).answer(
-        Answer({"version": __version__}, lambda console: console.print(__version__))
-    )
+    say_version(invocation_of(context))
+
+
+def say_version(invocation: Invocation) -> None:
+    """Print the version on one line."""
+    print(json.dumps({"version": __version__}) if invocation.as_json else __version__)  # noqa: T201
 
 
 @app.command()
@@ -104,6 +101,9 @@ def run(
     dag_id: DagIdOption = DEFAULT_DAG_ID,
 ) -> None:
     """Extract, load, transfer, audit: one run. Newest first, stops at what is known."""
+    from collector.runtime.opening import RunOptions
+    from collector.runtime.running import STAGE_NEEDS, run_all_stages
+
     invocation = invocation_of(context, query, collection)
     this_run = Run(dag_id, run_id or new_run_id("run"))
     options = RunOptions(max_pages, limit, refresh, only)
@@ -134,6 +134,8 @@ def extract(
     dag_id: DagIdOption = DEFAULT_DAG_ID,
 ) -> None:
     """One stage: read pages of the search into staging."""
+    from collector.runtime.opening import RunOptions
+
     invocation = invocation_of(context, query, collection)
     this_run = _run_of(StageName.EXTRACT, run_id, dag_id)
     _stage(invocation, StageName.EXTRACT, this_run, RunOptions(max_pages, None, refresh))
@@ -144,6 +146,8 @@ def load(
     context: typer.Context, run_id: RunIdOption = None, dag_id: DagIdOption = DEFAULT_DAG_ID
 ) -> None:
     """One stage: merge what is staged into the table of wallpapers."""
+    from collector.runtime.opening import RunOptions
+
     this_run = _run_of(StageName.LOAD, run_id, dag_id)
     _stage(invocation_of(context), StageName.LOAD, this_run, RunOptions())
 
@@ -161,6 +165,8 @@ def transfer(
     dag_id: DagIdOption = DEFAULT_DAG_ID,
 ) -> None:
     """One stage: carry pending images into the bucket."""
+    from collector.runtime.opening import RunOptions
+
     this_run = _run_of(StageName.TRANSFER, run_id, dag_id, worker)
     options = RunOptions(limit=limit, only=only)
     _stage(invocation_of(context), StageName.TRANSFER, this_run, options)
@@ -171,6 +177,8 @@ def audit(
     context: typer.Context, run_id: RunIdOption = None, dag_id: DagIdOption = DEFAULT_DAG_ID
 ) -> None:
     """One stage: count anew and write the audit row."""
+    from collector.runtime.opening import RunOptions
+
     if run_id is None:
         raise SettingsError("--run-id", "must name the run to audit; `collector status` lists them")
     this_run = _run_of(StageName.AUDIT, run_id, dag_id)
@@ -180,6 +188,8 @@ def audit(
 @app.command(name="migrate")
 def migrate_schema(context: typer.Context) -> None:
     """Bring the database schema up to date; safe to repeat."""
+    from collector.catalog.migrations import known_migrations, migrate
+    from collector.runtime.opening import Need
 
     async def command(runtime: Runtime) -> Answer:
         async with runtime.catalog.database.session() as session:
@@ -195,6 +205,7 @@ def migrate_schema(context: typer.Context) -> None:
 @app.command()
 def status(context: typer.Context) -> None:
     """Backlog by state, share enriched, last runs, last hour's rate."""
+    from collector.runtime.opening import Need
 
     async def command(runtime: Runtime) -> Answer:
         return await _status(runtime)
@@ -203,6 +214,8 @@ def status(context: typer.Context) -> None:
 
 
 async def _status(runtime: Runtime) -> Answer:
+    from collector.cli.output import show_mapping, show_rows
+
     backlog = await runtime.catalog.transfers.backlog()
     runs = await runtime.catalog.runs.last_runs(STATUS_RUNS)
     backfills = await runtime.catalog.crawls.last(STATUS_RUNS)
@@ -251,6 +264,9 @@ def _run_of(stage: StageName, run_id: str | None, dag_id: str, worker: int = 0) 
 
 
 def _stage(invocation: Invocation, stage: StageName, this_run: Run, options: RunOptions) -> None:
+    from collector.cli.output import show_mapping
+    from collector.runtime.running import STAGE_NEEDS, run_stage_alone
+
     async def command(runtime: Runtime) -> Answer:
         result = await run_stage_alone(runtime, stage, this_run, options)
         if isinstance(result, AuditRow):
@@ -263,6 +279,8 @@ def _stage(invocation: Invocation, stage: StageName, this_run: Run, options: Run
 
 def audit_answer(row: AuditRow) -> Answer:
     """Answer with an audit row; its status decides the exit status."""
+    from collector.cli.output import show_audit
+
     statuses = {RunStatus.FAILED: Exit.FAILED, RunStatus.INTERRUPTED: Exit.INTERRUPTED}
     return Answer(
         row.as_json(),
@@ -278,10 +296,13 @@ def invocation_of(
 
     Raises SettingsError for both at once, and for a collection that is no USER/ID.
     """
+
     invocation: Invocation = context.obj
     if query is not None and collection is not None:
         raise SettingsError("--collection", "excludes --query: one of them is mirrored")
     if collection is not None:
+        from collector.sources.wallhaven import CollectionName
+
         CollectionName.parse(collection)  # an empty one would stand for the search
         return invocation.override(wallhaven_collection=collection)
     if query is not None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from collector.cli.app import (
     CollectionOption,
@@ -18,30 +17,17 @@ from collector.cli.app import (
     new_run_id,
 )
 from collector.cli.execution import Answer, execute
-from collector.cli.output import show_audit, show_lines, show_mapping
 from collector.core.audit import AuditRow
 from collector.core.certificate import CERTIFICATE_FIELDS
 from collector.core.errors import SettingsError
-from collector.core.planning import Estimate
-from collector.core.runs import DEFAULT_DAG_ID, Run, StageName
-from collector.runtime import (
-    BACKFILL_NEEDS,
-    DEFAULT_ENRICHMENTS,
-    ENRICHMENT,
-    PLAN_NEEDS,
-    STAGE_NEEDS,
-    BackfillOptions,
-    RunOptions,
-    Runtime,
-    find_crawl,
-    is_over,
-    run_all_stages,
-    run_backfill,
-    run_for,
-    run_plan,
-    whole_list,
-)
-from collector.stages.plan import PlanReport
+from collector.core.runs import DEFAULT_DAG_ID, DEFAULT_ENRICHMENTS, Run, StageName
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from collector.core.planning import Estimate
+    from collector.runtime.opening import Runtime
+    from collector.stages.plan import PlanReport
 
 FromPageOption = Annotated[
     int, typer.Option("--from-page", min=1, help="First page of the list, oldest first.")
@@ -68,6 +54,16 @@ def backfill(
     again: AgainOption = False,
 ) -> None:
     """The whole list, oldest first; the same command goes on."""
+    from collector.runtime.backfilling import (
+        BACKFILL_NEEDS,
+        BackfillOptions,
+        find_crawl,
+        is_over,
+        run_backfill,
+        run_for,
+    )
+    from collector.runtime.opening import whole_list
+
     if to_page is not None and to_page < from_page:
         raise SettingsError("--to-page", f"must not be below --from-page, {from_page}")
     invocation = invocation_of(context, query, collection)
@@ -99,6 +95,8 @@ def _answer(row: AuditRow) -> Answer:
 
 
 def _show(row: AuditRow, console: Console) -> None:
+    from collector.cli.output import show_audit, show_mapping
+
     show_audit(row, console)
     certificate = row.report.get("certificate")
     if isinstance(certificate, dict):
@@ -130,6 +128,9 @@ def enrich(
     dag_id: DagIdOption = DEFAULT_DAG_ID,
 ) -> None:
     """A run of its own: tags and uploaders, most favourites first."""
+    from collector.runtime.opening import RunOptions
+    from collector.runtime.running import ENRICHMENT, STAGE_NEEDS, run_all_stages
+
     this_run = Run(dag_id, run_id or new_run_id(StageName.ENRICH))
     options = RunOptions(limit=limit)
     audits: list[AuditRow] = []
@@ -154,6 +155,7 @@ def plan(
     context: typer.Context, query: QueryOption = None, collection: CollectionOption = None
 ) -> None:
     """Say what mirroring it all would cost; change nothing."""
+    from collector.runtime.wiring import PLAN_NEEDS, run_plan
 
     async def command(runtime: Runtime) -> Answer:
         report = await run_plan(runtime)
@@ -163,6 +165,8 @@ def plan(
 
 
 def _show_plan(report: PlanReport, console: Console) -> None:
+    from collector.cli.output import show_lines
+
     plan, holdings = report.plan, report.holdings
     per_minute = plan.requests_per_minute
     show_lines(

@@ -15,19 +15,18 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
 
-from pythonjsonlogger.json import JsonFormatter
-from rich.console import Console
-
-from collector.cli.output import PlainConsole, printable
-from collector.cli.progress import SilentProgress, TerminalProgress
+from collector.cli.streams import printable
 from collector.core.errors import CollectorError, SchemaMissing, SettingsError
 from collector.core.runs import Json, Run
-from collector.interrupts import Interrupted, run_interruptible
-from collector.ports import Progress
-from collector.runtime import Need, Runtime, open_runtime
-from collector.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from collector.ports import Progress
+    from collector.runtime.opening import Need, Runtime
+    from collector.settings import Settings
 
 logger = logging.getLogger("collector")
 
@@ -70,6 +69,8 @@ class Invocation:
 
     def settings(self) -> Settings:
         """Read the settings and set up logging by them. Raises SettingsError."""
+        from collector.settings import load_settings
+
         settings = load_settings(self.env_file).model_copy(update=self.overrides)
         _ = settings.question  # an option is refused as its setting is, before anything is opened
         configure_logging(
@@ -112,6 +113,8 @@ class Invocation:
 
     def answer(self, answer: Answer) -> None:
         """Write the answer to stdout."""
+        from collector.cli.output import PlainConsole
+
         if self.as_json:
             print(json.dumps(dict(answer.data)), flush=True)  # noqa: T201
         else:
@@ -121,7 +124,7 @@ class Invocation:
             answer.text(PlainConsole())
 
 
-Command = Callable[[Runtime], Awaitable[Answer]]
+Command: TypeAlias = "Callable[[Runtime], Awaitable[Answer]]"
 
 
 def execute(
@@ -136,6 +139,8 @@ def execute(
     `fallback` says what to answer where the command failed or was interrupted: a command that
     has written an audit row by then answers with it, any other with its problem alone.
     """
+    from collector.runtime.opening import open_runtime
+
     settings = invocation.settings()
     invocation.warn_of_embedded(settings)
 
@@ -153,6 +158,8 @@ def conclude(
     run: Run | None = None,
 ) -> Exit:
     """Run `main` interruptibly and turn its end into an answer and an exit status."""
+    from collector.interrupts import Interrupted, run_interruptible
+
     going_on = invocation.resuming(run) if run else "the same command"
 
     def on_signal() -> None:
@@ -198,6 +205,10 @@ def _unfinished(
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
+    from rich.console import Console
+
+    from collector.cli.progress import SilentProgress, TerminalProgress
+
     console = Console(stderr=True)
     if not console.is_terminal:
         yield SilentProgress()
@@ -238,6 +249,8 @@ def configure_logging(
     style: Literal["text", "json"], level: str, edited: Callable[[str], str] = str
 ) -> None:
     """Send our log lines, each `edited`, to stderr; libraries speak from WARNING on."""
+    from pythonjsonlogger.json import JsonFormatter
+
     handler = _StderrNow()
     handler.addFilter(_OneLine(edited))
     if style == "json":

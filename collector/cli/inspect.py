@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from collector.cli.app import app, invocation_of
 from collector.cli.execution import Answer, Exit, Invocation, execute
-from collector.cli.output import show_lines, show_mapping, show_rows
 from collector.core.errors import CODE_MEANING, Code, SettingsError
-from collector.core.history import Changed, Choice, DeadLetter, Life
 from collector.core.runs import Json
-from collector.runtime import Need, Runtime
+
+if TYPE_CHECKING:
+    from collector.core.history import Changed, Choice, DeadLetter, Life
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from collector.runtime.opening import Runtime
 
 dead = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Dead letters: what was given up on."
@@ -42,6 +46,8 @@ _SHOWN = (
 @dead.command(name="list")
 def list_letters(context: typer.Context, code: CodeOption = None) -> None:
     """List the open ones."""
+    from collector.runtime.opening import Need
+
     _require_code(code)
 
     async def command(runtime: Runtime) -> Answer:
@@ -62,6 +68,8 @@ def requeue(
     every: AllOption = False,
 ) -> None:
     """Try images again that were given up."""
+    from collector.runtime.opening import Need
+
     choice = _choice(names, code, every=every)
     invocation = invocation_of(context)
 
@@ -79,6 +87,8 @@ def resolve(
     every: AllOption = False,
 ) -> None:
     """Close them: what they are about stays given up."""
+    from collector.runtime.opening import Need
+
     choice = _choice(names, code, every=every)
     invocation = invocation_of(context)
 
@@ -90,6 +100,8 @@ def resolve(
 
 def _choice(names: list[str] | None, code: str | None, *, every: bool) -> Choice:
     """Raises SettingsError unless exactly one of ids, --code and --all says which."""
+    from collector.core.history import Choice
+
     _require_code(code)
     if sum((bool(names), code is not None, every)) != 1:
         raise SettingsError("dead", "say which: ids, or --code CODE, or --all")
@@ -124,6 +136,8 @@ def _changed(done: str, changed: Changed, invocation: Invocation) -> Answer:
 
 
 def _show(title: str, letters: Sequence[DeadLetter], console: Console) -> None:
+    from collector.cli.output import show_rows
+
     show_rows(title, [_short(letter) for letter in letters[:SHOWN_LETTERS]], console)
     if len(letters) > SHOWN_LETTERS:
         console.print(f"and {len(letters) - SHOWN_LETTERS} more; --json has all of them")
@@ -147,6 +161,7 @@ def explain(
     wallhaven_id: Annotated[str, typer.Argument(metavar="ID", help="Its id at the site.")],
 ) -> None:
     """Tell the life of one wallpaper."""
+    from collector.runtime.opening import Need
 
     async def command(runtime: Runtime) -> Answer:
         life = await runtime.catalog.items.life(wallhaven_id)
@@ -162,6 +177,8 @@ def explain(
 
 
 def _show_history(life: Life, console: Console) -> None:
+    from collector.cli.output import show_lines, show_mapping
+
     data = life.as_json()
     shown = {name: data[name] for name in _SHOWN if data.get(name) is not None}
     if life.details and life.details.tags:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from collector.cli.app import app, invocation_of
 from collector.cli.execution import Answer, Exit, execute
-from collector.cli.output import show_mapping, show_rows
-from collector.core.maintenance import KIND_MEANING, Findings, Kind
-from collector.core.runs import SILENT_SECONDS
-from collector.runtime import UPKEEP_NEEDS, JanitorOptions, Runtime, run_janitor, run_verify
-from collector.runtime.wiring import KEEP_DAYS, STALE_UPLOAD_SECONDS
+from collector.core.runs import KEEP_DAYS, SILENT_SECONDS, STALE_UPLOAD_SECONDS
+
+if TYPE_CHECKING:
+    from collector.core.maintenance import Findings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from collector.runtime.opening import Runtime
 
 # A screen or two; `--json` has more.
 SHOWN_DIFFERENCES = 50
@@ -39,6 +42,8 @@ def verify(
     ] = False,
 ) -> None:
     """Compare the bucket with the tables, both ways."""
+    from collector.runtime.wiring import UPKEEP_NEEDS, run_verify
+
     invocation = invocation_of(context)
     mending = invocation.command("verify", "--repair")
 
@@ -54,6 +59,9 @@ def verify(
 
 
 def _show(findings: Findings, console: Console, mending: str, *, deep: bool) -> None:
+    from collector.cli.output import show_mapping, show_rows
+    from collector.core.maintenance import KIND_MEANING, Kind
+
     counts = findings.counts()
     nothing_of = {kind.value for kind in Kind if not findings.kinds[kind]}
     shown = {name: count for name, count in counts.items() if name not in nothing_of}
@@ -99,6 +107,8 @@ def janitor(
     ] = KEEP_DAYS,
 ) -> None:
     """Tidy up after processes that died; trim details of old runs."""
+    from collector.cli.output import show_mapping
+    from collector.runtime.wiring import UPKEEP_NEEDS, JanitorOptions, run_janitor
 
     async def command(runtime: Runtime) -> Answer:
         tidied = await run_janitor(runtime, JanitorOptions(upload_age, run_silence, keep_days))

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from collector.cli.streams import printable
 from collector.core.audit import AuditRow
 from collector.core.runs import Json
 
@@ -69,8 +70,3 @@ def show_rows(title: str, rows: Sequence[Mapping[str, Json]], console: Console) 
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
     console.print(table)
-
-
-def printable(text: str) -> str:
-    """Return `text` as one line that moves no cursor: what cannot be printed is escaped."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

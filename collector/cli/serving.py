@@ -9,37 +9,26 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import anyio
 import typer
-from rich.console import Console
 
 from collector.cli.app import app, invocation_of
 from collector.cli.execution import Answer, Exit, Invocation, said
-from collector.cli.output import show_exports, show_lines
 from collector.core.errors import SettingsError
 from collector.core.runs import Json
-from collector.demo import DEMO_WALLPAPERS
-from collector.interrupts import Interrupted, run_interruptible
-from collector.local import LocalServerError, LocalServers, open_local_servers
-from collector.settings import Settings
-from collector.simulator import (
-    EmptyFolderError,
-    InvalidOptionError,
-    Profile,
-    ProfileError,
-    Simulator,
-    SimulatorOptions,
-    open_simulator,
-    read_profile,
-)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from collector.local import LocalServers
+    from collector.settings import Settings
+    from collector.simulator import Simulator, SimulatorOptions
 
 logger = logging.getLogger("collector")
 
 _SECONDS_PER_MINUTE = 60
-# What the API documents; its window is a minute.
-_IN_A_WINDOW: int = Settings.model_fields["wallhaven_requests_per_minute"].default
+DEMO_WALLPAPERS = 200
 
 ImagesOption = Annotated[
     Path | None,
@@ -75,6 +64,17 @@ def simulate(
     API and images are on one port. Paste the lines that it prints into the terminal of the
     collector that shall use it. What is given here wins over the profile.
     """
+    from collector.cli.output import show_exports
+    from collector.simulator import (
+        EmptyFolderError,
+        InvalidOptionError,
+        Profile,
+        ProfileError,
+        SimulatorOptions,
+        open_simulator,
+        read_profile,
+    )
+
     values: dict[str, object] = {
         "wallpapers": wallpapers,
         "seed": seed,
@@ -118,13 +118,17 @@ def exports(simulator: Simulator, options: SimulatorOptions) -> dict[str, Json]:
 
     Where its window is shorter than the real one, the documented ceiling is shortened with it.
     """
+    from collector.settings import Settings
+
     settings: dict[str, Json] = {
         "WALLHAVEN_API_URL": simulator.api_url,
         "WALLHAVEN_IMAGE_HOSTS": simulator.image_host,
     }
     windows_per_minute = _SECONDS_PER_MINUTE / options.limit.window_seconds
     if windows_per_minute > 1:
-        settings["WALLHAVEN_REQUESTS_PER_MINUTE"] = str(int(_IN_A_WINDOW * windows_per_minute))
+        # What the API documents; its window is a minute.
+        in_a_window: int = Settings.model_fields["wallhaven_requests_per_minute"].default
+        settings["WALLHAVEN_REQUESTS_PER_MINUTE"] = str(int(in_a_window * windows_per_minute))
     return settings
 
 
@@ -136,6 +140,9 @@ def _is_given(context: typer.Context, name: str) -> bool:
 @app.command()
 def serve(context: typer.Context) -> None:
     """Keep the embedded servers up until Ctrl-C, to look around."""
+    from collector.cli.output import show_lines
+    from collector.local import open_local_servers
+
     invocation = invocation_of(context)
     settings = invocation.settings()
     if ignored := _elsewhere(settings):
@@ -154,6 +161,8 @@ def serve(context: typer.Context) -> None:
 
 def _elsewhere(settings: Settings) -> list[str]:
     """Return the names of settings that lead other commands to a database or store elsewhere."""
+    from collector.settings import Settings
+
     prefixes = ("database_", "s3_", "aws_")
     named = [name for name in Settings.model_fields if name.startswith(prefixes)]
     return [name.upper() for name in named if getattr(settings, name) is not None]
@@ -183,6 +192,12 @@ def _until_stopped(
     show: Callable[[Mapping[str, Json], Console], None],
 ) -> Exit:
     """Serve, say where, and wait for the signal that ends it: that is success."""
+
+    import anyio
+
+    from collector.interrupts import Interrupted, run_interruptible
+    from collector.local import LocalServerError
+
     has_answered = False
 
     async def main() -> None:

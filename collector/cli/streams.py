@@ -66,3 +66,8 @@ def _secured(
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )
+
+
+def printable(text: str) -> str:
+    """Return `text` as one line that moves no cursor: what cannot be printed is escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -8,10 +8,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from collector.cli.app import (
     DagIdOption,
@@ -22,21 +21,25 @@ from collector.cli.app import (
     new_run_id,
 )
 from collector.cli.execution import Answer, Exit, conclude, execute
-from collector.cli.output import show_audit, show_lines, show_rows
-from collector.cli.serving import ImagesOption, WallpapersOption, where_to_look
+from collector.cli.serving import DEMO_WALLPAPERS, ImagesOption, WallpapersOption, where_to_look
 from collector.core.audit import AuditRow
 from collector.core.errors import SettingsError
-from collector.core.keys import KEY_PREFIX
 from collector.core.runs import DEFAULT_DAG_ID, Json, Run
-from collector.demo import DEMO_WALLPAPERS, DemoResult, copy_objects, run_demo
-from collector.doctor import Check, examine
-from collector.ports import Progress
-from collector.runtime import Need, Runtime
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from collector.demo import DemoResult
+    from collector.doctor import Check
+    from collector.ports import Progress
+    from collector.runtime.opening import Runtime
 
 
 @app.command()
 def doctor(context: typer.Context) -> None:
     """Check settings, database, bucket and API; say what to mend."""
+    from collector.doctor import examine
+
     invocation = invocation_of(context)
     settings = invocation.settings()
     invocation.warn_of_embedded(settings)
@@ -60,6 +63,8 @@ def doctor(context: typer.Context) -> None:
 
 
 def _show_checks(checks: list[Check], console: Console) -> None:
+    from collector.cli.output import show_rows
+
     show_rows(
         "doctor",
         [
@@ -76,6 +81,10 @@ def objects(
     key: Annotated[str | None, typer.Option("--get", help="Save this object here.")] = None,
 ) -> None:
     """List the images in the bucket, or fetch one of them."""
+    from collector.core.keys import KEY_PREFIX
+    from collector.demo import copy_objects
+    from collector.runtime.opening import Need
+
     bucket = invocation_of(context).settings().bucket_name
     folder = _folder_for(key) if key is not None else None
 
@@ -94,6 +103,8 @@ def objects(
 
 def _folder_for(key: str) -> Path:
     """Return the current folder; raises SettingsError where it cannot take this object's file."""
+    from collector.core.keys import KEY_PREFIX
+
     name = key.removeprefix(KEY_PREFIX)
     if name == key or not re.fullmatch(r"[\w.]+", name, re.ASCII):
         raise SettingsError("--get", f"must be a key as `objects` lists it: {KEY_PREFIX}ID.EXT")
@@ -129,6 +140,8 @@ def demo(
     dag_id: DagIdOption = DEFAULT_DAG_ID,
 ) -> None:
     """Run the job on embedded servers and a simulated Wallhaven."""
+    from collector.demo import run_demo
+
     invocation = invocation_of(context)
     settings = invocation.settings()
     audits: list[AuditRow] = []
@@ -157,6 +170,8 @@ def demo(
 
 
 def _show_demo(result: DemoResult, console: Console) -> None:
+    from collector.cli.output import show_audit, show_lines
+
     show_audit(result.audit, console)
     console.print()
     console.print(

@@ -14,6 +14,14 @@ DEFAULT_DAG_ID = "collector"
 # says every minute that it lives; the rest is for a scheduler, which may let much time pass between
 # an attempt that was killed and the next.
 SILENT_SECONDS = 3600.0
+# An upload is noted before its first part, so only who died in between leaves one that no table
+# knows. A day is far longer than any image takes: other collectors may share the bucket.
+STALE_UPLOAD_SECONDS = 86_400.0
+# A year, and time to look at it. A run of every day leaves some thousand rows.
+KEEP_DAYS = 400
+# Wallpapers that one enrichment run asks about: 11 minutes of a day's 1440 at the documented 45
+# requests a minute, so that much is left for whoever reads pages.
+DEFAULT_ENRICHMENTS = 500
 # A run without a running stage waits: its next task may stand in a pool for hours, or be
 # paused over a weekend. After so many times SILENT_SECONDS, a week, no next stage is expected any
 # more: its process died between two stages, and its scheduler never said so.

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from enum import Flag, auto
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from collector.catalog import Allowance, Catalog, ClaimPolicy, SharedBudget, open_catalog
@@ -18,14 +18,6 @@ from collector.catalog.migrations import migrate, require_schema
 from collector.core.errors import Edge, Outage, SettingsError
 from collector.core.pacing import Priority
 from collector.core.runs import StageCall
-from collector.http import AiohttpClient, open_http
-from collector.local import (
-    LocalPostgres,
-    LocalS3,
-    LocalServerError,
-    LocalServers,
-    open_local_servers,
-)
 from collector.ports import Progress
 from collector.settings import Settings
 from collector.sources import Source
@@ -37,8 +29,12 @@ from collector.sources.wallhaven import (
     WallhavenDetails,
     WallhavenSearch,
 )
-from collector.stages.api import ApiClient, Pacer
-from collector.store import S3Options, S3Store, open_s3
+
+if TYPE_CHECKING:
+    from collector.http import AiohttpClient
+    from collector.local import LocalPostgres, LocalS3, LocalServers
+    from collector.stages.api import ApiClient
+    from collector.store import S3Options, S3Store
 
 logger = logging.getLogger("collector")
 
@@ -99,6 +95,8 @@ class Runtime:
             except Outage as problem:
                 self._store = problem
         if Need.HTTP in need:
+            from collector.http import open_http
+
             self._http = await stack.enter_async_context(
                 open_http(
                     image_hosts=self.settings.image_hosts,
@@ -140,6 +138,8 @@ class Runtime:
                 await (require_schema(session) if settings.database_url else migrate(session))
 
     async def _open_store(self, stack: AsyncExitStack) -> None:
+        from collector.store import open_s3
+
         settings = self.settings
         if settings.uses_local_s3:
             local = await _open_local(stack, settings.collector_home, Edge.UPLOAD, s3=True)
@@ -163,6 +163,8 @@ class Runtime:
 
         It is paced with all others, in all processes, that use the same API.
         """
+        from collector.stages.api import ApiClient, Pacer
+
         settings = self.settings
         host = urlsplit(settings.wallhaven_api_url).netloc.lower()
         allowance = Allowance(host, settings.wallhaven_requests_per_minute)
@@ -203,6 +205,8 @@ async def open_runtime(
 async def _open_local(
     stack: AsyncExitStack, home: Path, edge: Edge, *, postgres: bool = False, s3: bool = False
 ) -> LocalServers:
+    from collector.local import LocalServerError, open_local_servers
+
     opening = open_local_servers(home, postgres=postgres, s3=s3)
     try:
         return await stack.enter_async_context(opening)
@@ -235,6 +239,8 @@ def details_of(settings: Settings) -> WallhavenDetails:
 
 def s3_options(settings: Settings, local: LocalS3 | None = None) -> S3Options:
     """Return how the bucket is reached: the embedded server `local`, or what the settings name."""
+    from collector.store import S3Options
+
     connections = settings.collector_in_flight + SPARE_CONNECTIONS
     if local is not None:
         return S3Options(

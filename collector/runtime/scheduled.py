@@ -15,13 +15,12 @@ import anyio
 from collector.core.audit import AuditRow
 from collector.core.errors import CollectorError, RunTrimmed, SettingsError
 from collector.core.maintenance import BucketDiffers, Findings, UploadsLeft
-from collector.core.runs import Run, StageName, StageReport
+from collector.core.runs import KEEP_DAYS, Run, StageName, StageReport
 from collector.interrupts import run_interruptible
 from collector.runtime.opening import Need, RunOptions, Runtime, open_runtime
 from collector.runtime.progress import LoggedProgress
 from collector.runtime.running import STAGE_NEEDS, run_one_stage
 from collector.runtime.wiring import (
-    KEEP_DAYS,
     UPKEEP_NEEDS,
     JanitorOptions,
     Tidied,

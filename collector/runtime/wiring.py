@@ -11,7 +11,13 @@ from datetime import UTC, datetime, timedelta
 from collector.core.audit import AuditRow
 from collector.core.maintenance import Findings, RunDetail
 from collector.core.pacing import Priority
-from collector.core.runs import SILENT_SECONDS, StageReport
+from collector.core.runs import (
+    DEFAULT_ENRICHMENTS,
+    KEEP_DAYS,
+    SILENT_SECONDS,
+    STALE_UPLOAD_SECONDS,
+    StageReport,
+)
 from collector.flow import Supply
 from collector.runtime.opening import Need, RunOptions, Runtime, details_of, source_of, whole_list
 from collector.stages.api import ApiClient
@@ -27,18 +33,9 @@ from collector.store.probe import fit_store
 
 logger = logging.getLogger("collector")
 
-# Wallpapers that one enrichment run asks about: 11 minutes of a day's 1440 at the documented 45
-# requests a minute, so that much is left for whoever reads pages.
-DEFAULT_ENRICHMENTS = 500
-
 PLAN_NEEDS = Need.SCHEMA | Need.HTTP
 UPKEEP_NEEDS = Need.SCHEMA | Need.STORE
 
-# An upload is noted before its first part, so only who died in between leaves one that no table
-# knows. A day is far longer than any image takes: other collectors may share the bucket.
-STALE_UPLOAD_SECONDS = 86_400.0
-# A year, and time to look at it. A run of every day leaves some thousand rows.
-KEEP_DAYS = 400
 _NO_RUN = 0
 
 

@@ -11,7 +11,7 @@ import pytest
 from collector.core.errors import PayloadError
 from collector.doctor import _api
 from collector.ports import Reply
-from collector.runtime import Runtime
+from collector.runtime.opening import Runtime
 from collector.settings import load_settings
 
 META = {"current_page": 1, "last_page": 1, "per_page": 24, "total": 1, "query": "draenei"}

@@ -28,7 +28,8 @@ from collector.core.pacing import DEFAULT_PAUSE_SECONDS, MAX_PAUSE_SECONDS, paus
 from collector.core.retry import LEAST_TRIES, MOST_BLOCKED
 from collector.core.runs import Run, RunStatus, StageName
 from collector.http import MAX_REPLY_BYTES
-from collector.runtime import ENRICHMENT, RunOptions, open_runtime, run_all_stages
+from collector.runtime.opening import RunOptions, open_runtime
+from collector.runtime.running import ENRICHMENT, run_all_stages
 from collector.simulator import SimulatorOptions, Wallpaper
 from collector.simulator.shapes import listing_item
 from collector.stages.api import API_TRIES, MOST_RATE_LIMITED

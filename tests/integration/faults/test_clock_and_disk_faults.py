@@ -28,7 +28,8 @@ from collector.core.audit import AuditRow
 from collector.core.parts import PART_BYTES
 from collector.core.runs import Run, RunStatus, StageName
 from collector.failpoints import Point
-from collector.runtime import RunOptions, open_runtime, run_all_stages
+from collector.runtime.opening import RunOptions, open_runtime
+from collector.runtime.running import run_all_stages
 from collector.settings import Settings
 from collector.simulator import Hooks
 from collector.store import open_s3

@@ -33,7 +33,7 @@ from collector.core.audit import AuditRow
 from collector.core.errors import Edge, Outage, SchemaMissing
 from collector.core.runs import RunStatus, StageName, StageReport
 from collector.local import LocalS3
-from collector.runtime import Need, RunOptions, open_runtime
+from collector.runtime.opening import Need, RunOptions, open_runtime
 from collector.settings import Settings
 from collector.simulator import Hooks
 

@@ -44,7 +44,8 @@ from collector.core.parts import PART_BYTES
 from collector.core.retry import EdgeHealth
 from collector.core.runs import RunStatus
 from collector.http import client, open_http
-from collector.runtime import RunOptions, opening
+from collector.runtime import opening
+from collector.runtime.opening import RunOptions
 from collector.simulator import Hooks, Wallpaper
 from collector.stages import mirror
 

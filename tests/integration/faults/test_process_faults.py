@@ -21,7 +21,7 @@ from world import small
 from collector.core.images import ImageType
 from collector.core.runs import RunStatus
 from collector.failpoints import Point
-from collector.runtime import JanitorOptions, run_janitor
+from collector.runtime.wiring import JanitorOptions, run_janitor
 from collector.simulator import SimulatorOptions
 
 ROOT = Path(__file__).resolve().parents[3]

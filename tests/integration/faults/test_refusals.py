@@ -13,7 +13,7 @@ from collector.core.errors import Code, SettingsError, TooManyDead
 from collector.core.retry import WINDOW_ATTEMPTS
 from collector.core.runs import RunStatus, StageName
 from collector.core.tally import MIN_SPARE_ATTEMPTS
-from collector.runtime import RunOptions
+from collector.runtime.opening import RunOptions
 
 WALLPAPERS = 600
 LIMIT = 10

@@ -16,7 +16,13 @@ from world import OpenWorld, World
 
 from collector.core.audit import AuditRow
 from collector.core.runs import Run, RunStatus
-from collector.runtime import BackfillOptions, find_crawl, is_over, run_backfill, run_for
+from collector.runtime.backfilling import (
+    BackfillOptions,
+    find_crawl,
+    is_over,
+    run_backfill,
+    run_for,
+)
 from collector.simulator import Profile, SimulatorOptions
 from collector.simulator.profile_file import profile_of, read_profile, ready_profiles
 

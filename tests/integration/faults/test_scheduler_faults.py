@@ -33,16 +33,10 @@ from collector.core.errors import Outage, Refusal
 from collector.core.runs import Run, StageName
 from collector.failpoints import Point
 from collector.interrupts import Interrupted
-from collector.runtime import (
-    open_runtime,
-    plan_slices,
-    run_all_stages,
-    run_one_stage,
-    run_slice,
-    run_stage,
-    tidy_up,
-    verify_bucket,
-)
+from collector.runtime.opening import open_runtime
+from collector.runtime.running import run_all_stages, run_one_stage
+from collector.runtime.scheduled import run_stage, tidy_up, verify_bucket
+from collector.runtime.slices import plan_slices, run_slice
 
 ROOT = Path(__file__).resolve().parents[3]
 DAGS = sorted((ROOT / "dags").glob("*.py"))

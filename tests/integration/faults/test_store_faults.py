@@ -37,7 +37,9 @@ from collector.core.maintenance import Kind, Repair
 from collector.core.runs import RunStatus
 from collector.local import LocalS3
 from collector.ports import Upload
-from collector.runtime import open_runtime, opening, run_janitor, run_verify
+from collector.runtime import opening
+from collector.runtime.opening import open_runtime
+from collector.runtime.wiring import run_janitor, run_verify
 from collector.simulator import Hooks
 from collector.stages import mirror, multipart
 from collector.store import client, failures

@@ -44,14 +44,10 @@ from collector.core.images import ImageType
 from collector.core.retry import WINDOW_ATTEMPTS
 from collector.core.runs import Run, RunStatus, StageName
 from collector.local import LocalPostgres
-from collector.runtime import (
-    BackfillOptions,
-    open_runtime,
-    run_backfill,
-    run_janitor,
-    run_one_stage,
-    run_verify,
-)
+from collector.runtime.backfilling import BackfillOptions, run_backfill
+from collector.runtime.opening import open_runtime
+from collector.runtime.running import run_one_stage
+from collector.runtime.wiring import run_janitor, run_verify
 from collector.settings import load_settings
 from collector.simulator import Hooks, SimulatorOptions
 from collector.sources.wallhaven import USER_AGENT

@@ -9,7 +9,7 @@ from world import FAST, OpenWorld, World, small
 
 from collector.core.errors import Edge, Outage, UnknownRun
 from collector.core.runs import Run, StageCall, StageName, StageReport
-from collector.runtime import run_stage_alone
+from collector.runtime.running import run_stage_alone
 from collector.simulator import Hooks
 
 THIS = Run("tests", "run")

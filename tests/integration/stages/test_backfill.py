@@ -14,17 +14,15 @@ from collector.cli.progress import SilentProgress
 from collector.core.audit import AuditRow
 from collector.core.planning import backfill_api_calls
 from collector.core.runs import Json, Run, RunStatus
-from collector.runtime import (
+from collector.runtime.backfilling import (
     BackfillOptions,
-    RunOptions,
-    Runtime,
     find_crawl,
     is_over,
-    open_runtime,
-    run_all_stages,
     run_backfill,
     run_for,
 )
+from collector.runtime.opening import RunOptions, Runtime, open_runtime
+from collector.runtime.running import run_all_stages
 from collector.simulator import Hooks, Profile, SimulatorOptions
 from collector.simulator.profile import Drift, Listing
 from collector.simulator.wallpaper import Wallpaper

@@ -12,7 +12,7 @@ from world import OpenWorld, World, small
 
 from collector.core.history import Choice, ItemState
 from collector.core.runs import RunStatus, StageName
-from collector.runtime import RunOptions
+from collector.runtime.opening import RunOptions
 from collector.simulator import Hooks, Wallpaper
 
 

@@ -15,7 +15,8 @@ from world import OpenWorld, World, small
 from collector.core.audit import AuditRow
 from collector.core.errors import Refusal
 from collector.core.runs import Run, RunStatus, StageName, StageReport
-from collector.runtime import ENRICHMENT, RunOptions, run_all_stages
+from collector.runtime.opening import RunOptions
+from collector.runtime.running import ENRICHMENT, run_all_stages
 from collector.simulator import Hooks
 from collector.simulator.wallpaper import Wallpaper
 from collector.stages.enrich import MOST_UNUSABLE_IN_A_ROW, WALLPAPERS_IN_FLIGHT

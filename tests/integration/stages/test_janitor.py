@@ -16,7 +16,7 @@ from collector.core.keys import PROBE_PREFIX
 from collector.core.runs import Run, RunStatus, StageCall, StageName
 from collector.core.transfers import Claim
 from collector.ports import Upload
-from collector.runtime import JanitorOptions, run_janitor
+from collector.runtime.wiring import JanitorOptions, run_janitor
 
 AT_ONCE = JanitorOptions(upload_age_seconds=0, run_silence_seconds=0)
 

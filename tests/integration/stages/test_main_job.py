@@ -13,7 +13,9 @@ from collector.cli.progress import SilentProgress
 from collector.core.errors import Edge, OtherSearch, Outage, StagingMismatch
 from collector.core.runs import Run, RunStatus, StageCall, StageName, StageReport
 from collector.local import LocalPostgres
-from collector.runtime import RunOptions, open_runtime, run_all_stages, run_one_stage, running
+from collector.runtime import running
+from collector.runtime.opening import RunOptions, open_runtime
+from collector.runtime.running import run_all_stages, run_one_stage
 from collector.simulator import Hooks
 
 

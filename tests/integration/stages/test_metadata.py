@@ -10,7 +10,7 @@ import pytest
 from world import OpenWorld, World
 
 from collector.core.runs import RunStatus
-from collector.runtime import RunOptions
+from collector.runtime.opening import RunOptions
 from collector.simulator import Hooks, Profile, SimulatorOptions
 from collector.simulator.profile import Drift, Listing
 

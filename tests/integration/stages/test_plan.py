@@ -9,7 +9,7 @@ from world import OpenWorld, World, small
 
 from collector.core.planning import put_requests
 from collector.core.runs import StageName
-from collector.runtime import run_plan
+from collector.runtime.wiring import run_plan
 
 WALLPAPERS = 60
 

@@ -14,16 +14,9 @@ from collector.core.audit import AuditRow
 from collector.core.errors import Edge, Outage, RunTrimmed
 from collector.core.maintenance import RunDetail
 from collector.core.runs import Run, StageName
-from collector.runtime import (
-    BackfillOptions,
-    JanitorOptions,
-    find_crawl,
-    is_over,
-    run_backfill,
-    run_janitor,
-)
+from collector.runtime.backfilling import BackfillOptions, find_crawl, is_over, run_backfill
 from collector.runtime.scheduled import settled
-from collector.runtime.wiring import KEEP_DAYS, Tidied
+from collector.runtime.wiring import KEEP_DAYS, JanitorOptions, Tidied, run_janitor
 from collector.simulator import Hooks, Wallpaper
 from collector.stages import janitor as stage
 from collector.stages.janitor import trim_old_runs

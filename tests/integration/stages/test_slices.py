@@ -17,7 +17,7 @@ from collector.core import tally
 from collector.core.errors import Refusal, RunFailed, SettingsError
 from collector.core.runs import Run
 from collector.interrupts import Interrupted
-from collector.runtime import audit_backfill, plan_slices, run_slice
+from collector.runtime.slices import audit_backfill, plan_slices, run_slice
 from collector.simulator import Hooks
 
 WALLPAPERS = 60

@@ -20,7 +20,8 @@ from collector.core.images import ImageType
 from collector.core.parts import PART_BYTES
 from collector.core.runs import Run, RunStatus, StageName, StageReport
 from collector.http.connection import LEAST_CHUNK_BYTES
-from collector.runtime import RunOptions, open_runtime, run_one_stage
+from collector.runtime.opening import RunOptions, open_runtime
+from collector.runtime.running import run_one_stage
 from collector.simulator import Hooks, Wallpaper
 
 

@@ -16,7 +16,7 @@ from collector.core.images import ImageType
 from collector.core.maintenance import Findings, Kind, Repair
 from collector.core.runs import RunStatus
 from collector.core.transfers import Claim
-from collector.runtime import run_verify
+from collector.runtime.wiring import run_verify
 from collector.stages.verify import VerifyOptions, verify
 from collector.store.memory import MemoryStore
 

@@ -25,7 +25,7 @@ from collector.core.errors import Code, Outage, TooManyDead
 from collector.core.runs import Run, RunStatus, StageName
 from collector.core.transfers import Claim
 from collector.ports import Body, Reply
-from collector.runtime import RunOptions
+from collector.runtime.opening import RunOptions
 from collector.simulator import Hooks, Wallpaper
 from collector.stages.transfer import Chance, TransferOptions, transfer
 from collector.store.memory import MemoryStore

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
+import pytest
 import typer
 from typer.main import get_command
 
@@ -30,3 +33,19 @@ def test_a_limit_of_zero_is_explained() -> None:
     command: Any = get_command(app)
     (limit,) = [option for option in command.commands["run"].params if option.name == "limit"]
     assert limit.help.endswith("0: no limit.")
+
+
+# Each costs more than a tenth of a second of CPU, or brings something that does.
+HEAVY = {"aiobotocore", "aiohttp", "asyncpg", "pydantic_settings", "rich"}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["version"], ["run", "--help"]])
+def test_what_only_prints_imports_nothing_heavy(words: list[str]) -> None:
+    program = (
+        "import sys; from collector.cli import run; assert run(sys.argv[1:]) == 0;"
+        f"assert not {HEAVY} & set(sys.modules), {HEAVY} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from collector.runtime import source_of
+from collector.runtime.opening import source_of
 from collector.settings import Settings
 
 KEY = "SECRETkey0123456789abcdefghijklm"

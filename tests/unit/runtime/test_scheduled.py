@@ -9,7 +9,7 @@ import pytest
 
 from collector.core.errors import SettingsError
 from collector.core.runs import Run
-from collector.runtime import run_of, settings_for
+from collector.runtime.scheduled import run_of, settings_for
 from collector.sources.wallhaven import Query
 
 EMPTY_FORM = {

@@ -8,7 +8,8 @@ from typing import cast
 import pytest
 
 from collector.core.pacing import Priority
-from collector.runtime import Runtime, run_plan
+from collector.runtime.opening import Runtime
+from collector.runtime.wiring import run_plan
 from collector.settings import Settings
 from collector.stages.api import ApiClient
 

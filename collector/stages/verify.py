@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
 from collector.catalog import Verification
 from collector.core.errors import Code, Edge, Fault, ItemError, Refusal
@@ -198,17 +199,17 @@ class _Verify:
         await self._differs(Kind.BYTES_DIFFER, row, info, detail)
 
     async def _sha256(self, key: str) -> str:
-        for number in range(1, READ_TRIES + 1):
-            try:
-                digest = hashlib.sha256()
-                async with self._store.read(key) as chunks:
-                    async for chunk in chunks:
-                        digest.update(chunk)
-                return digest.hexdigest()
-            except ItemError as error:
-                if error.fault is not Fault.TRANSIENT or number == READ_TRIES:
-                    raise
-        raise AssertionError("the last try returns or raises")
+        reading = AsyncRetrying(
+            retry=retry_if_exception(_may_pass), stop=stop_after_attempt(READ_TRIES), reraise=True
+        )
+        return await reading(self._sha256_once, key)
+
+    async def _sha256_once(self, key: str) -> str:
+        digest = hashlib.sha256()
+        async with self._store.read(key) as chunks:
+            async for chunk in chunks:
+                digest.update(chunk)
+        return digest.hexdigest()
 
     async def _differs(
         self, kind: Kind, row: KeyedRow, info: ObjectInfo | None, detail: str
@@ -328,3 +329,7 @@ async def _next_object(
             " it cannot be compared",
         )
     return found
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, ItemError) and error.fault is Fault.TRANSIENT

@@ -12,7 +12,7 @@ import aiohttp
 from collector.store.bodies import Address, BodySender
 from collector.store.bucket import S3Store
 from collector.store.client import ControlCalls, S3Options, open_control_calls
-from collector.store.failures import Place, StoreFailure, Tries
+from collector.store.failures import Place, Retries, StoreFailure
 
 __all__ = ["S3Options", "S3Store", "open_s3", "open_session", "utc_now"]
 
@@ -48,7 +48,7 @@ async def open_s3(
             now,
             grace_seconds=options.connect_seconds + options.read_seconds,
         )
-        yield S3Store(control, bodies, place, Tries(jitter))
+        yield S3Store(control, bodies, place, Retries(jitter))
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """A bucket of any S3-compatible store, as an ObjectStore.
 
 Control calls go through the SDK (`client`), bodies straight to the socket (`bodies`). The
-tries of every store call are counted here and nowhere else. No code path deletes an object.
+attempts of every store call are counted here and nowhere else. No code path deletes an object.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from collector.store.bodies import BodySender
 from collector.store.client import ControlCalls, sdk_errors
 from collector.store.failures import (
     NoReply,
+    PartsLeft,
     Place,
     Refused,
+    Retries,
     StoreFailure,
-    Tries,
     may_pass,
     put_may_pass,
     write_may_pass,
@@ -53,7 +54,7 @@ class S3Store:
         control: ControlCalls,
         bodies: BodySender,
         place: Place,
-        tries: Tries,
+        retries: Retries,
         *,
         looks_first: bool = False,
     ) -> None:
@@ -65,11 +66,11 @@ class S3Store:
         self._control = control
         self._bodies = bodies
         self._place = place
-        self._tries = tries
+        self._retries = retries
 
     def looking_first(self) -> S3Store:
         """Return the same bucket, each write of which asks first whether there is an object."""
-        return S3Store(self._control, self._bodies, self._place, self._tries, looks_first=True)
+        return S3Store(self._control, self._bodies, self._place, self._retries, looks_first=True)
 
     async def put(
         self,
@@ -98,7 +99,7 @@ class S3Store:
             headers=headers,
         )
         try:
-            await self._tries.make(send, put_may_pass)
+            await self._retries.call(send, put_may_pass)
         except StoreFailure as failure:
             raise self._place.judge_write(key, failure) from None
 
@@ -136,7 +137,7 @@ class S3Store:
             headers={},
         )
         with self._judged():
-            etag = await self._tries.make(send, may_pass)
+            etag = await self._retries.call(send, may_pass)
         return UploadedPart(number, etag, sha256)
 
     async def complete(self, upload: Upload, parts: Sequence[UploadedPart]) -> None:
@@ -152,7 +153,7 @@ class S3Store:
             MultipartUpload={"Parts": [_described(part) for part in ordered]},
         )
         try:
-            reply = await self._tries.make(call, write_may_pass)
+            reply = await self._retries.call(call, write_may_pass)
         except StoreFailure as failure:
             # No such upload: gone because an earlier try, or another owner, completed it.
             if failure.unclear or failure.is_refused_as("NoSuchUpload"):
@@ -165,21 +166,18 @@ class S3Store:
     async def abort(self, upload: Upload) -> None:
         """Drop the upload, again and again until the store knows no part of it."""
         which = {"Key": upload.key, "UploadId": upload.upload_id}
+        once = partial(self._abort_once, which)
         with self._judged():
-            for round_number in range(1, ABORT_ROUNDS + 1):
-                if not await self._parts_left_by_abort(which):
-                    return
-                await self._tries.pause(round_number)
-            raise NoReply("parts keep arriving after the abort", unclear=True)
+            await self._retries.call(once, lambda it: isinstance(it, PartsLeft), ABORT_ROUNDS)
 
-    async def _parts_left_by_abort(self, which: Mapping[str, str]) -> bool:
+    async def _abort_once(self, which: Mapping[str, str]) -> None:
         try:
             await self._call("abort_multipart_upload", **which)
-            return bool((await self._call("list_parts", **which, MaxParts=1)).get("Parts"))
+            if (await self._call("list_parts", **which, MaxParts=1)).get("Parts"):
+                raise PartsLeft
         except Refused as refusal:
-            if refusal.status == 404 and refusal.code != "NoSuchBucket":
-                return False
-            raise
+            if refusal.status != 404 or refusal.code == "NoSuchBucket":
+                raise
 
     async def head(self, key: str) -> ObjectInfo | None:
         """Return what is stored under `key`, None where there is nothing."""
@@ -275,7 +273,7 @@ class S3Store:
 
     async def _call(self, operation: str, **parameters: Any) -> dict[str, Any]:
         once = partial(self._control.call, operation, **parameters)
-        return await self._tries.make(once, may_pass)
+        return await self._retries.call(once, may_pass)
 
     @contextmanager
     def _judged(self) -> Iterator[None]:

@@ -15,12 +15,13 @@ from typing import Any, TypeVar
 
 import aiohttp
 import anyio
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
 from collector.core.errors import Code, Edge, Fault, ItemError, MissingRight, Outage, Refusal
 from collector.core.retry import backoff_seconds
 from collector.ports import ObjectExists, WriteUnknown
 
-# Four tries wait 1.75 s on average, 3.5 s at most: a store that restarts is back by then, and a
+# Four attempts wait 1.75 s on average, 3.5 s at most: a store that restarts is back by then, and a
 # longer outage is the run's affair and not one call's.
 TRIES = 4
 RETRY_BASE_SECONDS = 0.5
@@ -68,6 +69,13 @@ class Unreachable(StoreFailure):
 
 class NoReply(StoreFailure):
     """No usable answer came."""
+
+
+class PartsLeft(StoreFailure):
+    """An abort left parts: those that were on their way when it came."""
+
+    def __init__(self) -> None:
+        super().__init__("parts keep arriving after the abort", unclear=True)
 
 
 class Unauthorized(StoreFailure):
@@ -204,33 +212,44 @@ def read_transport_error(error: BaseException | None, *, sent: bool) -> StoreFai
     return NoReply("the connection broke off", unclear=sent)
 
 
-class Tries:
-    """Tries of store calls with full jitter between them; `jitter` is uniform in [0, 1)."""
+class Retries:
+    """Repeats store calls, with full jitter between attempts; `jitter` is uniform in [0, 1)."""
 
     def __init__(self, jitter: Callable[[], float]) -> None:
         self._jitter = jitter
 
-    async def make(
-        self, once: Callable[[], Awaitable[_T]], may_pass: Callable[[StoreFailure], bool]
+    async def call(
+        self,
+        once: Callable[[], Awaitable[_T]],
+        may_pass: Callable[[StoreFailure], bool],
+        max_attempts: int = TRIES,
     ) -> _T:
-        """Return what `once` gives; raises its last StoreFailure, `unclear` if any try was.
+        """Return what `once` gives; raises its last StoreFailure, `unclear` if any attempt was.
 
-        What an earlier try may have done, a later clear refusal does not undo.
+        What an earlier attempt may have done, a later clear refusal does not undo.
         """
-        attempt, unclear = 1, False
-        while True:
-            try:
-                return await once()
-            except StoreFailure as failure:
-                failure.unclear = unclear = unclear or failure.unclear
-                if attempt == TRIES or not may_pass(failure):
+        unclear = False
+        async for attempt in self._attempts(may_pass, max_attempts):
+            with attempt:
+                try:
+                    return await once()
+                except StoreFailure as failure:
+                    failure.unclear = unclear = unclear or failure.unclear
                     raise
-            await self.pause(attempt)
-            attempt += 1
+        raise AssertionError("the last attempt returns or raises")
 
-    async def pause(self, attempt: int) -> None:
-        """Wait as long as one should after try number `attempt`."""
-        await anyio.sleep(backoff_seconds(attempt, RETRY_BASE_SECONDS, self._jitter()))
+    def _attempts(
+        self, may_pass: Callable[[StoreFailure], bool], max_attempts: int
+    ) -> AsyncRetrying:
+        return AsyncRetrying(
+            retry=retry_if_exception(lambda e: isinstance(e, StoreFailure) and may_pass(e)),
+            stop=stop_after_attempt(max_attempts),
+            wait=lambda state: backoff_seconds(
+                state.attempt_number, RETRY_BASE_SECONDS, self._jitter()
+            ),
+            sleep=anyio.sleep,
+            reraise=True,
+        )
 
 
 def may_pass(failure: StoreFailure) -> bool:

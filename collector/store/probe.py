@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from uuid import uuid4
 
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
+
 from collector.core.audit import STORE_LACKS
 from collector.core.errors import Code, Edge, ItemError, MissingRight, Outage
 from collector.core.images import ImageType
@@ -184,10 +186,9 @@ async def fit_store(store: S3Store) -> Fitted:
 
 
 async def _probed(store: S3Store) -> Capabilities:
-    for number in range(1, PROBE_TRIES + 1):
-        try:
-            return await probe(store)
-        except (ItemError, WriteUnknown) as error:
-            if number == PROBE_TRIES:
-                raise Outage(Edge.UPLOAD, f"the store failed when it was probed: {error}") from None
-    raise AssertionError("the last try returns or raises")
+    spoiled = retry_if_exception_type((ItemError, WriteUnknown))
+    probing = AsyncRetrying(retry=spoiled, stop=stop_after_attempt(PROBE_TRIES), reraise=True)
+    try:
+        return await probing(probe, store)
+    except (ItemError, WriteUnknown) as error:
+        raise Outage(Edge.UPLOAD, f"the store failed when it was probed: {error}") from None

@@ -25,7 +25,7 @@ import aiohttp
 import uvloop
 from yarl import URL
 
-from collector.store import S3Options, utc_now
+from collector.store import S3Options
 from collector.store.bodies import Address, BodySender, ChunkPayload, Credentials
 from collector.store.client import open_control_calls
 
@@ -97,7 +97,7 @@ async def measure(endpoint: str) -> dict[str, list[float]]:
 
     async with open_control_calls(options) as control, aiohttp.ClientSession() as session:
         address = Address(f"{endpoint}/null/", "us-east-1")
-        sender = BodySender(session, address, credentials, utc_now, grace_seconds=60)
+        sender = BodySender(session, address, credentials, grace_seconds=60)
 
         async def signed_headers(key: str) -> None:
             await sender.put(key, chunks, size_bytes=BODY_BYTES, sha256=sha256, headers={})

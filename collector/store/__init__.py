@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
 
 import aiohttp
 
@@ -14,12 +13,7 @@ from collector.store.bucket import S3Store
 from collector.store.client import ControlCalls, S3Options, open_control_calls
 from collector.store.failures import Place, Retries, StoreFailure
 
-__all__ = ["S3Options", "S3Store", "open_s3", "open_session", "utc_now"]
-
-
-def utc_now() -> datetime:
-    """Return this machine's time, which signatures carry."""
-    return datetime.now(UTC)
+__all__ = ["S3Options", "S3Store", "open_s3", "open_session"]
 
 
 @asynccontextmanager
@@ -27,7 +21,6 @@ async def open_s3(
     options: S3Options,
     *,
     jitter: Callable[[], float] = random.random,
-    now: Callable[[], datetime] = utc_now,
 ) -> AsyncIterator[S3Store]:
     """Yield the store of `options.bucket`; nothing is sent yet, so call `check_bucket`.
 
@@ -45,7 +38,6 @@ async def open_s3(
             session,
             address,
             control.credentials,
-            now,
             grace_seconds=options.connect_seconds + options.read_seconds,
         )
         yield S3Store(control, bodies, place, Retries(jitter))

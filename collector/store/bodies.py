@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
-import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from functools import lru_cache
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
 from yarl import URL
 
 from collector.core.parts import Chunk
@@ -30,7 +27,6 @@ SLOWEST_BYTES_PER_SECOND = 100_000
 TLS_PIECE_BYTES = 256 * 1024
 # An S3 error is a few hundred bytes of XML; more is a page that nobody reads.
 _MOST_ERROR_BYTES = 16 * 1024
-_ALGORITHM = "AWS4-HMAC-SHA256"
 
 
 class ChunkPayload(aiohttp.Payload):
@@ -74,21 +70,19 @@ class Address:
 
 
 class BodySender:
-    """Sends bodies to one bucket; one try a call."""
+    """Sends bodies to one bucket; one attempt a call."""
 
     def __init__(
         self,
         session: aiohttp.ClientSession,
         address: Address,
         credentials: Callable[[], Awaitable[Credentials]],
-        now: Callable[[], datetime],
         *,
         grace_seconds: float,
     ) -> None:
         self._session = session
         self._address = address
         self._credentials = credentials
-        self._now = now
         self._grace_seconds = grace_seconds
 
     async def put(
@@ -114,7 +108,6 @@ class BodySender:
             body_sha256=sha256,
             credentials=await self._credentials(),
             region=self._address.region,
-            now=self._now(),
         )
         pieces = _pieces(chunks) if url.startswith("https:") else chunks
         payload = ChunkPayload(pieces, size_bytes)
@@ -170,7 +163,19 @@ class Credentials:
 
     access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
-    session_token: str | None = field(repr=False, default=None)
+    token: str | None = field(repr=False, default=None)
+
+
+class _Signer(S3SigV4Auth):  # type: ignore[misc]
+    """The SDK's signer, told the digest of a body that it never sees."""
+
+    def __init__(self, credentials: Credentials, region: str, body_sha256: bytes) -> None:
+        super().__init__(credentials, "s3", region)
+        self._body_sha256 = body_sha256.hex()
+
+    def payload(self, request: AWSRequest) -> str:
+        """Return the digest that covers the body."""
+        return self._body_sha256
 
 
 def signed_headers(
@@ -181,43 +186,11 @@ def signed_headers(
     body_sha256: bytes,
     credentials: Credentials,
     region: str,
-    now: datetime,
 ) -> dict[str, str]:
-    """Return `headers` with those that sign the request; `now` is in UTC.
+    """Return `headers` with those that sign the request; every header given is signed.
 
-    Every header given is signed. `url` is percent-encoded already, its query sorted by name,
-    and header values have no white space at either end.
+    `url` is percent-encoded already.
     """
-    timestamp = now.strftime("%Y%m%dT%H%M%SZ")
-    parts = urlsplit(url)
-    sent = {name.lower(): value for name, value in headers.items()}
-    sent |= {"host": parts.netloc, "x-amz-date": timestamp}
-    sent["x-amz-content-sha256"] = body_sha256.hex()
-    if credentials.session_token:
-        sent["x-amz-security-token"] = credentials.session_token
-    covered = sorted(sent.items())
-    names = ";".join(name for name, _ in covered)
-    fields = "".join(f"{name}:{value}\n" for name, value in covered)
-    request = "\n".join((method, parts.path, parts.query, fields, names, body_sha256.hex()))
-    scope = f"{timestamp[:8]}/{region}/s3/aws4_request"
-    digest = hashlib.sha256(request.encode()).hexdigest()
-    key = _signing_key(credentials.secret_key, timestamp[:8], region)
-    signature = _hmac(key, f"{_ALGORITHM}\n{timestamp}\n{scope}\n{digest}").hex()
-    sent["authorization"] = (
-        f"{_ALGORITHM} Credential={credentials.access_key}/{scope}, "
-        f"SignedHeaders={names}, Signature={signature}"
-    )
-    return sent
-
-
-# Two: yesterday's key and today's, around midnight.
-@lru_cache(maxsize=2)
-def _signing_key(secret_key: str, day: str, region: str) -> bytes:
-    key = f"AWS4{secret_key}".encode()
-    for step in (day, region, "s3", "aws4_request"):
-        key = _hmac(key, step)
-    return key
-
-
-def _hmac(key: bytes, text: str) -> bytes:
-    return hmac.digest(key, text.encode(), "sha256")
+    request = AWSRequest(method, url, headers=headers)
+    _Signer(credentials, region, body_sha256).add_auth(request)
+    return dict(request.headers.items())

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -179,7 +178,6 @@ def signed_anew(world: FaultyWorld, asked: Asked, *without: str) -> Asked:
         body_sha256=hashlib.sha256(asked.body).digest(),
         credentials=Credentials(settings.aws_access_key_id, secret.get_secret_value()),
         region=settings.aws_default_region or "",
-        now=datetime.now(UTC),
     )
     return replace(asked, headers=signed)
 

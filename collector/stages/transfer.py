@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
-from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from collector.catalog import Transfers
 from collector.core.errors import (
@@ -134,6 +133,8 @@ class _Transfer:
         self._longest_wait_seconds = longest_wait_seconds
         self._awaits_others = awaits_others
         self._leases = Leases(catalog, options.lease_seconds, chance.clock)
+        # With the byte budget, the bounds of a transfer: tasks and memory.
+        self._in_flight = anyio.Semaphore(options.in_flight)
         self._ports = MirrorPorts(
             http=http,
             store=store,
@@ -197,22 +198,13 @@ class _Transfer:
         self._tally.plan(known, tried_before=due.tried)
 
     async def _work(self) -> None:
-        # No buffer: a claim that waits would cost its item an attempt if the process died.
-        send, receive = anyio.create_memory_object_stream[Claim](0)
-        async with task_group() as workers:
-            for _ in range(self._options.in_flight):
-                workers.start_soon(self._carry_all, receive.clone())
-            receive.close()
-            await self._feed(send)
-
-    async def _feed(self, claims: ObjectSendStream[Claim]) -> None:
-        """Claim what is due, a batch at a time, while the run may store more."""
-        async with claims:
+        """Claim what is due, a batch at a time, while the run may store more; a task an image."""
+        async with task_group() as images:
             while True:
                 seen = self._supply.version
                 batch = await self._claim()
                 for claim in batch:
-                    await claims.send(claim)
+                    images.start_soon(self._carry_claimed, claim)
                 if not batch and not await self._wait_for_work(seen):
                     return
 
@@ -259,15 +251,16 @@ class _Transfer:
             await self._supply.after(seen)
         return True
 
-    async def _carry_all(self, claims: ObjectReceiveStream[Claim]) -> None:
-        async with claims:
-            async for claim in claims:
-                with anyio.CancelScope() as scope:
-                    self._leases.watch(claim, scope)
-                    await self._breakers.pause()
-                    await self._carry(claim)
-                self._leases.drop(claim)
-                self._supply.announce()
+    async def _carry_claimed(self, claim: Claim) -> None:
+        # Waited for only behind a lost lease: no more is claimed than is free, since a claim that
+        # waits would cost its item an attempt if the process died.
+        async with self._in_flight:
+            with anyio.CancelScope() as scope:
+                self._leases.watch(claim, scope)
+                await self._breakers.pause()
+                await self._carry(claim)
+            self._leases.drop(claim)
+            self._supply.announce()
 
     async def _carry(self, claim: Claim) -> None:
         try:

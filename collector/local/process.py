@@ -1,29 +1,32 @@
-"""A child process that ends with its owner, however the owner ends.
+"""A child process that ends with those who need it, however they end.
 
-Between owner and child stands a warden (`warden.py`): it notices the owner's death as the end of
-a pipe, which works after kill -9 and on every platform. The child runs in a session of its own,
-so a terminal's Ctrl-C does not reach it.
+Between them and the child stands a warden (`warden.py`). It notices their death as the end of a
+pipe, which works after kill -9 and on every platform. The child runs in a session of its own, so
+a terminal's Ctrl-C does not reach it.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
-import pwd
 import select
 import signal
-import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from types import ModuleType
+from typing import IO, TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack
 
 import anyio
 
-from collector.local.files import PRIVATE_FILE_MODE
-from collector.local.pids import end_process
+from collector.local.records import PRIVATE_FILE_MODE
+
+if TYPE_CHECKING:
+    import psutil
 
 logger = logging.getLogger("collector.local")
 
@@ -34,35 +37,147 @@ WARDEN_START_SECONDS = 20.0
 WARDEN_MARGIN_SECONDS = 5.0
 # A good stop of either server takes less; of a longer one a person at a terminal wants to know.
 SLOW_STOP_SECONDS = 1.5
+# Only the child's own user reads what it writes.
+CHILD_UMASK = 0o077
+
+
+class Options(TypedDict):
+    """How a child is run.
+
+    `env` is its whole environment. Standard output and error are appended to `log`. `name` is
+    what people call it, by default the program's name; a slow stop is logged with it. On its end
+    it gets `stop_signal` (SIGTERM) and `stop_seconds` (10), then SIGKILL. `user` (a uid, needs
+    root) drops to that user, without further groups. `pass_fds` stay open in it, and `litter`
+    are files that are removed after its end.
+    """
+
+    env: Mapping[str, str]
+    cwd: Path
+    log: Path
+    name: NotRequired[str]
+    stop_signal: NotRequired[int]
+    stop_seconds: NotRequired[float]
+    user: NotRequired[int | None]
+    pass_fds: NotRequired[Sequence[int]]
+    litter: NotRequired[Sequence[Path]]
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """The processes that share a child: each of them has the named pipe `pipe` open for writing.
+
+    They join while they hold the lock of the file `door`, so that none joins a child which its
+    warden has begun to stop.
+    """
+
+    pipe: Path
+    door: Path
+
+    def join(self) -> int | None:
+        """Return a descriptor that keeps the child running while it is open; None: no child."""
+        try:
+            return os.open(self.pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENXIO):
+                return None
+            raise
+
+    def are_there(self) -> bool:
+        """Whether any process keeps the child running at this moment."""
+        try:
+            reader = os.open(self.pipe, os.O_RDONLY | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return False
+        try:
+            return os.read(reader, 1) != b""
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(reader)
+
+    def lifeline(self) -> tuple[int, int]:
+        """Make the pipe anew, and return its two ends."""
+        self.pipe.unlink(missing_ok=True)
+        os.mkfifo(self.pipe, PRIVATE_FILE_MODE)
+        reader = os.open(self.pipe, os.O_RDONLY | os.O_NONBLOCK)
+        os.set_blocking(reader, True)
+        return reader, os.open(self.pipe, os.O_WRONLY)
 
 
 class Child:
-    """A running child; made by `open_child`, which also ends it.
+    """A child process. Whoever starts it closes it, and may then wait for its end.
 
-    Attributes: `pid` of the child itself (not of its warden), and `returncode`, None until it
-    was waited for, then its exit status or the negative number of the signal that ended it.
+    Attributes: `pid` of the child itself, `warden_pid` of its warden, and `returncode`, None
+    until it was waited for, then its exit status or the negative number of the signal that
+    ended it.
     """
 
-    def __init__(
-        self,
-        name: str,
-        argv: Sequence[str],
-        warden: subprocess.Popen[bytes],
-        report: IO[bytes],
-        stop: tuple[signal.Signals, float],
-    ) -> None:
+    _report: IO[bytes]
+
+    def __init__(self, argv: Sequence[str], options: Options) -> None:
         self.pid = 0
+        self.warden_pid = 0
         self.returncode: int | None = None
-        self._name = name
-        self._argv = argv
-        self._warden = warden
-        self._stop_signal, self._stop_seconds = stop
-        self._report = report
+        self._argv = list(argv)
+        self._options = options
+        self._stop = (options.get("stop_signal", signal.SIGTERM), options.get("stop_seconds", 10.0))
+        self._process: psutil.Process | None = None
         self._reading = anyio.Lock()
 
-    @property
-    def warden_pid(self) -> int:
-        return self._warden.pid
+    async def start(self, users: Users | None, lifeline: ExitStack) -> None:
+        """Start the child; it runs until `lifeline` is closed, and `users` have gone.
+
+        Raises OSError if the command cannot be executed.
+        """
+        with ExitStack() as ends:
+            report, report_end = os.pipe()
+            self._report = os.fdopen(report, "rb", buffering=0)
+            ends.callback(os.close, report_end)
+            reader, writer = users.lifeline() if users else os.pipe()
+            ends.callback(os.close, reader)
+            lifeline.callback(os.close, writer)
+            await self._start_warden(reader, report_end, users)
+        async with self._reading:
+            with anyio.fail_after(WARDEN_START_SECONDS):
+                word, *rest = await self._next_report()
+        if word != "pid":
+            self.returncode = -signal.SIGKILL
+            raise OSError(*rest, self._argv[0])
+        self.warden_pid, self.pid = rest
+        self._process = _leftovers().find_process(self.pid)
+
+    async def _start_warden(self, reader: int, report_end: int, users: Users | None) -> None:
+        options = self._options
+        user = options.get("user")
+        as_user = {} if user is None else {"user": user, "group": user, "extra_groups": []}
+        inherited = list(options.get("pass_fds", ()))
+        child = {
+            "args": self._argv,
+            "env": dict(options["env"]),
+            "cwd": str(options["cwd"]),
+            "pass_fds": inherited,
+            "umask": CHILD_UMASK,
+            **as_user,
+        }
+        litter = [*options.get("litter", ()), *([users.pipe] if users else [])]
+        order = {
+            "child": child,
+            "stop": self._stop,
+            "lifeline": (reader, users and users.pipe, users and users.door),
+            "litter": litter,
+        }
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        with os.fdopen(os.open(options["log"], flags, PRIVATE_FILE_MODE), "ab") as log:
+            await anyio.run_process(
+                # Isolated and without site-packages: starts at once, and no environment bends it.
+                [sys.executable, "-I", "-S", str(WARDEN)],
+                input=json.dumps(order, default=str).encode(),
+                stdout=report_end,
+                stderr=log,
+                check=False,  # its report tells as well
+                start_new_session=True,
+                pass_fds=[reader, *inherited],
+            )
 
     @property
     def running(self) -> bool:
@@ -79,143 +194,68 @@ class Child:
         The child of a warden that was killed is ended, and its status is then -SIGKILL.
         """
         async with self._reading:
-            if self.returncode is None:
-                self.returncode = await self._read_status()
+            while self.returncode is None:
+                word, *rest = await self._next_report()
+                if word == "exit":
+                    self.returncode = rest[0]
+                elif word == "error":
+                    if self._process:
+                        await _leftovers().end_process(self._process, *self._stop)
+                    self.returncode = -signal.SIGKILL
         return self.returncode
 
-    async def started(self) -> None:
-        """Return once the child runs, with `pid` set; OSError where it could not be started."""
-        async with self._reading:
-            with anyio.fail_after(WARDEN_START_SECONDS):
-                word, rest = await self._read_report()
-        if word != "pid":
-            self.returncode = self._warden.wait()
-            number, _, text = rest.partition(" ")
-            raise OSError(int(number or 0), text or "its warden ended", self._argv[0])
-        self.pid = int(rest)
-
-    async def stop(self, lifeline: IO[bytes]) -> None:
-        """End the child: its stop signal, then SIGKILL when its time is over. Not cancellable."""
-        bound_seconds = self._stop_seconds + WARDEN_MARGIN_SECONDS
-        with anyio.CancelScope(shield=True):
-            lifeline.close()
-            if await self._ends_within(SLOW_STOP_SECONDS):
-                return
-            logger.info("waiting for %s to stop, %g s at most", self._name, self._stop_seconds)
-            if not await self._ends_within(bound_seconds - SLOW_STOP_SECONDS):
-                self._warden.kill()
+    async def end(self) -> None:
+        """Wait for the child's end, which its closed lifeline brings about. Not cancellable."""
+        name = self._options.get("name", Path(self._argv[0]).name)
+        if not await ends_within(self._stop[1], name, self.wait) and self.warden_pid:
+            os.kill(self.warden_pid, signal.SIGKILL)
+            with anyio.CancelScope(shield=True):
                 await self.wait()
 
-    async def _ends_within(self, seconds: float) -> bool:
-        with anyio.move_on_after(seconds):
-            await self.wait()
-        return self.returncode is not None
+    def close(self) -> None:
+        self._report.close()
 
-    async def _read_status(self) -> int:
-        word, rest = await self._read_report()
-        while word == "pid":  # a start that was cancelled left it unread
-            self.pid = int(rest)
-            word, rest = await self._read_report()
-        self._warden.wait()
-        if word == "exit":
-            return int(rest)
-        await self._end_orphan()
-        return -signal.SIGKILL
-
-    async def _read_report(self) -> tuple[str, str]:
-        """Return the warden's next word and what follows; empty once the warden is gone."""
+    async def _next_report(self) -> list[Any]:
         await anyio.wait_readable(self._report)
-        line = bytearray()
-        while (byte := os.read(self._report.fileno(), 1)) not in (b"", b"\n"):
-            line += byte
-        word, _, rest = line.decode().partition(" ")
-        return word, rest
+        line = self._report.readline()
+        return list(json.loads(line)) if line else ["error", errno.ECHILD, "its warden ended"]
 
-    async def _end_orphan(self) -> None:
-        if self.pid:
-            await end_process(
-                self.pid,
-                self._argv,
-                stop_signal=self._stop_signal,
-                stop_seconds=self._stop_seconds,
-            )
+
+def _leftovers() -> ModuleType:
+    """Return the module that needs psutil, which the engine does without (extra `local`)."""
+    from collector.local import leftovers  # noqa: PLC0415
+
+    return leftovers
+
+
+async def ends_within(
+    stop_seconds: float, name: str, wait: Callable[[], Awaitable[object]]
+) -> bool:
+    """Whether `wait` returns in the time that a stop may take, and some more. Not cancellable."""
+    with anyio.CancelScope(shield=True):
+        with anyio.move_on_after(SLOW_STOP_SECONDS):
+            await wait()
+            return True
+        logger.info("waiting for %s to stop, %g s at most", name, stop_seconds)
+        with anyio.move_on_after(stop_seconds + WARDEN_MARGIN_SECONDS - SLOW_STOP_SECONDS):
+            await wait()
+            return True
+    return False
 
 
 @asynccontextmanager
-async def open_child(
-    argv: Sequence[str],
-    *,
-    env: Mapping[str, str],
-    cwd: Path,
-    log: Path,
-    name: str | None = None,
-    stop_signal: signal.Signals = signal.SIGTERM,
-    stop_seconds: float = 10.0,
-    user: int | None = None,
-    pass_fds: Sequence[int] = (),
-) -> AsyncIterator[Child]:
+async def open_child(argv: Sequence[str], **options: Unpack[Options]) -> AsyncIterator[Child]:
     """Run `argv` for as long as the body lasts, and never longer than this process.
 
-    `env` is the child's whole environment. Standard output and error are appended to `log`.
-    `name` is what people call it, by default the program's name; a slow stop is logged with it.
-    `user` (a uid, needs root) drops to that user and its group, without further groups.
-    `pass_fds` stay open in warden and child. On leaving, also by error or cancellation, the
-    child gets `stop_signal` and `stop_seconds`, then SIGKILL. Raises OSError where the command
-    cannot be executed. A child that ends by itself ends nothing here: see `Child.wait`.
+    Returns when the child has ended, also after an error or cancellation. Raises OSError if the
+    command cannot be executed. A child that ends by itself ends nothing here: see `Child.wait`.
     """
-    order = {
-        "argv": list(argv),
-        "env": dict(env),
-        "cwd": str(cwd),
-        "stop_signal": int(stop_signal),
-        "stop_seconds": stop_seconds,
-        "user": user,
-        "group": _group_of(user),
-        "pass_fds": list(pass_fds),
-    }
-    with _started_warden(log, pass_fds) as (warden, lifeline, report):
-        child = Child(name or Path(argv[0]).name, argv, warden, report, (stop_signal, stop_seconds))
-        try:
-            _give(order, lifeline)
-            await child.started()
-            yield child
-        finally:
-            await child.stop(lifeline)
-
-
-def _group_of(user: int | None) -> int | None:
-    if user is None:
-        return None
+    child = Child(argv, options)
+    lifeline = ExitStack()
     try:
-        return pwd.getpwuid(user).pw_gid
-    except KeyError:
-        return user
-
-
-@contextmanager
-def _started_warden(
-    log: Path, pass_fds: Sequence[int]
-) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes]]]:
-    log_descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE_MODE)
-    try:
-        # Isolated and without site-packages: starts at once, and no environment bends it.
-        warden = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-I", "-S", str(WARDEN)],
-            bufsize=0,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log_descriptor,
-            start_new_session=True,
-            pass_fds=pass_fds,
-        )
+        await child.start(None, lifeline)
+        yield child
     finally:
-        os.close(log_descriptor)
-    assert warden.stdin
-    assert warden.stdout
-    with warden.stdin as lifeline, warden.stdout as report:
-        yield warden, lifeline, report
-
-
-def _give(order: Mapping[str, object], lifeline: IO[bytes]) -> None:
-    with suppress(BrokenPipeError):  # a warden that is gone already is noticed by `started`
-        lifeline.write(json.dumps(order).encode() + b"\n")
+        lifeline.close()
+        await child.end()
+        child.close()

@@ -1,11 +1,41 @@
-"""How a running embedded server is reached. Secrets never show in a repr."""
+"""How a running embedded server is reached, and the error of one that is not.
+
+Secrets never show in a repr, and only their owner can read them in files.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
+
+PRIVATE_FILE_MODE = 0o600
+PRIVATE_FOLDER_MODE = 0o700
+
+
+class LocalServerError(Exception):
+    """An embedded server could not be started, reached or used.
+
+    Attributes: `server` (its name for people), `problem` (one clause), `log` (the server's log
+    file, where one exists) and `tail` (that log's last lines, oldest first, of this start only).
+    """
+
+    def __init__(
+        self, server: str, problem: str, *, log: Path | None = None, tail: Sequence[str] = ()
+    ) -> None:
+        super().__init__(server, problem)
+        self.server = server
+        self.problem = problem
+        self.log = log
+        self.tail = tuple(tail)
+
+    def __str__(self) -> str:
+        last_line = f": {self.tail[-1]}" if self.tail else ""
+        where = f" (log: {self.log})" if self.log else ""
+        return f"{self.server}: {self.problem}{last_line}{where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +43,7 @@ class LocalPostgres:
     """An embedded PostgreSQL: role and database are both named `collector`.
 
     `dsn` is TCP on loopback with user and password, for asyncpg and libpq alike. `psql` is a
-    command line to paste, free of secrets (it names a password file), or None where the
+    command line to paste, free of secrets (it names a password file), or None if the
     installation has no psql. `log` is the server's log, which also takes what `log_statement`
     asks for. `pid` is the postmaster.
     """
@@ -47,3 +77,18 @@ def from_json(kind: type[Record], text: str) -> Record:
     """Read what `to_json` wrote; ValueError or TypeError on anything else."""
     fields = json.loads(text)
     return kind(**{**fields, "log": Path(fields["log"])})
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace `path` by a file with `text` that only its owner can read.
+
+    Readers see the old file or the whole new one; on an error the old one stays.
+    """
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE_MODE)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    new.replace(path)

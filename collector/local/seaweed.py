@@ -10,21 +10,22 @@ import importlib.metadata
 import json
 import os
 import secrets
-import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import aiohttp
 
-from collector.local.errors import LocalServerError
-from collector.local.files import PRIVATE_FOLDER_MODE, write_private
-from collector.local.launch import Launch, launched
-from collector.local.ports import LOOPBACK, Ports, allocate_ports, remembered_ports
-from collector.local.records import LocalS3
+from collector.local.launch import LOOPBACK, Launch, Ports, launch
+from collector.local.process import Options
+from collector.local.records import (
+    PRIVATE_FOLDER_MODE,
+    LocalS3,
+    LocalServerError,
+    write_private,
+)
 from collector.local.sharing import Running
 
 NAME = "SeaweedFS"
@@ -50,7 +51,7 @@ PIECE_MIB = 8
 # Files of up to 128 MB that data are kept in, 7 of them for each bucket. Left to itself it takes
 # the free disk divided by 128 MB: with 60 GB free, the 70th bucket answers every PUT with 500. A
 # disk that fills up is noticed all the same (`volume.minFreeSpacePercent`).
-MOST_VOLUMES = 100_000
+MAX_VOLUMES = 100_000
 
 PORT = "s3.port"
 MASTER_PORT = "master.port"
@@ -77,38 +78,37 @@ class SeaweedServer:
 
     name = NAME
     record = LocalS3
+    stop_seconds = STOP_SECONDS
 
     async def answers(self, record: LocalS3) -> bool:
         """Whether the S3 gateway says that it is healthy."""
         return await _is_healthy(record.endpoint_url)
 
-    @asynccontextmanager
-    async def run(self, running: Running) -> AsyncIterator[LocalS3]:
-        """See `sharing.Server.run`; makes data folder and keys where they are missing."""
+    async def start(self, running: Running, seat: ExitStack) -> LocalS3:
+        """See `sharing.Server.start`; makes data folder and keys if they are missing."""
         (self.folder / "data").mkdir(mode=PRIVATE_FOLDER_MODE, exist_ok=True)
         access_key, secret_key = _keys(self.folder / "identity.json")
-        launch = self._launch(find_weed())
-        try:
-            async with launched(launch, running) as (pid, ports):
-                yield LocalS3(_endpoint(ports), access_key, secret_key, REGION, launch.log, pid)
-        finally:
-            _remove_sockets(remembered_ports(launch.ports_file))
-
-    def _launch(self, weed: Path) -> Launch:
-        return Launch(
-            name=NAME,
-            folder=self.folder,
-            argv=partial(_argv, weed, self.folder),
-            answers=_is_ready,
-            allocate=partial(allocate_ports, PORTS, derived=DERIVED_PORTS),
+        log = self.folder / "log"
+        options: Options = {
+            "name": NAME,
             # A whole environment: AWS_* and S3_BUCKET of the caller would change the server.
-            env={"GOMEMLIMIT": MEMORY_LIMIT, "HOME": str(self.folder), "PATH": os.defpath},
-            cwd=self.folder,
-            user=None,
-            stop_signal=signal.SIGTERM,
-            stop_seconds=STOP_SECONDS,
+            "env": {"GOMEMLIMIT": MEMORY_LIMIT, "HOME": str(self.folder), "PATH": os.defpath},
+            "cwd": self.folder,
+            "log": log,
+            "stop_seconds": STOP_SECONDS,
+        }
+        server = Launch(
+            self.folder,
+            options,
+            argv=partial(_argv, find_weed(), self.folder),
+            answers=_is_ready,
             port_taken="port allocation failed",
+            ports=PORTS,
+            derived_ports=DERIVED_PORTS,
+            litter=_sockets,
         )
+        pid, ports = await launch(server, running, seat)
+        return LocalS3(_endpoint(ports), access_key, secret_key, REGION, log, pid)
 
 
 def find_weed() -> Path:
@@ -156,7 +156,7 @@ def _argv(weed: Path, folder: Path, ports: Ports) -> list[str]:
         "s3.localSocket": "s3.sock",
         "filer.localSocket": "filer.sock",
         "filer.maxMB": PIECE_MIB,
-        "volume.max": MOST_VOLUMES,
+        "volume.max": MAX_VOLUMES,
         "s3.concurrentUploadLimitMB": UPLOADS_MIB,
         "volume.concurrentUploadLimitMB": UPLOADS_MIB,
         # No other server has to hear of the stop: 1 s less.
@@ -184,13 +184,13 @@ def _endpoint(ports: Ports) -> str:
     return f"http://{LOOPBACK}:{ports[PORT]}"
 
 
-def _remove_sockets(ports: Ports) -> None:
-    """Remove the sockets that it makes for its gRPC ports in a fixed place, and leaves there."""
-    for name, port in ports.items():
-        if name.endswith(".grpc"):
-            part = name.partition(".")[0]
-            with suppress(OSError):
-                Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock").unlink()  # noqa: S108
+def _sockets(ports: Ports) -> list[Path]:
+    """Return the sockets that it makes for its gRPC ports in a fixed place, and leaves there."""
+    return [
+        Path(f"/tmp/seaweedfs-{name.partition('.')[0]}-grpc-{port}.sock")  # noqa: S108
+        for name, port in ports.items()
+        if name.endswith(".grpc")
+    ]
 
 
 async def _is_ready(ports: Ports) -> bool:

@@ -8,14 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-import anyio
-
-from collector.local.errors import LocalServerError
-from collector.local.locks import is_locked
-from collector.local.postgres import PostgresServer
-from collector.local.records import LocalPostgres, LocalS3
-from collector.local.seaweed import SeaweedServer
-from collector.local.sharing import shared_server, wait_stopped
+from collector.local.records import LocalPostgres, LocalS3, LocalServerError
 
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
@@ -28,30 +21,12 @@ class LocalServers:
     s3: LocalS3 | None
     home: Path
 
-    async def wait_lost(self) -> LocalServerError:
-        """Return, once a server has ended before its time, the error that says which.
-
-        For owners and users of the servers alike; returns never while both run.
-        """
-        lost: list[LocalServerError] = []
-
-        async def watch(name: str, folder: str, log: Path) -> None:
-            await wait_stopped(self.home / folder)
-            lost.append(LocalServerError(name, "has ended", log=log))
-            watchers.cancel_scope.cancel()
-
-        async with anyio.create_task_group() as watchers:
-            if self.postgres:
-                watchers.start_soon(watch, PostgresServer.name, "postgres", self.postgres.log)
-            if self.s3:
-                watchers.start_soon(watch, SeaweedServer.name, "s3", self.s3.log)
-        return lost[0]
-
 
 def is_in_use(home: Path) -> bool:
     """Whether a server whose data lies under `home` runs, or is being started, at this moment."""
-    locks = (home / folder / "lock" for folder in ("postgres", "s3"))
-    return any(lock.exists() and is_locked(lock) for lock in locks)
+    from collector.local.sharing import is_running  # noqa: PLC0415
+
+    return any(is_running(home / folder) for folder in ("postgres", "s3"))
 
 
 @asynccontextmanager
@@ -65,17 +40,23 @@ async def open_local_servers(
 ) -> AsyncIterator[LocalServers]:
     """Use the embedded servers whose data lies under `home`: those that run, or else new ones.
 
-    Each server has one owner, whoever came first, in this process or another; those who come
-    later wait until it is ready and use it, whatever settings they ask for. On leaving, an owner
-    waits for those who still use its server and then stops it; an owner that is cancelled stops
-    it at once. A server never outlives its owner, by whatever means that ends; its data do, and
-    so do its passwords and, where they are still free, its ports.
+    Any number of processes share a server, whatever settings they ask for: the first starts it,
+    and the last one stops it on leaving. A server never outlives its users, by whatever means
+    they end; its data do, and so do its passwords and, if they are still free, its ports.
 
     `postgres_settings` are added to the server's command line (`fsync`, `log_statement`);
     `postgres_binaries` is a folder of programs to use instead of the bundled ones.
 
-    Raises LocalServerError where a server cannot be started or reached: nothing is left running.
+    Raises LocalServerError if a server cannot be started or reached: nothing is left running.
     """
+    # The engine does without these, and without what they import (extra `local`).
+    try:
+        from collector.local.postgres import PostgresServer  # noqa: PLC0415
+        from collector.local.seaweed import SeaweedServer  # noqa: PLC0415
+        from collector.local.sharing import shared_server  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        problem = f"the package {error.name} is not installed, and no others are configured"
+        raise LocalServerError("embedded servers", problem) from error
     home = home.absolute()
     async with AsyncExitStack() as stack:
         database = store = None

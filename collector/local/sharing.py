@@ -1,15 +1,14 @@
-"""One owner runs a server, others use it while it runs.
+"""Several processes use one server: the first starts it, the last one stops it.
 
 Files of a server's folder that take part:
 
-- `lock` is held by the owner, and by nobody else. Free means: whoever takes it starts the server.
+- `lock` is the door: whoever starts or joins the server holds it meanwhile.
+- `users` is a named pipe that every user has open; see `process.Users`.
 - `running.lock` is inherited by the server itself, so it is held until the last process of the
-  server ended, whatever became of the owner. It names the process and its command.
-- `server.json` tells how to reach the server. It is new with each start and appears once the
-  server answers. Users hold a shared lock on it; the owner locks it for itself before it stops
-  the server, and so waits for its users.
+  server ended, whatever became of its users. It names the process.
+- `server.json` tells how to reach the server, from its first answer to its end.
 
-All three are released by the kernel when their holders die.
+All that is held is released by the kernel when its holders die.
 """
 
 from __future__ import annotations
@@ -18,36 +17,37 @@ import json
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
-from contextlib import (
-    AbstractAsyncContextManager,
-    AsyncExitStack,
-    ExitStack,
-    asynccontextmanager,
-    suppress,
-)
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import anyio
+from filelock import BaseFileLock, FileLock, Timeout, lock_descriptor
 
-from collector.local.errors import LocalServerError
-from collector.local.files import write_private
-from collector.local.locks import is_locked, lock_file, try_lock
-from collector.local.pids import end_process
-from collector.local.polling import POLL_SECONDS, holds_within, until
-from collector.local.records import Record, from_json, to_json
+from collector.local.leftovers import end_process, find_process, holds_within, until
+from collector.local.process import Users, ends_within
+from collector.local.records import (
+    PRIVATE_FILE_MODE,
+    LocalServerError,
+    Record,
+    from_json,
+    to_json,
+    write_private,
+)
 
 logger = logging.getLogger("collector.local")
 
 # Above the sum of a slow stop and a start with recovery; a longer wait has no end in sight.
 TURN_SECONDS = 180.0
-# A server whose owner died is stopped by its warden; after this time it is stopped from here.
+# A server whose users died is stopped by its warden; after this time it is stopped from here.
 LEFTOVER_SECONDS = 30.0
 LEFTOVER_STOP_SECONDS = 10.0
-# A pid and a command line, generously.
-RUNNING_BYTES = 64 * 1024
-RECORD_BYTES = 16 * 1024
+# While a server that runs does not answer, its users may leave and its warden stop it.
+ANSWER_PAUSE_SECONDS = 0.05
+# A pid and a time, generously.
+HOLDER_BYTES = 1024
 # Others may pass through, which the unprivileged server has to; the files in it are private.
 FOLDER_MODE = 0o711
 
@@ -58,153 +58,158 @@ class Running:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
 
-    def name(self, pid: int, argv: Sequence[str]) -> None:
-        """Write down which process holds the lock, for an owner that finds it left over."""
-        os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, json.dumps({"pid": pid, "argv": list(argv)}).encode(), 0)
+    def name(self, pid: int) -> None:
+        """Write down which process holds the lock, for whoever finds it left over."""
+        if process := find_process(pid):
+            os.ftruncate(self.descriptor, 0)
+            os.pwrite(self.descriptor, json.dumps([pid, process.create_time()]).encode(), 0)
 
-    def holder(self) -> tuple[int, list[str]] | None:
-        """Return process and command that `name` wrote, or None before the first."""
-        text = os.pread(self.descriptor, RUNNING_BYTES, 0)
-        if not text:
-            return None
-        held = json.loads(text)
-        return held["pid"], held["argv"]
+    def is_free(self) -> bool:
+        """Take the lock if nobody holds it."""
+        return lock_descriptor(self.descriptor, blocking=False)
+
+    async def end_leftover(self, name: str) -> None:
+        """Take the lock: wait until an earlier server is gone, and end it if nobody else does."""
+        if await holds_within(LEFTOVER_SECONDS, self.is_free):
+            return
+        await self.end_holder(name)
+        if not await holds_within(LEFTOVER_STOP_SECONDS, self.is_free):
+            raise LocalServerError(name, "an earlier server still runs, and cannot be stopped")
+
+    async def end_holder(self, name: str) -> None:
+        """End the process that was written down, which its warden did not end."""
+        if holder := os.pread(self.descriptor, HOLDER_BYTES, 0):
+            pid, created = json.loads(holder)
+            if process := find_process(pid, created):
+                logger.warning("%s: stopping process %d, which is left over", name, pid)
+                await end_process(process, signal.SIGINT, LEFTOVER_STOP_SECONDS)
+
+
+@contextmanager
+def open_running(folder: Path) -> Iterator[Running]:
+    descriptor = os.open(folder / "running.lock", os.O_RDWR | os.O_CREAT, PRIVATE_FILE_MODE)
+    try:
+        yield Running(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def users_of(folder: Path) -> Users:
+    return Users(folder / "users", folder / "lock")
+
+
+def is_running(folder: Path) -> bool:
+    """Whether any process of the server in `folder` lives, or is being started."""
+    if not (folder / "running.lock").exists():
+        return False
+    with open_running(folder) as running:
+        return not running.is_free()
+
+
+async def wait_stopped(folder: Path) -> None:
+    """Return once no process of the server in `folder` is left."""
+    await until(lambda: not is_running(folder))
 
 
 class Server(Protocol[Record]):
-    """What this module needs to know about a kind of server."""
+    """What this module needs to know about a kind of server.
+
+    `name` is what people call it, `folder` where it keeps the files named above, `record` what
+    tells how to reach it, and `stop_seconds` how long a stop may take before it is killed.
+    """
 
     @property
-    def name(self) -> str:
-        """What people call it."""
-
+    def name(self) -> str: ...
     @property
-    def folder(self) -> Path:
-        """Where its lock files, and what else it keeps, are."""
-
+    def folder(self) -> Path: ...
     @property
-    def record(self) -> type[Record]:
-        """What tells how to reach it."""
+    def record(self) -> type[Record]: ...
+    @property
+    def stop_seconds(self) -> float: ...
 
     async def answers(self, record: Record) -> bool:
         """Whether the server that `record` describes serves requests now."""
 
-    def run(self, running: Running) -> AbstractAsyncContextManager[Record]:
-        """Start the server, wait until it answers; stop it at the end."""
+    async def start(self, running: Running, seat: ExitStack) -> Record:
+        """Start the server, for as long as `seat` is open; return once it answers."""
 
 
 @asynccontextmanager
 async def shared_server(server: Server[Record]) -> AsyncIterator[Record]:
     """Use the server of `server.folder`: the one that runs, or else one started here.
 
-    Who starts it owns it: leaving waits for the other users, unless by cancellation, and stops
-    it. Raises LocalServerError where it cannot be started or reached.
+    On leaving, also by error or cancellation, the last user waits until the server has stopped.
+    Raises LocalServerError if it cannot be started or reached.
     """
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(_wait_unless_used, server)
         try:
-            record = await _own_or_join(stack, server)
+            server.folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            record = await _use(server, stack)
         except OSError as error:
             problem = f"cannot use {server.folder}: {error or type(error).__name__}"
             raise LocalServerError(server.name, problem) from error
         yield record
 
 
-async def _own_or_join(stack: AsyncExitStack, server: Server[Record]) -> Record:
-    server.folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-    deadline = anyio.current_time() + TURN_SECONDS
-    while anyio.current_time() < deadline:
-        if _take(stack, server.folder / "lock"):
-            return await stack.enter_async_context(_owned(server))
-        if (record := await _join(stack, server)) is not None:
-            return record
-        await anyio.sleep(POLL_SECONDS)
-    raise LocalServerError(
-        server.name, f"another process holds {server.folder / 'lock'} and its server is not ready"
-    )
+async def _wait_unless_used(server: Server[Record]) -> None:
+    """Wait for the server's end, if this was its last user."""
+    users = users_of(server.folder)
+
+    def is_over() -> bool:
+        return users.are_there() or not is_running(server.folder)
+
+    with suppress(OSError):  # of a folder that cannot be used
+        if not await ends_within(server.stop_seconds, server.name, partial(until, is_over)):
+            with open_running(server.folder) as running:
+                await running.end_holder(server.name)
 
 
-def _take(stack: AsyncExitStack, path: Path) -> bool:
-    with ExitStack() as attempt:
-        if not try_lock(attempt.enter_context(lock_file(path))):
-            return False
-        stack.enter_context(attempt.pop_all())
+async def _use(server: Server[Record], stack: AsyncExitStack) -> Record:
+    with anyio.move_on_after(TURN_SECONDS):
+        while True:
+            with ExitStack() as seat:
+                async with _door(server.folder):
+                    record = await _start_or_join(server, seat)
+                if record is not None:
+                    stack.enter_context(seat.pop_all())
+                    return record
+            await anyio.sleep(ANSWER_PAUSE_SECONDS)
+    problem = f"another process holds {server.folder / 'lock'}, or its server does not answer"
+    raise LocalServerError(server.name, problem)
+
+
+@asynccontextmanager
+async def _door(folder: Path) -> AsyncIterator[None]:
+    path = users_of(folder).door
+    door = FileLock(path, mode=PRIVATE_FILE_MODE, thread_local=False, fallback_to_soft=False)
+    await until(partial(_is_taken, door))
+    try:
+        yield
+    finally:
+        door.release()
+
+
+def _is_taken(door: BaseFileLock) -> bool:
+    try:
+        door.acquire(blocking=False)
+    except Timeout:
+        return False
     return True
 
 
-async def _join(stack: AsyncExitStack, server: Server[Record]) -> Record | None:
-    """Take a seat among the users, if the owner has published a server that answers."""
+async def _start_or_join(server: Server[Record], seat: ExitStack) -> Record | None:
+    """Return None if the server that runs does not answer, or does not any more."""
     published = server.folder / "server.json"
-    with suppress(FileNotFoundError), ExitStack() as attempt:
-        seat = attempt.enter_context(lock_file(published, create=False))
-        if not try_lock(seat, shared=True):
-            return None
-        record = from_json(server.record, os.pread(seat, RECORD_BYTES, 0).decode())
-        if await server.answers(record) and _is_current(seat, published):
-            stack.enter_context(attempt.pop_all())
-            return record
-    return None
-
-
-def _is_current(descriptor: int, path: Path) -> bool:
-    return os.path.samestat(os.fstat(descriptor), path.stat())
-
-
-@asynccontextmanager
-async def _owned(server: Server[Record]) -> AsyncIterator[Record]:
-    published = server.folder / "server.json"
+    if (descriptor := users_of(server.folder).join()) is not None:
+        seat.callback(os.close, descriptor)
+        with suppress(FileNotFoundError):
+            record = from_json(server.record, published.read_text())
+            return record if await server.answers(record) else None
+        return None
     published.unlink(missing_ok=True)
-    async with AsyncExitStack() as stack:
-        with lock_file(server.folder / "running.lock") as descriptor:
-            running = Running(descriptor)
-            await _end_leftover(server.name, running)
-            record = await stack.enter_async_context(server.run(running))
-        write_private(published, to_json(record))
-        async with _seats(server.name, published):
-            yield record
-
-
-async def _end_leftover(name: str, running: Running) -> None:
-    """Wait until a server of an owner that died is gone, and end it if nobody else does."""
-
-    def free() -> bool:
-        return try_lock(running.descriptor)
-
-    if await holds_within(LEFTOVER_SECONDS, free):
-        return
-    if (holder := running.holder()) is not None:
-        pid, argv = holder
-        logger.warning("%s: stopping process %d, whose owner died", name, pid)
-        await end_process(pid, argv, stop_signal=signal.SIGINT, stop_seconds=LEFTOVER_STOP_SECONDS)
-    if not await holds_within(LEFTOVER_STOP_SECONDS, free):
-        raise LocalServerError(name, f"an earlier server still runs: {holder}")
-
-
-@asynccontextmanager
-async def _seats(name: str, published: Path) -> AsyncIterator[None]:
-    """Let others use the server during the body, then take no more and wait for them.
-
-    A body that was cancelled waits for nobody.
-    """
-    with lock_file(published) as seats:
-        try:
-            yield
-        except Exception:
-            await _wait_for_users(name, seats)
-            raise
-        else:
-            await _wait_for_users(name, seats)
-        finally:
-            published.unlink(missing_ok=True)
-
-
-async def _wait_for_users(name: str, seats: int) -> None:
-    if try_lock(seats):
-        return
-    logger.info("%s: other commands still use it; waiting for them", name)
-    await until(lambda: try_lock(seats))
-
-
-async def wait_stopped(folder: Path) -> None:
-    """Return once no process of the server in `folder` is left."""
-    await until(lambda: not is_locked(folder / "running.lock"))
+    with open_running(server.folder) as running:
+        await running.end_leftover(server.name)
+        record = await server.start(running, seat)
+    write_private(published, to_json(record))
+    return record

@@ -1,19 +1,23 @@
-"""Runs one child process and ends it when the owner of this script ends.
+"""Runs one child process and ends it when the last process that needs it has gone.
 
-Executed as a script by `process.py` with nothing but the standard library. Standard input is the
-owner's lifeline: its first line is the order (JSON), and its end means that the owner closed it
-or died, by whatever means. Standard output is the report: `pid N`, then `exit N` (negative: the
-signal), or `error ERRNO TEXT` where the child could not be started. Standard error is the log,
-which the child shares.
+Executed as a script by `process.py`, with nothing but the standard library. Standard input is the
+order (JSON). Standard output is the report, an array of JSON on each line: `["pid", WARDEN,
+CHILD]`, then `["exit", N]` (negative: the signal), or `["error", ERRNO, TEXT]` if the child could
+not be started. Standard error is the log, which the child shares.
 
-Should this script itself be killed, Linux sends the child its stop signal
-(https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html, read 2026-11); elsewhere the
-owner notices and ends the child.
+The order names a pipe, the `lifeline`: the child runs for as long as any process has it open for
+writing, and these may die by whatever means. If the pipe has a name, further processes open it
+under the lock of the file `door`. The warden removes the name under the same lock before it stops
+the child, so none of them joins too late.
+
+If this script itself is killed, Linux sends the child its stop signal
+(https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html, read 2026-11).
 """
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import signal
@@ -21,11 +25,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
-# Nobody but the child's own user reads what it writes.
-CHILD_UMASK = 0o077
 
 
 def bound_to_this_process(stop_signal: int) -> Callable[[], None] | None:
@@ -43,20 +46,38 @@ def bound_to_this_process(stop_signal: int) -> Callable[[], None] | None:
     return bind
 
 
-def start(order: dict[str, Any]) -> subprocess.Popen[bytes]:
-    as_user = {"user": order["user"], "group": order["group"], "extra_groups": []}
-    return subprocess.Popen(  # noqa: S603
-        order["argv"],
-        env=order["env"],
-        cwd=order["cwd"],
-        stdin=subprocess.DEVNULL,
-        stdout=sys.stderr.fileno(),
-        pass_fds=order["pass_fds"],
-        process_group=0,
-        umask=CHILD_UMASK,
-        preexec_fn=bound_to_this_process(order["stop_signal"]),  # noqa: PLW1509  (one thread)
-        **(as_user if order["user"] is not None else {}),
-    )
+def wait_for_the_last_user(pipe: int, name: str | None, door: str | None) -> None:
+    drain(pipe)
+    if name is None or door is None:
+        return
+    while not is_closed(pipe, name, door):
+        drain(pipe)
+
+
+def drain(pipe: int) -> None:
+    """Return once no process has `pipe` open for writing."""
+    while os.read(pipe, 1):
+        pass
+
+
+def is_closed(pipe: int, name: str, door: str) -> bool:
+    """Remove the pipe's name, unless somebody has opened it meanwhile."""
+    with open(door) as lock:  # noqa: PTH123  (pathlib would double the start-up time)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if is_held(pipe):
+            return False
+        os.unlink(name)  # noqa: PTH108
+    return True
+
+
+def is_held(pipe: int) -> bool:
+    os.set_blocking(pipe, False)
+    try:
+        return os.read(pipe, 1) != b""
+    except BlockingIOError:
+        return True
+    finally:
+        os.set_blocking(pipe, True)
 
 
 def end(child: subprocess.Popen[bytes], stop_signal: int, stop_seconds: float) -> None:
@@ -64,48 +85,47 @@ def end(child: subprocess.Popen[bytes], stop_signal: int, stop_seconds: float) -
     try:
         child.wait(stop_seconds)
     except subprocess.TimeoutExpired:
-        kill_group(child.pid)
+        child.kill()
 
 
-def kill_group(leader: int) -> None:
-    """Kill what is left of the child's process group, most often nothing."""
-    try:
-        os.killpg(leader, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):  # macOS: EPERM where only zombies are left
-        return
-
-
-def report(line: str) -> None:
-    try:
-        os.write(sys.stdout.fileno(), f"{line}\n".encode())
-    except BrokenPipeError:  # the owner died: nobody asks any more
-        return
+def report(*words: object) -> None:
+    with suppress(BrokenPipeError):  # whoever gave the order need not be there any more
+        os.write(sys.stdout.fileno(), json.dumps(words).encode() + b"\n")
 
 
 def main() -> None:
-    order = json.loads(sys.stdin.buffer.readline() or "null")
-    if order is None:
+    order: dict[str, Any] = json.load(sys.stdin)
+    # Whoever gave it may leave earlier than others who use the child, and would not reap this.
+    if os.fork():
         return
     try:
-        child = start(order)
+        child = subprocess.Popen(
+            **order["child"],
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr.fileno(),
+            preexec_fn=bound_to_this_process(order["stop"][0]),  # noqa: PLW1509  (one thread)
+        )
     except OSError as error:
-        report(f"error {error.errno or 0} {error.strerror}")
+        report("error", error.errno, error.strerror)
         return
-    report(f"pid {child.pid}")
+    report("pid", os.getpid(), child.pid)
 
     def stop() -> None:
-        end(child, order["stop_signal"], order["stop_seconds"])
+        end(child, *order["stop"])
 
-    def stop_at_end_of_lifeline() -> None:
-        while os.read(sys.stdin.fileno(), 1):
-            pass
+    def stop_after_the_last_user() -> None:
+        # Nobody joins by a name or a door that somebody has removed.
+        with suppress(OSError):
+            wait_for_the_last_user(*order["lifeline"])
         stop()
 
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=stop, daemon=True).start())
-    threading.Thread(target=stop_at_end_of_lifeline, daemon=True).start()
+    threading.Thread(target=stop_after_the_last_user, daemon=True).start()
     status = child.wait()
-    kill_group(child.pid)
-    report(f"exit {status}")
+    for path in order["litter"]:
+        with suppress(OSError):
+            os.unlink(path)  # noqa: PTH108
+    report("exit", status)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 import anyio.to_thread
 import pytest
 
-from collector.local import LocalServerError, account, installation, open_local_servers
+from collector.local import LocalServerError, installation, open_local_servers
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change users")
@@ -26,7 +26,7 @@ def private_parent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Stands for /var/lib."""
     parent = Path(tempfile.mkdtemp(prefix="var-lib-"))
     parent.chmod(0o711)
-    monkeypatch.setattr(account, "PRIVATE_PARENTS", (parent,))
+    monkeypatch.setattr(installation, "PRIVATE_PARENTS", (parent,))
     yield parent
     shutil.rmtree(parent)
 

@@ -12,8 +12,7 @@ import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from collector.local import process
-from collector.local.pids import command_of
-from collector.local.polling import holds_within, until
+from collector.local.leftovers import find_process, holds_within, until
 from collector.local.process import open_child
 
 GONE_SECONDS = 5
@@ -42,7 +41,7 @@ def command(way: str = "stay") -> list[str]:
 
 
 def is_gone(pid: int) -> bool:
-    return command_of(pid) == ""
+    return find_process(pid) is None
 
 
 async def until_logged(log: Path, text: str) -> None:

@@ -1,27 +1,35 @@
 from __future__ import annotations
 
-import logging
 import os
+import shutil
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
 import pytest
+from anyio.streams.buffered import BufferedByteReceiveStream
+from filelock import FileLock
 
 from collector.local import sharing
-from collector.local.errors import LocalServerError
-from collector.local.locks import is_locked, lock_file, try_lock
-from collector.local.pids import command_of
-from collector.local.polling import until
-from collector.local.process import open_child
-from collector.local.records import LocalS3
-from collector.local.sharing import Running, shared_server, wait_stopped
+from collector.local.leftovers import find_process, holds_within
+from collector.local.process import Child
+from collector.local.records import LocalS3, LocalServerError
+from collector.local.sharing import (
+    Running,
+    is_running,
+    open_running,
+    shared_server,
+    users_of,
+    wait_stopped,
+)
 
 SLEEP = ["/bin/sleep", "63.5"]
 SOON_SECONDS = 10
+LINE_BYTES = 100
 
 
 @dataclass
@@ -30,28 +38,34 @@ class SleepServer:
 
     folder: Path
     failure: Exception | None = None
-    runs: list[str] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
 
     name = "Sleep"
     record = LocalS3
+    stop_seconds = 5.0
 
     async def answers(self, record: LocalS3) -> bool:
-        return command_of(record.pid) != ""
+        return find_process(record.pid) is not None
 
-    @asynccontextmanager
-    async def run(self, running: Running) -> AsyncIterator[LocalS3]:
+    async def start(self, running: Running, seat: ExitStack) -> LocalS3:
         if self.failure:
             raise self.failure
         log = self.folder / "log"
-        async with open_child(
-            SLEEP, env={}, cwd=self.folder, log=log, pass_fds=[running.descriptor]
-        ) as child:
-            running.name(child.pid, SLEEP)
-            self.runs.append("start")
-            try:
-                yield LocalS3("http://sleep", "key", "secret", "nowhere", log, child.pid)
-            finally:
-                self.runs.append("stop")
+        child = Child(
+            SLEEP,
+            {
+                "env": {},
+                "cwd": self.folder,
+                "log": log,
+                "pass_fds": [running.descriptor],
+                "litter": [self.folder / "server.json"],
+            },
+        )
+        await child.start(users_of(self.folder), seat)
+        child.close()
+        running.name(child.pid)
+        self.starts.append(child.pid)
+        return LocalS3("http://sleep", "key", "secret", "nowhere", log, child.pid)
 
 
 @pytest.fixture
@@ -59,83 +73,134 @@ def server(tmp_path: Path) -> SleepServer:
     return SleepServer(tmp_path / "deep" / "sleep")
 
 
+# A process that uses the server until its standard input ends.
+USER = f"""
+import sys, anyio, pathlib
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_sharing import SleepServer, shared_server
+async def main():
+    async with shared_server(SleepServer(pathlib.Path(sys.argv[1]))) as record:
+        print(record.pid, flush=True)
+        await anyio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+anyio.run(main)
+"""
+
+
+@asynccontextmanager
+async def user_elsewhere(server: SleepServer) -> AsyncIterator[tuple[anyio.abc.Process, int]]:
+    """Another process that uses the server, and the server's pid as it was told."""
+    command = [sys.executable, "-c", USER, str(server.folder)]
+    async with await anyio.open_process(command, stderr=None) as process:
+        assert process.stdout
+        with anyio.fail_after(SOON_SECONDS):
+            stdout = BufferedByteReceiveStream(process.stdout)
+            yield process, int(await stdout.receive_until(b"\n", LINE_BYTES))
+
+
 async def test_the_second_uses_the_server_of_the_first(server: SleepServer) -> None:
     async with shared_server(server) as first, shared_server(server) as second:
         assert first == second
         assert (server.folder / "server.json").stat().st_mode & 0o777 == 0o600
-    assert server.runs == ["start", "stop"]
-    assert not is_locked(server.folder / "running.lock")
+        assert is_running(server.folder)
+    assert len(server.starts) == 1
+    assert not is_running(server.folder)
     assert not (server.folder / "server.json").exists()
 
 
 async def test_those_who_come_at_once_share_one_server(server: SleepServer) -> None:
-    pids = set()
-    everybody_in = anyio.Event()
+    pids = []
+    all_in = anyio.Event()
 
     async def use() -> None:
         async with shared_server(server) as record:
-            pids.add(record.pid)
-            seats.append(1)
-            if len(seats) == 5:
-                everybody_in.set()
-            await everybody_in.wait()
+            pids.append(record.pid)
+            if len(pids) == 5:
+                all_in.set()
+            await all_in.wait()
 
-    seats: list[int] = []
     with anyio.fail_after(SOON_SECONDS):
         async with anyio.create_task_group() as users:
             for _ in range(5):
                 users.start_soon(use)
-    assert len(pids) == 1
-    assert server.runs == ["start", "stop"]
+    assert pids == server.starts * 5
+    assert not is_running(server.folder)
 
 
-@pytest.mark.parametrize("failing", [False, True])
-async def test_an_owner_that_leaves_waits_for_its_users(
-    server: SleepServer, failing: bool, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("end", ["return", "error", "cancellation"])
+async def test_the_first_leaves_at_once_and_the_last_one_stops_the_server(
+    server: SleepServer, end: str
 ) -> None:
-    caplog.set_level(logging.INFO, "collector.local")
     ready, leave = anyio.Event(), anyio.Event()
 
-    async def own() -> None:
-        try:
-            async with shared_server(server):
-                ready.set()
-                await leave.wait()
-                assert not failing
-        except AssertionError:
-            server.runs.append("error")
+    async def use_first() -> None:
+        with anyio.CancelScope() as scope:
+            try:
+                async with shared_server(server):
+                    ready.set()
+                    await leave.wait()
+                    assert end != "error"
+                    if end == "cancellation":
+                        scope.cancel()
+                        await anyio.sleep_forever()
+            except AssertionError:
+                pass
 
     with anyio.fail_after(SOON_SECONDS):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(own)
+            tasks.start_soon(use_first)
             await ready.wait()
+            second = shared_server(server)
+            record = await second.__aenter__()
+            leave.set()
+        assert await server.answers(record)
+        async with shared_server(server) as late:
+            assert late == record
+        assert await server.answers(record)
+        await second.__aexit__(None, None, None)
+    assert not is_running(server.folder)
+    assert server.starts == [record.pid]
+
+
+async def test_who_starts_a_server_may_be_killed_and_others_keep_it(server: SleepServer) -> None:
+    async with user_elsewhere(server) as (other, pid):
+        async with shared_server(server) as record:
+            assert record.pid == pid
+            other.kill()
+            await other.wait()
+            async with shared_server(server) as late:
+                assert late == record
+        assert not is_running(server.folder)
+
+
+async def test_a_server_ends_with_its_last_user_even_if_that_is_killed(
+    server: SleepServer,
+) -> None:
+    async with user_elsewhere(server) as (first, pid), user_elsewhere(server) as (second, same):
+        assert pid == same
+        first.kill()
+        second.kill()
+    assert await holds_within(SOON_SECONDS, lambda: not is_running(server.folder))
+    assert not (server.folder / "users").exists()
+    assert not (server.folder / "server.json").exists()
+
+
+async def test_users_who_come_and_go_meet_a_server_each_time(server: SleepServer) -> None:
+    async def come_and_go() -> None:
+        for _ in range(10):
             async with shared_server(server) as record:
-                leave.set()
-                await until(lambda: "waiting for them" in caplog.text)
                 assert await server.answers(record)
-                async with shared_server(server) as late:
-                    assert late == record
-                assert server.runs == ["start"]
-    assert server.runs == ["start", "stop", "error"][: 3 if failing else 2]
+
+    with anyio.fail_after(6 * SOON_SECONDS):
+        async with anyio.create_task_group() as users:
+            for _ in range(4):
+                users.start_soon(come_and_go)
+    assert not is_running(server.folder)
 
 
-async def test_an_owner_that_is_cancelled_stops_at_once(server: SleepServer) -> None:
-    ready = anyio.Event()
-
-    async def own() -> None:
-        async with shared_server(server):
-            ready.set()
-            await anyio.sleep_forever()
-
-    with anyio.fail_after(SOON_SECONDS):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(own)
-            await ready.wait()
-            async with shared_server(server) as record:
-                tasks.cancel_scope.cancel()
-                with anyio.CancelScope(shield=True):
-                    await wait_stopped(server.folder)
-                assert not await server.answers(record)
+async def test_a_server_ends_even_if_its_folder_was_removed(server: SleepServer) -> None:
+    async with shared_server(server) as record:
+        shutil.rmtree(server.folder)
+    assert await holds_within(SOON_SECONDS, lambda: find_process(record.pid) is None)
 
 
 async def test_a_failed_start_leaves_the_place_to_the_next(server: SleepServer) -> None:
@@ -145,7 +210,7 @@ async def test_a_failed_start_leaves_the_place_to_the_next(server: SleepServer) 
             pytest.fail("must not get here")
     server.failure = None
     async with shared_server(server):
-        assert server.runs == ["start"]
+        assert len(server.starts) == 1
 
 
 async def test_a_folder_that_cannot_be_used_is_a_clear_error(tmp_path: Path) -> None:
@@ -164,30 +229,35 @@ async def test_an_error_of_the_body_is_not_taken_for_one_of_the_server(
             raise PermissionError
 
 
+@contextmanager
+def running_of(server: SleepServer) -> Iterator[Running]:
+    server.folder.mkdir(parents=True)
+    with open_running(server.folder) as running:
+        assert running.is_free()
+        yield running
+
+
 async def test_a_server_left_over_is_ended(
     server: SleepServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sharing, "LEFTOVER_SECONDS", 0.1)
-    server.folder.mkdir(parents=True)
-    with lock_file(server.folder / "running.lock") as descriptor:
-        assert try_lock(descriptor)
-        leftover = await anyio.open_process(SLEEP, pass_fds=[descriptor])
-        Running(descriptor).name(leftover.pid, SLEEP)
+    with running_of(server) as running:
+        leftover = await anyio.open_process(SLEEP, pass_fds=[running.descriptor])
+        running.name(leftover.pid)
     async with leftover:
+        assert is_running(server.folder)
         async with shared_server(server) as record:
             assert record.pid != leftover.pid
         assert await leftover.wait() == -signal.SIGINT
 
 
-async def test_a_process_that_holds_the_lock_but_is_another_is_left_alone(
+async def test_a_process_that_has_the_same_id_is_left_alone(
     server: SleepServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sharing, "LEFTOVER_SECONDS", 0.1)
     monkeypatch.setattr(sharing, "LEFTOVER_STOP_SECONDS", 0.1)
-    server.folder.mkdir(parents=True)
-    with lock_file(server.folder / "running.lock") as descriptor:
-        assert try_lock(descriptor)
-        Running(descriptor).name(os.getpid(), SLEEP)
+    with running_of(server) as running:
+        os.pwrite(running.descriptor, f"[{os.getpid()}, 1.5]".encode(), 0)
         with pytest.raises(LocalServerError, match="an earlier server still runs"):
             async with shared_server(server):
                 pytest.fail("must not get here")
@@ -199,16 +269,24 @@ async def test_a_stale_record_is_not_believed(server: SleepServer) -> None:
     (server.folder / "server.json").write_text(stale)
     async with shared_server(server) as record:
         assert await server.answers(record)
-    assert server.runs == ["start", "stop"] * 2
+    assert len(server.starts) == 2
 
 
-async def test_a_lock_held_by_somebody_who_never_publishes_is_an_error_in_the_end(
+async def test_a_door_that_never_opens_is_an_error_in_the_end(
     server: SleepServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sharing, "TURN_SECONDS", 0.2)
     server.folder.mkdir(parents=True)
-    with lock_file(server.folder / "lock") as descriptor:
-        assert try_lock(descriptor)
-        with pytest.raises(LocalServerError, match="another process holds"):
-            async with shared_server(server):
-                pytest.fail("must not get here")
+    refused = pytest.raises(LocalServerError, match="another process holds")
+    with FileLock(server.folder / "lock"), refused:
+        async with shared_server(server):
+            pytest.fail("must not get here")
+
+
+async def test_waiting_for_the_end_returns_once_the_server_was_killed(
+    server: SleepServer,
+) -> None:
+    async with shared_server(server) as record:
+        os.kill(record.pid, signal.SIGKILL)
+        with anyio.fail_after(SOON_SECONDS):
+            await wait_stopped(server.folder)

@@ -89,10 +89,14 @@ async def run_demo(
     nothing; `fresh` forgets them first. Raises what the stages raise, and DemoError.
     """
     home = settings.collector_home.absolute()
-    if fresh:
-        await anyio.to_thread.run_sync(_forget, home)
-    home.mkdir(parents=True, exist_ok=True)
-    state = _state(home, wallpapers, images)
+    try:
+        if fresh:
+            await anyio.to_thread.run_sync(_forget, home)
+        home.mkdir(parents=True, exist_ok=True)
+        state = _state(home, wallpapers, images)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise DemoError(f"COLLECTOR_HOME {home} cannot be used: {reason}") from None
     async with _simulator(home, state) as address:
         demo_settings = _demo_settings(settings, address)
         need = Need.SCHEMA | Need.STORE | Need.HTTP

@@ -10,9 +10,12 @@ from typing import cast
 
 import pytest
 
+from collector.cli.progress import SilentProgress
 from collector.core.errors import Code, Fault, ItemError
-from collector.demo import CannotSave, copy_objects
+from collector.core.runs import Run
+from collector.demo import CannotSave, DemoError, copy_objects, run_demo
 from collector.ports import ObjectStore
+from collector.settings import Settings
 
 KEY = "wallpapers/abc123.jpg"
 
@@ -69,3 +72,19 @@ async def test_an_object_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ItemError):
         await save(tmp_path, break_off)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+async def test_a_home_that_cannot_be_used_is_one_line(tmp_path: Path, fresh: bool) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(DemoError, match=r"COLLECTOR_HOME .*/file/home cannot be used: Not a dir"):
+        await run_demo(
+            Settings(_env_file=None, collector_home=file / "home"),
+            wallpapers=1,
+            images=None,
+            fresh=fresh,
+            run=Run("demo", "one"),
+            progress=SilentProgress(),
+            on_audit=lambda _: None,
+        )

@@ -1,7 +1,7 @@
 """Bodies to transfer: structurally whole images of chosen sizes, made from a seed.
 
 Wallpapers as the site has them: two in three are JPEG, whose entropy-coded data holds an 0xFF
-every few hundred bytes, each of which the judge's marker walk must look at; the others are PNG.
+every few hundred bytes; the others are PNG.
 The data is random, so nothing on the way can compress it.
 """
 

@@ -67,7 +67,8 @@ CODE_MEANING: dict[Code, str] = {
     Code.TRUNCATED: "the image ends before its own end marker",
     Code.HTML_RESPONSE: "the image host answered with a page instead of an image",
     Code.EMPTY: "the body has no bytes",
-    Code.TOO_LARGE: "the body is larger than COLLECTOR_MAX_IMAGE_BYTES",
+    Code.TOO_LARGE: "the body is larger than COLLECTOR_MAX_IMAGE_BYTES, or, if the row tells no "
+    "size, than 32 MiB",
     Code.NOT_FOUND: "the image host answered 404",
     Code.GONE: "the image host answered 410 or 451",
     Code.FORBIDDEN: "the image host answered 401 or 403",

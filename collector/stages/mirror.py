@@ -1,4 +1,4 @@
-"""Mirror one image: bytes from the source, judged, into the store, create-only.
+"""Mirror one image: bytes from the source, validated, into the store, create-only.
 
 The three promises of docs/architecture.md live here: nothing wrong is ever visible under a final
 key, done means a verified object, and a lost reply is read again, never guessed.
@@ -10,17 +10,17 @@ import base64
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anyio
+from anyio import CapacityLimiter, to_thread
 
 from collector.core.errors import Code, Edge, Fault, ItemError, LeaseLost, ObjectConflict
 from collector.core.images import ImageType
-from collector.core.judge import Judge
 from collector.core.keys import expected_type, object_key
 from collector.core.parts import PART_BYTES, Chunk, Part, PartCutter
-from collector.core.throughput import Throughput
 from collector.core.transfers import Claim, Outcome, StoredObject
+from collector.core.validation import Throughput, Validator
 from collector.failpoints import Point, reach
 from collector.flow import ByteBudget
 from collector.ports import Body, Http, ObjectExists, ObjectStore, Upload, WriteUnknown, true_sha256
@@ -32,6 +32,9 @@ DEADLINE_BASE_SECONDS = 60.0
 SLOWEST_BYTES_PER_SECOND = 100_000
 # A body larger than one part holds one part on its way out and one that fills.
 LARGE_BODY_BYTES = 2 * PART_BYTES
+# A body whose row tells no size is held whole, for it is read to its end before it is stored. The
+# API always tells one; this is more than nearly every image has, and leaves room for others.
+UNSIZED_BODY_BYTES = 4 * PART_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,8 @@ class MirrorPorts:
 
     `require_lease` raises LeaseLost where the claim may not be ours any more; `journal_upload`
     commits a multipart upload's id and says whether the claim still is. `clock` is monotonic
-    seconds. `reads_back` says that the store's word on checksums is worth nothing.
+    seconds. `decoders` bounds the images that are decoded at once, and their memory. `reads_back`
+    says that the store's word on checksums is worth nothing.
     """
 
     http: Http
@@ -50,27 +54,29 @@ class MirrorPorts:
     journal_upload: Callable[[Claim, str], Awaitable[bool]]
     max_image_bytes: int
     clock: Callable[[], float]
+    decoders: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
     reads_back: bool = False
 
 
 async def mirror_image(claim: Claim, ports: MirrorPorts) -> StoredObject:
     """Store the image of `claim` and return what is now verified under its key.
 
-    Memory: a body holds at most two parts, one on its way out and one that fills, so all bodies
-    together hold at most
+    Memory: a body holds at most two parts, one on its way out and one that fills, or all of itself
+    if the row tells no size. So all bodies together hold at most
 
-        sum over images in flight of min(file_size or 2 parts, 2 parts) <= COLLECTOR_MEMORY_BYTES
+        sum over images in flight of held_bytes <= COLLECTOR_MEMORY_BYTES
+        held_bytes = min(file_size, 2 parts), or 4 parts if the row tells no size
 
     besides what a connection has taken in ahead of us: half a MiB, and less than that of an image
-    that is not larger. Raises ItemError (this item's), LeaseLost or
+    that is not larger. An image whose row tells no size is decoded, one at a time, in a copy of its
+    bytes and 200 MB at most (`MAX_DECODED_PIXELS`). Raises ItemError (this item's), LeaseLost or
     Outage (everything's). On failure or cancellation nothing wrong is visible, and no multipart
     upload is left as far as the store answers.
     """
     mirror = _Mirror(claim, ports)
     if (known := await mirror.find_known()) is not None:
         return known
-    held_bytes = min(claim.file_size or LARGE_BODY_BYTES, LARGE_BODY_BYTES)
-    async with ports.budget.reserve(held_bytes):
+    async with ports.budget.reserve(mirror.held_bytes):
         return await mirror.transfer()
 
 
@@ -86,6 +92,20 @@ class _Mirror:
         self._is_writing = False
         # The fence makes it unique to this try: whose write landed can be told afterwards.
         self._token = f"{claim.owner}/{claim.fence}"
+
+    @property
+    def max_bytes(self) -> int:
+        """What the body may have."""
+        limit = self._ports.max_image_bytes
+        if self._claim.file_size:
+            return limit
+        return min(limit, UNSIZED_BODY_BYTES, self._ports.budget.limit_bytes)
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held of the body at once."""
+        size_bytes = self._claim.file_size
+        return min(size_bytes, LARGE_BODY_BYTES) if size_bytes else self.max_bytes
 
     async def find_known(self) -> StoredObject | None:
         """Adopt without a download what is there with its true hash known.
@@ -105,8 +125,8 @@ class _Mirror:
         return StoredObject(self._key, sha256, info.size_bytes, Outcome.ADOPTED)
 
     async def transfer(self) -> StoredObject:
-        """Download, judge and store, before the item's deadline."""
-        size_bytes = self._claim.file_size or self._ports.max_image_bytes
+        """Download, validate and store, before the item's deadline."""
+        size_bytes = self._claim.file_size or self.max_bytes
         deadline_seconds = DEADLINE_BASE_SECONDS + size_bytes / SLOWEST_BYTES_PER_SECOND
         try:
             with anyio.fail_after(deadline_seconds):
@@ -126,24 +146,24 @@ class _Mirror:
 
     async def _transfer_whole(self) -> StoredObject:
         """Take an image that fits one part: what is larger than its row says is refused."""
-        judge, whole = self._judge(), Part(number=1)
+        validator, whole = self._validator(), Part(number=1)
         async with self._open() as body:
-            judge.check_head(body.status, body.headers)
+            validator.check_head(body.status, body.headers)
             async for chunk in self._arriving(body):
-                judge.feed(chunk)
+                validator.feed(chunk)
                 whole.chunks.append(chunk)
             # Inside: a connection that brought a wrong image may be one answer behind.
-            sha256 = judge.verdict()
-        whole.size_bytes = judge.size_bytes
+            sha256 = validator.validate()
+        whole.size_bytes = validator.size_bytes
         self._is_writing = True
         return await self._put(whole, sha256)
 
     async def _transfer_in_parts(self) -> StoredObject:
-        judge, cutter = self._judge(), PartCutter()
+        validator, cutter = self._validator(), PartCutter()
         async with self._open() as body, self._writer() as writer:
-            judge.check_head(body.status, body.headers)
+            validator.check_head(body.status, body.headers)
             async for chunk in self._arriving(body):
-                judge.feed(chunk)
+                validator.feed(chunk)
                 self._is_writing = True
                 for part in cutter.feed(chunk):
                     await writer.write(part)
@@ -151,15 +171,15 @@ class _Mirror:
                     # While a part is on its way, nobody asks for a third one.
                     await writer.sent()
                 self._is_writing = False
-            sha256 = judge.verdict()
+            sha256 = await self._validated(validator)
             self._is_writing = True
             if writer.upload is None:
                 return await self._put(cutter.rest(), sha256)
             await writer.write(cutter.rest())
-            return await self._complete(writer, sha256, judge.size_bytes)
+            return await self._complete(writer, sha256, validator.size_bytes)
 
     def _open(self) -> AbstractAsyncContextManager[Body]:
-        most_bytes = self._claim.file_size or self._ports.max_image_bytes
+        most_bytes = self._claim.file_size or self.max_bytes
         return self._ports.http.open(self._claim.url, most_bytes=most_bytes)
 
     async def _arriving(self, body: Body) -> AsyncIterator[Chunk]:
@@ -172,12 +192,19 @@ class _Mirror:
             yield chunk
             asked_at = clock()
 
-    def _judge(self) -> Judge:
-        return Judge(
+    async def _validated(self, validator: Validator) -> bytes:
+        if not validator.is_slow:
+            return validator.validate()
+        return await to_thread.run_sync(
+            validator.validate, limiter=self._ports.decoders, abandon_on_cancel=True
+        )
+
+    def _validator(self) -> Validator:
+        return Validator(
             self._type,
             file_size=self._claim.file_size,
             dimensions=(self._claim.dimension_x, self._claim.dimension_y),
-            max_bytes=self._ports.max_image_bytes,
+            max_bytes=self.max_bytes,
         )
 
     def _writer(self) -> AbstractAsyncContextManager[MultipartWriter]:

@@ -333,14 +333,6 @@ def test_the_figures_of_decision_0010_are_the_stored_ones() -> None:
     assert f"budget of {memory['budget_mb']} MB" in decision
 
 
-def test_the_figures_of_decision_0012_are_the_stored_ones() -> None:
-    decision = (ROOT / "docs/decisions/0012-re2-in-the-walk.md").read_text()
-    found = stored("walk.json")["cpu_seconds_per_gb"]
-    assert [row[1] for row in table(decision, "way")] == [
-        str(found[name]) for name in ("re2", "re", "sha256")
-    ]
-
-
 def test_the_figures_of_the_whole_load_are_the_stored_ones() -> None:
     decision = (ROOT / "docs/decisions/0004-staging-ledger-and-merge.md").read_text()
     measured = stored("load.json")

@@ -36,10 +36,9 @@ from peers.http import Fault, HttpPeer, Match, open_peer
 from PIL import Image
 from world import small
 
-from collector.core import addresses, throughput
+from collector.core import addresses, validation
 from collector.core.errors import Code, ItemError
 from collector.core.errors import Fault as Blame
-from collector.core.judge import Judge
 from collector.core.parts import PART_BYTES
 from collector.core.retry import EdgeHealth
 from collector.core.runs import RunStatus
@@ -47,6 +46,7 @@ from collector.http import client, open_http
 from collector.runtime import opening
 from collector.runtime.opening import RunOptions
 from collector.simulator import Hooks, Wallpaper
+from collector.core.validation import Validator
 from collector.stages import mirror
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -725,9 +725,9 @@ async def test_an_encoded_body_is_refused_unread_and_never_expanded(
     open_faults: OpenFaults, small_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fed: list[int] = []
-    feed = Judge.feed
+    feed = Validator.feed
     monkeypatch.setattr(
-        Judge, "feed", lambda judge, chunk: (fed.append(len(chunk)), feed(judge, chunk))
+        Validator, "feed", lambda it, chunk: (fed.append(len(chunk)), feed(it, chunk))
     )
     async with open_faults(small(small_images, 20), **GIVES_UP) as world:
         given = await given_up(world, ENCODED)
@@ -1078,7 +1078,7 @@ def body_apart(answer: Answer) -> tuple[bytes, bytes]:
 async def test_a_body_that_drips_is_not_waited_for(
     open_faults: OpenFaults, small_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(throughput, "WINDOW_SECONDS", 0.2)
+    monkeypatch.setattr(validation, "THROUGHPUT_WINDOW_SECONDS", 0.2)
     async with open_faults(small(small_images, 6), **GIVES_UP) as world:
         drips = {
             "with a length": dripping(body_apart),

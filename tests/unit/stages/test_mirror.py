@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from virtual_time import virtual_time
 
-from collector.core.errors import Code, Edge, ItemError
+from collector.core.errors import Code, Edge, Fault, ItemError
 from collector.core.parts import PART_BYTES, Chunk
 from collector.core.transfers import Claim
+from collector.core.validation import Validator
 from collector.flow import ByteBudget
 from collector.ports import Body, Reply, Upload, UploadedPart
 from collector.stages.mirror import MirrorPorts, mirror_image
@@ -67,7 +69,7 @@ class StuckStore(MemoryStore):
         return await super().upload_part(upload, number, chunks, **known)
 
 
-def claim(size_bytes: int) -> Claim:
+def claim(size_bytes: int | None) -> Claim:
     return Claim(
         run_key=1,
         wallpaper_key=1,
@@ -123,3 +125,28 @@ async def test_chunks_that_cross_a_border_cost_one_chunk_more(chunk_bytes: int) 
     with pytest.raises(ItemError):
         await mirror_image(claim(size_bytes), ports(source, StuckStore(1)))
     assert 0 <= source.taken_bytes - 2 * PART_BYTES < chunk_bytes
+
+
+@virtual_time
+async def test_a_body_without_a_told_size_may_have_what_the_budget_has() -> None:
+    source = Source(2 * PART_BYTES + 1, CHUNK_BYTES)
+    with pytest.raises(ItemError) as caught:
+        await mirror_image(claim(None), ports(source, MemoryStore()))
+    assert caught.value.code is Code.TOO_LARGE
+    assert source.most_bytes == 2 * PART_BYTES
+
+
+@pytest.mark.parametrize(("file_size", "is_here"), [(1000, True), (None, False)])
+async def test_only_a_body_without_a_told_size_is_validated_in_a_thread(
+    file_size: int | None, is_here: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def validate(_: Validator) -> bytes:
+        threads.append(threading.get_ident())
+        raise ItemError(Code.TRUNCATED, "seen", fault=Fault.TRANSIENT)
+
+    monkeypatch.setattr(Validator, "validate", validate)
+    with pytest.raises(ItemError, match="seen"):
+        await mirror_image(claim(file_size), ports(Source(1000, CHUNK_BYTES), MemoryStore()))
+    assert [it == threading.get_ident() for it in threads] == [is_here]

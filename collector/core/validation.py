@@ -1,4 +1,8 @@
-"""Judge a body against its row, before anything of it may become visible."""
+"""Validate a body against its row, before anything of it may become visible.
+
+A body of exactly the size that its row tells is not cut short, so its first and last bytes are
+enough. If the row tells no size, the image is read to its end as well.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 
 from collector.core.errors import Code, Fault, ItemError
-from collector.core.images import ImageScanner, ImageType
+from collector.core.images import ImageHead, ImageReader, ImageType, is_whole
 from collector.core.pacing import retry_date_seconds
 from collector.core.parts import Chunk
 
@@ -21,17 +25,48 @@ _REFUSALS = {
     410: Code.GONE,
     451: Code.GONE,
 }
-# No header that means it needs more; int() refuses thousands of digits, float() makes inf of them.
-_MOST_DIGITS = 18
+# No header that means it has more; int() refuses thousands of digits, float() makes inf of them.
+_MAX_DIGITS = 18
 # 403 may be an edge that refuses for a while, 404 one that lags; 410 and 451 are final.
 _TRANSIENT_REFUSALS = frozenset({401, 403, 404})
 
+# No line on which wallpapers are collected is slower; below it, a body drips.
+MIN_BYTES_PER_SECOND = 4_000
+# Honest lines stall for a few seconds; for so long in a row, they do not.
+THROUGHPUT_WINDOW_SECONDS = 20.0
 
-class Judge:
-    """Look at one answer and its body as it passes; `verdict()` says whether it may be stored.
 
-    Every check raises ItemError with its code as soon as the answer is known. The sha256 is of
-    all bytes fed.
+class Throughput:
+    """Watches how fast a body comes, window by window; time that we spend ourselves is not counted.
+
+    A source that drips is too slow to wait for, and never silent enough for a time-out.
+    """
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._seconds = 0.0
+
+    def note(self, size_bytes: int, waited_seconds: float) -> None:
+        """Bytes came after a wait for them.
+
+        Raises ItemError(source_error, transient) if a whole window brought too few.
+        """
+        self._bytes += size_bytes
+        self._seconds += waited_seconds
+        if self._seconds < THROUGHPUT_WINDOW_SECONDS:
+            return
+        per_second = self._bytes / self._seconds
+        if per_second < MIN_BYTES_PER_SECOND:
+            problem = f"{per_second:.0f} bytes a second for {self._seconds:.0f} s"
+            raise _transient(Code.SOURCE_ERROR, problem)
+        self._bytes, self._seconds = 0, 0.0
+
+
+class Validator:
+    """Looks at one answer and its body as it passes; `validate()` says whether it may be stored.
+
+    Every check raises ItemError with its code as soon as the answer is known. Without a
+    `file_size` all chunks are kept until `validate()`; `max_bytes` bounds them.
     """
 
     def __init__(
@@ -47,12 +82,13 @@ class Judge:
         self._dimensions = dimensions
         self._max_bytes = max_bytes
         self._announced: int | None = None
-        self._scanner = ImageScanner()
+        self._reader = ImageReader()
         self._sha256 = hashlib.sha256()
+        self._chunks: list[Chunk] = []
         self.size_bytes = 0
 
     def check_head(self, status: int, headers: Mapping[str, str]) -> None:
-        """Judge status and header fields, before the body is read."""
+        """Check status and header fields, before the body is read."""
         _check_status(status, headers)
         if headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
             raise _transient(Code.SOURCE_ERROR, "the body is encoded though identity was asked for")
@@ -66,9 +102,16 @@ class Judge:
         self.size_bytes += len(chunk)
         self._check_size(self.size_bytes)
         self._sha256.update(chunk)
-        self._scanner.feed(chunk)
+        self._reader.feed(chunk)
+        if self._file_size is None:
+            self._chunks.append(chunk)
 
-    def verdict(self) -> bytes:
+    @property
+    def is_slow(self) -> bool:
+        """True if `validate()` may take a second, and so belongs in a thread."""
+        return self._file_size is None
+
+    def validate(self) -> bytes:
         """Return the sha256 (32 bytes) of a body that is exactly what its row says."""
         if self.size_bytes == 0:
             raise _transient(Code.EMPTY, "the body has no bytes")
@@ -85,9 +128,12 @@ class Judge:
 
     def _check_size(self, size_bytes: int) -> None:
         if size_bytes > self._max_bytes:
+            limit = "COLLECTOR_MAX_IMAGE_BYTES"
+            if self._file_size is None:
+                limit += ", or what is held of an image whose row says no size"
             raise ItemError(
                 Code.TOO_LARGE,
-                f"more than {self._max_bytes} bytes (COLLECTOR_MAX_IMAGE_BYTES)",
+                f"more than {self._max_bytes} bytes ({limit})",
                 fault=Fault.PERMANENT,
             )
         if self._file_size is not None and size_bytes > self._file_size:
@@ -96,29 +142,34 @@ class Judge:
             )
 
     def _check_image(self) -> None:
-        facts = self._scanner.facts()
-        if facts.type is None:
-            if facts.looks_like_html:
-                raise _transient(Code.HTML_RESPONSE, "the body is text, not an image")
+        head = self._reader.head()
+        self._check_type(head)
+        if head.size is None:
+            raise _transient(Code.TRUNCATED, f"no valid header in {self.size_bytes} bytes")
+        if not self._reader.has_end(head):
+            raise _transient(Code.TRUNCATED, f"no end marker in {self.size_bytes} bytes")
+        self._check_dimensions(*head.size)
+        if self._file_size is None and not is_whole(self._expected, b"".join(self._chunks)):
+            raise _transient(Code.TRUNCATED, "the image could not be read to its end")
+
+    def _check_type(self, head: ImageHead) -> None:
+        if head.looks_like_text:
+            raise _transient(Code.HTML_RESPONSE, "the body is text, not an image")
+        if head.type is None:
             raise _transient(Code.MAGIC_MISMATCH, "the bytes are no JPEG, PNG or WebP")
-        if facts.type is not self._expected:
+        if head.type is not self._expected:
             raise ItemError(
                 Code.TYPE_MISMATCH,
-                f"the bytes are {facts.type.value}, the row says {self._expected.value}",
+                f"the bytes are {head.type.value}, the row says {self._expected.value}",
                 fault=Fault.PERMANENT,
             )
-        if not facts.complete:
-            raise _transient(Code.TRUNCATED, f"no end marker in {self.size_bytes} bytes")
-        self._check_dimensions(facts.width, facts.height)
 
-    def _check_dimensions(self, width: int | None, height: int | None) -> None:
-        for found, expected in zip((width, height), self._dimensions, strict=True):
-            if found is not None and expected is not None and found != expected:
-                raise _transient(
-                    Code.DIMENSION_MISMATCH,
-                    f"{width}x{height} pixels, the row says "
-                    f"{self._dimensions[0]}x{self._dimensions[1]}",
-                )
+    def _check_dimensions(self, width: int, height: int) -> None:
+        row_width, row_height = self._dimensions
+        if row_width in (None, width) and row_height in (None, height):
+            return
+        problem = f"{width}x{height} pixels, the row says {row_width}x{row_height}"
+        raise _transient(Code.DIMENSION_MISMATCH, problem)
 
 
 def _check_status(status: int, headers: Mapping[str, str]) -> None:
@@ -142,7 +193,7 @@ def _check_status(status: int, headers: Mapping[str, str]) -> None:
 
 def _whole_number(headers: Mapping[str, str], name: str) -> int | None:
     text = headers.get(name, "")
-    return int(text[:_MOST_DIGITS]) if text.isascii() and text.isdigit() else None
+    return int(text[:_MAX_DIGITS]) if text.isascii() and text.isdigit() else None
 
 
 def _transient(code: Code, reason: str) -> ItemError:

@@ -1,7 +1,7 @@
 """Images: the types that may be stored, and what a body's first and last bytes tell of it.
 
 Pillow reads the headers of JPEG and PNG. Of a WebP it would want the whole body and room for the
-pixels, so those thirty bytes are read here. Nothing is decoded, but for `is_whole`.
+pixels, so its first thirty bytes are read here. Only `is_whole` decodes anything.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ SHORT_LOOK_BYTES = 64 * 1024
 # The most that is kept of either end: metadata before the pixels and bytes after the image may be
 # as long as one part, which is in memory anyway while it fills.
 LONG_LOOK_BYTES = PART_BYTES
-# Four for each segment of a JPEG, of which real files have some hundred; three for each chunk of a
-# PNG, of which 32 MiB have 8,200 if their encoder writes 4 KiB at a time.
-MAX_READS = 30_000
+# Four for each segment of a JPEG, of which real files have some hundred.
+MAX_HEADER_READS = 5_000
+# Three for each chunk of a PNG, of which 32 MiB have 8,200 if their encoder writes 4 KiB at a time.
+MAX_CHUNK_READS = 30_000
 # 8K is 33 million pixels. libjpeg keeps six bytes of each while it decodes a progressive JPEG:
 # 200 MB.
 MAX_DECODED_PIXELS = 2**25
@@ -76,8 +77,9 @@ _END_MARKERS = {
     ImageType.PNG: b"\0\0\0\0IEND\xae\x42\x60\x82",
     ImageType.WEBP: b"",
 }
-# Text that opens HTML, XML or JSON, after white space and UTF-8's byte order mark.
-_TEXT = re.compile(rb"[\s\xef\xbb\xbf]*[<{\[]")
+# White space and UTF-8's byte order mark, and what opens HTML, XML or JSON after them.
+_BLANKS = b" \t\n\r\v\f\xef\xbb\xbf"
+_TEXT_OPENINGS = (b"<", b"{", b"[")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ class ImageReader:
             return False
         marker = _END_MARKERS[head.type]
         looks = (min(look, rest_bytes) for look in (SHORT_LOOK_BYTES, LONG_LOOK_BYTES))
-        # From behind: it is nearly always the last thing.
+        # The marker is nearly always the last thing.
         return any(_last_of(self._last, look).rfind(marker) >= 0 for look in looks)
 
     def _look_at_head(self) -> None:
@@ -179,21 +181,21 @@ def read_head(data: bytes) -> ImageHead:
             except Exception:  # noqa: BLE001 - no body may end a run, whatever Pillow makes of it
                 return ImageHead(image_type)
             return ImageHead(image_type, size, min_bytes)
-    return ImageHead(looks_like_text=_TEXT.match(data) is not None)
+    return ImageHead(looks_like_text=data.lstrip(_BLANKS).startswith(_TEXT_OPENINGS))
 
 
 _Header = tuple[tuple[int, int], int]
 
 
 class _File(io.BytesIO):
-    """Answers MAX_READS and no more: a million empty segments cost nothing."""
+    """Answers so many reads and no more: a million empty segments cost nothing."""
 
-    _reads = 0
+    _reads_left = MAX_CHUNK_READS
 
     def read(self, size: int | None = -1) -> bytes:
         """Return the next bytes; raises OSError after too many reads."""
-        self._reads += 1
-        if self._reads > MAX_READS:
+        self._reads_left -= 1
+        if self._reads_left < 0:
             raise OSError("too many segments")
         return super().read(size)
 
@@ -204,6 +206,8 @@ class _FileWithoutMetadata(_File):
     Pillow parses EXIF, colour profiles and the like as it passes them, and may warn of what it
     finds. Each begins with the letter of a name, which no header does, and reads as zeros here.
     """
+
+    _reads_left = MAX_HEADER_READS
 
     def read(self, size: int | None = -1) -> bytes:
         """Return the next bytes, or as many zeros."""

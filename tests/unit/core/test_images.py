@@ -9,20 +9,22 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from collector.core import images
 from collector.core.images import (
     LONG_LOOK_BYTES,
+    MAX_CHUNK_READS,
     MAX_DECODED_PIXELS,
-    MAX_READS,
+    MAX_HEADER_READS,
     SHORT_LOOK_BYTES,
     ImageHead,
     ImageReader,
@@ -274,6 +276,7 @@ pieces = st.one_of(
 )
 
 
+@settings(deadline=None)  # it decodes, on a machine that may be busy
 @given(signatures, st.lists(pieces, max_size=12), st.integers(1, 40))
 def test_no_bytes_raise_and_what_is_told_does_not_depend_on_chunks(
     signature: bytes, rest: list[bytes], chunk_bytes: int
@@ -288,11 +291,12 @@ def test_no_bytes_raise_and_what_is_told_does_not_depend_on_chunks(
         assert is_whole(image_type, body) in (False, True)
 
 
+@settings(deadline=None)  # it decodes, on a machine that may be busy
 @given(sample_bodies, st.data())
 def test_a_damaged_image_raises_nothing(body: bytes, data: st.DataObject) -> None:
     position = data.draw(st.integers(0, min(len(body) - 1, 700)))
     damaged = body[:position] + data.draw(st.binary(max_size=4)) + body[position + 2 :]
-    assert told(damaged) == told(damaged, data.draw(st.integers(1, 300)))
+    assert told(damaged) == told(damaged, data.draw(st.integers(100, 5000)))
     for image_type in ImageType:
         assert is_whole(image_type, damaged) in (False, True)
 
@@ -474,9 +478,9 @@ HOSTILE: dict[str, tuple[bytes, bytes]] = {  # a beginning, and what is repeated
 def test_the_work_is_bounded(start: bytes, repeated: bytes) -> None:
     body = start + repeated * (LONG_LOOK_BYTES // len(repeated))
     # Two looks; Pillow makes some ten calls of a read.
-    assert calls_during(lambda: told(body, 1 << 20)) < 2 * 12 * MAX_READS
+    assert calls_during(lambda: told(body, 1 << 20)) < 2 * 12 * MAX_HEADER_READS
     for image_type in ImageType:
-        assert calls_during(lambda it=image_type: is_whole(it, body)) < 2 * 12 * MAX_READS  # type: ignore[misc]
+        assert calls_during(partial(is_whole, image_type, body)) < 12 * MAX_CHUNK_READS
 
 
 @pytest.mark.parametrize(

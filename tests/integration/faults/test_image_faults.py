@@ -42,11 +42,11 @@ from collector.core.errors import Fault as Blame
 from collector.core.parts import PART_BYTES
 from collector.core.retry import EdgeHealth
 from collector.core.runs import RunStatus
+from collector.core.validation import Validator
 from collector.http import client, open_http
 from collector.runtime import opening
 from collector.runtime.opening import RunOptions
 from collector.simulator import Hooks, Wallpaper
-from collector.core.validation import Validator
 from collector.stages import mirror
 
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -49,8 +49,8 @@ from collector.flow import task_group
 from collector.interrupts import run_interruptible
 from collector.local import open_local_servers
 from collector.simulator import SimulatorOptions
+from collector.simulator.answers import listing_item, page_meta
 from collector.simulator.catalogue import Catalogue
-from collector.simulator.shapes import listing_item, page_meta
 from collector.sources.wallhaven import parse_page
 from collector.stages.extract import PAGES_IN_FLIGHT
 

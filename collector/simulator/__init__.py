@@ -7,15 +7,25 @@ same mistake.
 from __future__ import annotations
 
 from collector.simulator.catalogue import Catalogue
-from collector.simulator.folder import EmptyFolderError
 from collector.simulator.inventory import Inventory
 from collector.simulator.journal import Journal, Visit
 from collector.simulator.options import Hooks, InvalidOptionError, SimulatorOptions
-from collector.simulator.profile import Account, Defaults, Drift, Limit, Listing, Outage, Profile
-from collector.simulator.profile_file import ProfileError, read_profile, ready_profiles
-from collector.simulator.rules import InvalidKeyError
+from collector.simulator.population import Wallpaper
+from collector.simulator.profile import (
+    Account,
+    Defaults,
+    Drift,
+    InvalidKeyError,
+    Limit,
+    Listing,
+    Outage,
+    Profile,
+    ProfileError,
+    read_profile,
+    ready_profiles,
+)
 from collector.simulator.server import Simulator, open_simulator
-from collector.simulator.wallpaper import Wallpaper
+from collector.simulator.stock import EmptyFolderError
 
 __all__ = [
     "Account",

@@ -10,17 +10,22 @@ from functools import lru_cache, partial
 from aiohttp import web
 from anyio import to_thread
 
-from collector.simulator import replies, shapes
-from collector.simulator.callers import Caller, Callers
+from collector.simulator import answers
 from collector.simulator.catalogue import Catalogue
-from collector.simulator.criteria import Criteria, criteria_from, page_from, purities_from, without
 from collector.simulator.draws import generator_of
 from collector.simulator.inventory import Inventory
-from collector.simulator.listings import Listings
+from collector.simulator.limits import Caller, Callers
+from collector.simulator.listings import ACCOUNT, Listings, collections_of
 from collector.simulator.options import Hooks, SimulatorOptions
-from collector.simulator.query import find_tag
+from collector.simulator.parameters import (
+    Criteria,
+    criteria_from,
+    find_tag,
+    page_from,
+    purities_from,
+    without,
+)
 from collector.simulator.search import search
-from collector.simulator.user_collections import ACCOUNT, collections_of
 
 # Results kept, each at most 4 bytes an item: paging through a few searches costs one search each.
 _KEPT_RESULTS = 32
@@ -75,51 +80,51 @@ class Api:
         found = await to_thread.run_sync(self._found, criteria)
         meta = self._listings.meta(request, page, len(found), keyed=keyed)
         if self._listings.is_out_of_range(page, meta):
-            return replies.bad_request()
+            return answers.bad_request()
         meta |= {"query": self._listings.query_echo(criteria.query), "seed": criteria.seed}
         items = self._listings.items(found if criteria.sorting else (), page, keyed=keyed)
-        return replies.answer(self._hooked(page, items, meta))
+        return answers.answer(self._hooked(page, items, meta))
 
     async def wallpaper(self, request: web.Request) -> web.Response:
         """`GET /w/{id}`."""
         caller = self._callers.caller_of(request)
         if caller is Caller.REFUSED:
-            return replies.unauthorized()
+            return answers.unauthorized()
         wallpaper = self._inventory.find(request.match_info["id"])
         if wallpaper is None:
-            return replies.nothing_here()
+            return answers.nothing_here()
         if wallpaper.purity == "nsfw" and caller is Caller.ANONYMOUS:
-            return replies.unauthorized()
-        details: shapes.Json | None = shapes.details(wallpaper, self._host_url)
+            return answers.unauthorized()
+        details: answers.Json | None = answers.details(wallpaper, self._host_url)
         if self._hooks.details is not None and details is not None:
             details = self._hooks.details(details)
-        return replies.nothing_here() if details is None else replies.answer({"data": details})
+        return answers.nothing_here() if details is None else answers.answer({"data": details})
 
     async def tag(self, request: web.Request) -> web.Response:
         """`GET /tag/{id}`; looks at no key."""
         tag = find_tag(request.match_info["id"])
         if tag is None:
-            return replies.nothing_here()
-        return replies.answer({"data": shapes.tag_item(tag)})
+            return answers.nothing_here()
+        return answers.answer({"data": answers.tag_item(tag)})
 
     async def settings(self, request: web.Request) -> web.Response:
         """`GET /settings`: 401 without a key, 404 with one that is not valid."""
         caller = self._callers.caller_of(request)
         if caller is Caller.KEYED:
-            return replies.answer({"data": self._listings.settings()})
-        return replies.unauthorized() if caller is Caller.ANONYMOUS else replies.nothing_here()
+            return answers.answer({"data": self._listings.settings()})
+        return answers.unauthorized() if caller is Caller.ANONYMOUS else answers.nothing_here()
 
     async def own_collections(self, request: web.Request) -> web.Response:
         """`GET /collections`: 404 without a key, 401 with one that is not valid."""
         caller = self._callers.caller_of(request)
         if caller is Caller.KEYED:
             return self._collection_list(ACCOUNT, private=True)
-        return replies.nothing_here() if caller is Caller.ANONYMOUS else replies.unauthorized()
+        return answers.nothing_here() if caller is Caller.ANONYMOUS else answers.unauthorized()
 
     async def collections(self, request: web.Request) -> web.Response:
         """`GET /collections/{user}`: the public ones."""
         if self._callers.caller_of(request) is Caller.REFUSED:
-            return replies.unauthorized()
+            return answers.unauthorized()
         return self._collection_list(request.match_info["user"], private=False)
 
     async def collection(self, request: web.Request) -> web.Response:
@@ -132,12 +137,12 @@ class Api:
         keyed = caller is Caller.KEYED
         found = self._collected(request, keyed=keyed)
         if found is None:
-            return replies.nothing_here()
+            return answers.nothing_here()
         meta = self._listings.meta(request, page, len(found), keyed=keyed)
         if self._listings.is_out_of_range(page, meta):
-            return replies.bad_request()
+            return answers.bad_request()
         items = self._listings.items(found, page, keyed=keyed)
-        return replies.answer({"data": items, "meta": meta})
+        return answers.answer({"data": items, "meta": meta})
 
     def _criteria(self, request: web.Request, *, keyed: bool) -> Criteria:
         """Read the search; the account speaks where a keyed caller does not."""
@@ -160,16 +165,16 @@ class Api:
         fresh = "".join(self._seeds.choices(_SEED_LETTERS, k=_SEED_LENGTH))
         return replace(criteria, seed=seed or fresh)
 
-    def _hooked(self, page: int, items: list[shapes.Json], meta: shapes.Json) -> shapes.Json:
+    def _hooked(self, page: int, items: list[answers.Json], meta: answers.Json) -> answers.Json:
         data: list[object] = [*items]
         if self._hooks.listing is not None:
             data = self._hooks.listing(items)
-        whole: shapes.Json = {"data": data, "meta": meta}
+        whole: answers.Json = {"data": data, "meta": meta}
         return whole if self._hooks.page is None else self._hooks.page(page, whole)
 
     def _collection_list(self, user: str, *, private: bool) -> web.Response:
         found = collections_of(user, private=private)
-        return replies.answer({"data": [item.item(self._catalogue) for item in found]})
+        return answers.answer({"data": [item.item(self._catalogue) for item in found]})
 
     def _collected(self, request: web.Request, *, keyed: bool) -> Sequence[int] | None:
         """Return the indexes in a collection, None if there is none that the caller may see."""

@@ -16,7 +16,7 @@ from io import BytesIO
 from PIL import Image, ImageDraw
 
 from collector.simulator.draws import generator_of
-from collector.simulator.stock import JPEG, Shape
+from collector.simulator.padding import JPEG
 
 Scene = Callable[[random.Random, int, int], Image.Image]
 
@@ -28,6 +28,15 @@ _JPEG_BOUND_BYTES_PER_PIXEL = 0.06
 _PNG_BOUND_BYTES_PER_PIXEL = 0.05
 _BOUND_FIXED_BYTES = 8_192
 _JPEG_QUALITY = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Width and height in pixels, and the MIME type of the file."""
+
+    width: int
+    height: int
+    file_type: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import overload
+from typing import NamedTuple, overload
 
 from collector.simulator.artwork import ARTWORKS
-from collector.simulator.columns import Columns, columns_of
-from collector.simulator.drawn import DrawnStock
-from collector.simulator.draws import Draws, draws_of
-from collector.simulator.folder import FolderStock
-from collector.simulator.identifiers import CAPACITY, Identifiers
+from collector.simulator.draws import CAPACITY, Draws, Identifiers, draws_of
 from collector.simulator.options import SimulatorOptions
-from collector.simulator.padding import Padding
+from collector.simulator.padding import Padding, Split
 from collector.simulator.population import (
     CATEGORIES,
     PURITIES,
@@ -23,11 +20,43 @@ from collector.simulator.population import (
     UPLOADERS,
     PurityShares,
     Traits,
+    Wallpaper,
     created_at,
     traits_of,
 )
-from collector.simulator.stock import Picture, Split, Stock
-from collector.simulator.wallpaper import Wallpaper
+from collector.simulator.stock import DrawnStock, FolderStock, Picture, Stock
+
+
+class Columns(NamedTuple):
+    """One array for each field of Traits, in its order; about 30 bytes an item."""
+
+    category: array[int]
+    purity: array[int]
+    shape: array[int]
+    artwork: array[int]
+    tags: array[int]
+    uploader: array[int]
+    views: array[int]
+    favorites: array[int]
+
+
+def columns_of(items: Iterable[Traits]) -> Columns:
+    """Return the traits of all items, column by column."""
+    columns = Columns(
+        category=array("B"),
+        purity=array("B"),
+        shape=array("I"),
+        artwork=array("B"),
+        tags=array("I"),
+        uploader=array("B"),
+        views=array("Q"),
+        favorites=array("Q"),
+    )
+    for traits in items:
+        for column, value in zip(columns, traits, strict=True):
+            column.append(value)
+    return columns
+
 
 # The newest upload, in UTC without a zone as the API has it; the seed moves it within a month.
 _NEWEST = datetime.fromisoformat("2026-09-01T12:00:00")

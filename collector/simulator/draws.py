@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import string
 import struct
 from hashlib import blake2b
 from typing import NamedTuple
@@ -38,3 +39,54 @@ def draws_of(seed: int, index: int) -> Draws:
     digest = blake2b(b"%d/%d" % (seed, index), digest_size=_LAYOUT.size).digest()
     *numbers, tags = _LAYOUT.unpack(digest)
     return Draws._make([index, *((number + 0.5) / _RANGE for number in numbers), tags])
+
+
+_ALPHABET = string.digits + string.ascii_lowercase
+_LENGTH = 6
+_HALF = len(_ALPHABET) ** (_LENGTH // 2)
+_ROUNDS = 4
+
+CAPACITY = _HALF**2  # how many different ids there are
+
+
+class Identifiers:
+    """A seeded bijection between 0 <= index < CAPACITY and ids: a Feistel network of four rounds.
+
+    No table is kept, so a catalogue of any size finds an item by its id without memory.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._keys = [
+            int.from_bytes(blake2b(b"%d/%d" % (seed, turn), digest_size=8).digest(), "big") | 1
+            for turn in range(_ROUNDS)
+        ]
+
+    def id_of(self, index: int) -> str:
+        """Return the id of item `index`."""
+        high, low = divmod(index, _HALF)
+        for key in self._keys:
+            high, low = low, (high + self._mix(low, key)) % _HALF
+        return _spell(high * _HALF + low)
+
+    def index_of(self, wallhaven_id: str) -> int | None:
+        """Return the index whose id this is, or None if it is no id at all."""
+        if len(wallhaven_id) != _LENGTH or not set(wallhaven_id) <= set(_ALPHABET):
+            return None
+        high, low = divmod(int(wallhaven_id, len(_ALPHABET)), _HALF)
+        for key in reversed(self._keys):
+            high, low = (low - self._mix(high, key)) % _HALF, high
+        number: int = high * _HALF + low
+        return number
+
+    @staticmethod
+    def _mix(half: int, key: int) -> int:
+        """Return well-spread bits of (half, key): the middle of a 64-bit product."""
+        return (((half + 1) * key) & 0xFFFF_FFFF_FFFF_FFFF) >> 24
+
+
+def _spell(number: int) -> str:
+    letters = []
+    for _ in range(_LENGTH):
+        number, digit = divmod(number, len(_ALPHABET))
+        letters.append(_ALPHABET[digit])
+    return "".join(reversed(letters))

@@ -4,19 +4,45 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator
+from io import BytesIO
 
 import anyio
 from aiohttp import web
 from anyio import CapacityLimiter, to_thread
+from PIL import Image, ImageOps
 
-from collector.simulator import replies
+from collector.simulator import answers
 from collector.simulator.catalogue import Catalogue
 from collector.simulator.inventory import Inventory
 from collector.simulator.journal import VISIT
 from collector.simulator.options import Hooks, SimulatorOptions
-from collector.simulator.stock import JPEG, Split
-from collector.simulator.thumbs import thumb
-from collector.simulator.wallpaper import Wallpaper
+from collector.simulator.padding import JPEG, Split
+from collector.simulator.population import Wallpaper
+
+# Folder on the image host and size in pixels, as the real site's: two crops, and one that
+# keeps the ratio within a square.
+CROPS = {"small": (300, 200), "lg": (432, 243)}
+_ORIGINAL_RATIO = (300, 300)
+_QUALITY = 80
+
+
+def thumb(split: Split, folder: str) -> bytes:
+    """Return the thumb of a picture; decodes the original, so call it in a worker thread.
+
+    Raises OSError if the original cannot be decoded.
+    """
+    size = CROPS.get(folder)
+    with Image.open(BytesIO(split.head + split.tail)) as original:
+        original.draft("RGB", size or _ORIGINAL_RATIO)
+        picture = original.convert("RGB")
+    if size is None:
+        picture.thumbnail(_ORIGINAL_RATIO)
+    else:
+        picture = ImageOps.fit(picture, size)
+    file = BytesIO()
+    picture.save(file, "JPEG", quality=_QUALITY)
+    return file.getvalue()
+
 
 # Pictures drawn or read at once. One: nothing is drawn twice, and the requests that wait for it
 # wait as tasks and hold no thread that someone else may need.
@@ -57,7 +83,7 @@ class ImageHost:
         await anyio.sleep(self._latency_seconds)
         wallpaper = self._inventory.find_picture(request.match_info["id"])
         if wallpaper is None or request.path != wallpaper.image_path:
-            return replies.missing_file()
+            return answers.missing_file()
         if self._hook is not None:
             response = await self._hook(request, wallpaper)
             if response is not None:
@@ -69,7 +95,7 @@ class ImageHost:
         await anyio.sleep(self._latency_seconds)
         wallpaper = self._inventory.find_picture(request.match_info["id"])
         if wallpaper is None or request.match_info["shard"] != wallpaper.id[:2]:
-            return replies.missing_file()
+            return answers.missing_file()
         split = await self._split(wallpaper)
         body = await to_thread.run_sync(
             thumb, split, request.match_info["folder"], limiter=self._workbench

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from collector.simulator.catalogue import Catalogue
 from collector.simulator.draws import generator_of
+from collector.simulator.population import Wallpaper
 from collector.simulator.profile import Drift
-from collector.simulator.wallpaper import Wallpaper
 
 _SECONDS_PER_MINUTE = 60
 _REQUESTS = 100  # what the rates by request refer to

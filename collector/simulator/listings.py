@@ -4,16 +4,62 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from aiohttp import web
 
-from collector.simulator import replies, shapes
-from collector.simulator.callers import NUMBER, Caller
+from collector.simulator import answers
 from collector.simulator.catalogue import Catalogue
 from collector.simulator.draws import generator_of
+from collector.simulator.limits import NUMBER, Caller
 from collector.simulator.options import SimulatorOptions
-from collector.simulator.population import CATEGORIES, PURITIES, TAGS, Tag
-from collector.simulator.query import Query, find_tag, tag_bits
+from collector.simulator.parameters import Query, find_tag, tag_bits
+from collector.simulator.population import CATEGORIES, PURITIES, TAGS, UPLOADERS, Tag
+
+
+@dataclass(frozen=True, slots=True)
+class UserCollection:
+    """Every `step`-th wallpaper that there was at the start, kept by `owner`."""
+
+    id: int
+    label: str
+    owner: str
+    views: int
+    public: bool
+    step: int
+
+    def indexes(self, catalogue: Catalogue) -> Sequence[int]:
+        """Return the indexes of its items."""
+        return range(catalogue.upcoming, len(catalogue), self.step)
+
+    def item(self, catalogue: Catalogue) -> dict[str, object]:
+        """Return what `/collections` says about it; `count` includes items one cannot see."""
+        return {
+            "id": self.id,
+            "label": self.label,
+            "views": self.views,
+            "public": int(self.public),
+            "count": len(self.indexes(catalogue)),
+        }
+
+
+# The account that every valid key belongs to.
+ACCOUNT = UPLOADERS[0].username
+
+COLLECTIONS = (
+    UserCollection(15, "Default", ACCOUNT, 38, public=True, step=3),
+    UserCollection(16, "Later", ACCOUNT, 0, public=False, step=7),
+    UserCollection(90, "自由", UPLOADERS[3].username, 112, public=True, step=5),
+)
+
+
+def collections_of(user: str, *, private: bool) -> list[UserCollection]:
+    """Return a user's collections, the private ones only on demand; none for an unknown user."""
+    return [
+        collection
+        for collection in COLLECTIONS
+        if collection.owner.lower() == user.lower() and (collection.public or private)
+    ]
 
 
 class Listings:
@@ -31,43 +77,43 @@ class Listings:
     def refusal(self, caller: Caller, page: int) -> web.Response | None:
         """Return the answer to a caller or page that gets no listing, None for all others."""
         if caller is Caller.REFUSED:
-            return replies.unauthorized()
+            return answers.unauthorized()
         if page < 1:
-            return replies.it_broke()
-        return replies.bad_request() if page > self._listing.largest_page else None
+            return answers.it_broke()
+        return answers.bad_request() if page > self._listing.largest_page else None
 
-    def is_out_of_range(self, page: int, meta: shapes.Json) -> bool:
+    def is_out_of_range(self, page: int, meta: answers.Json) -> bool:
         """Return whether a page behind the last one is refused, where the profile says so."""
         return self._listing.beyond_last == "bad_request" and page > meta["last_page"]
 
-    def meta(self, request: web.Request, page: int, total: int, *, keyed: bool) -> shapes.Json:
+    def meta(self, request: web.Request, page: int, total: int, *, keyed: bool) -> answers.Json:
         """Return the four keys of meta that all listings have."""
         as_text = keyed if self._listing.per_page == "by_key" else self._listing.per_page != "int"
         shown = max(0, total + self._error(request[NUMBER]))
-        return shapes.page_meta(page, self._size(keyed=keyed), shown, as_text=as_text)
+        return answers.page_meta(page, self._size(keyed=keyed), shown, as_text=as_text)
 
-    def items(self, found: Sequence[int], page: int, *, keyed: bool) -> list[shapes.Json]:
+    def items(self, found: Sequence[int], page: int, *, keyed: bool) -> list[answers.Json]:
         """Return the items of one page of what was found."""
         size = self._size(keyed=keyed)
         return [
-            shapes.listing_item(self._catalogue[index], self._host_url)
+            answers.listing_item(self._catalogue[index], self._host_url)
             for index in found[(page - 1) * size : page * size][: self._most_items(page)]
         ]
 
-    def query_echo(self, query: Query) -> str | shapes.Json | None:
+    def query_echo(self, query: Query) -> str | answers.Json | None:
         """Return `meta.query` in the type that the profile wants."""
         kind = self._listing.query
         if kind == "string":
             return query.echo or ""
         if kind == "object":
-            return shapes.tag_echo(_tag_of(query))
-        return None if kind == "null" else shapes.query_echo(query)
+            return answers.tag_echo(_tag_of(query))
+        return None if kind == "null" else answers.query_echo(query)
 
-    def settings(self) -> shapes.Json:
+    def settings(self) -> answers.Json:
         """Return what `/settings` says of the account."""
         purities = _named(self._account.purity, PURITIES)
         categories = _named(self._account.categories, CATEGORIES)
-        return shapes.settings(self._size(keyed=True), purities, categories)
+        return answers.settings(self._size(keyed=True), purities, categories)
 
     def _size(self, *, keyed: bool) -> int:
         return (self._account.page_size if keyed else 0) or self._page_size

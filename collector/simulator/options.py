@@ -10,10 +10,9 @@ from typing import Any
 
 from aiohttp import web
 
-from collector.simulator.identifiers import CAPACITY
-from collector.simulator.limiter import WINDOW_SECONDS
-from collector.simulator.profile import Limit, Profile
-from collector.simulator.wallpaper import Wallpaper
+from collector.simulator.draws import CAPACITY
+from collector.simulator.population import Wallpaper
+from collector.simulator.profile import WINDOW_SECONDS, Limit, Profile
 
 _RANGES: dict[str, tuple[float, float]] = {
     "wallpapers": (0, CAPACITY),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
-from collector.simulator import replies
+from collector.simulator import answers
 from collector.simulator.journal import kind_of
 from collector.simulator.profile import OUTAGE_STATUSES, Outage
 
@@ -47,5 +47,5 @@ def _is_on(outage: Outage, number: int, seconds: float) -> bool:
 def _page(outage: Outage) -> web.Response:
     status = outage.status or OUTAGE_STATUSES[outage.answer][0]
     if outage.answer == "challenge":
-        return replies.challenge(status)
-    return replies.html_in_place_of_json() if status == 200 else replies.outage(status)
+        return answers.challenge(status)
+    return answers.html_in_place_of_json() if status == 200 else answers.outage(status)

@@ -7,13 +7,11 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 
-from collector.simulator.artwork import ARTWORKS
+from collector.simulator.artwork import ARTWORKS, Shape
 from collector.simulator.catalogue import Catalogue
-from collector.simulator.criteria import Criteria, Size
 from collector.simulator.draws import generator_of
+from collector.simulator.parameters import Criteria, Query, Size, tag_bits
 from collector.simulator.population import CATEGORIES, PURITIES, TAGS, UPLOADERS
-from collector.simulator.query import Query, tag_bits
-from collector.simulator.stock import Shape
 
 # Width by height of what the site files under 21x9 and 7x3, rounded as it compares ratios.
 _ULTRAWIDE = {(21, 9), (7, 3)}

@@ -8,22 +8,23 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 
+import anyio
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from anyio import CancelScope, to_thread
 
-from collector.simulator import replies
+from collector.simulator import answers
 from collector.simulator.api import Api
 from collector.simulator.catalogue import Catalogue
-from collector.simulator.gate import gate
 from collector.simulator.images import ImageHost
 from collector.simulator.inventory import Inventory
 from collector.simulator.journal import Journal
+from collector.simulator.limits import NUMBER, RateLimit
 from collector.simulator.options import Hooks, SimulatorOptions
 from collector.simulator.outages import Outages
-from collector.simulator.rate_limit import RateLimit
-from collector.simulator.wallpaper import Wallpaper
+from collector.simulator.population import Wallpaper
 
 _API_PATH = "/api/v1"
 # What a request in progress gets at the end before its connection is cut.
@@ -130,7 +131,7 @@ def _keep(journal: Journal) -> Middleware:
             try:
                 response = await handler(request)
             except web.HTTPException:
-                response = replies.missing_file()
+                response = answers.missing_file()
             except ConnectionResetError:
                 # The client left in the middle, as clients do: nobody is there to be answered.
                 return web.Response(status=_CLIENT_LEFT)
@@ -145,3 +146,53 @@ def _keep(journal: Journal) -> Middleware:
 
 async def _behind_cloudflare(_request: web.Request, response: web.StreamResponse) -> None:
     response.headers["Server"] = "cloudflare"
+
+
+# A query that begins like this, in any case, meets the firewall's challenge; q elsewhere not.
+_CHALLENGED_QUERY = "q=like"
+
+
+def gate(
+    latency_seconds: float, outages: Outages, limit: RateLimit | None, inventory: Inventory
+) -> Middleware:
+    """Return the middleware of the API. Without a limit no refusals and no headers of it.
+
+    Numbers requests in order of arrival, refused ones too, and moves the inventory on with them.
+    """
+    numbers = count(1)
+
+    @web.middleware
+    async def pass_gate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if latency_seconds:
+            await anyio.sleep(latency_seconds)
+        request[NUMBER] = number = next(numbers)
+        inventory.advance(number)
+        stopped = _stopped(request, number, outages)
+        if stopped is not None:
+            return stopped
+        if limit is None:
+            return await _shaped(request, handler)
+        grant = limit.ask(request)
+        if not grant.allowed:
+            return answers.too_many_requests(limit.refusal_headers(grant))
+        response = await _shaped(request, handler)
+        response.headers.update(limit.headers(grant))
+        return response
+
+    return pass_gate
+
+
+def _stopped(request: web.Request, number: int, outages: Outages) -> web.Response | None:
+    if request.raw_path.partition("?")[2].lower().startswith(_CHALLENGED_QUERY):
+        return answers.challenge()
+    return outages.answer(request, number)
+
+
+async def _shaped(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer with the API's own errors where no route or method fits."""
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        return answers.not_found()
+    except web.HTTPMethodNotAllowed:
+        return answers.error(405, "Method Not Allowed")

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from statistics import NormalDist
 from typing import NamedTuple, Protocol
 
+from PIL import Image
+
+from collector.simulator.artwork import ARTWORKS, Shape, bound_bytes, draw
 from collector.simulator.draws import Draws
+from collector.simulator.padding import JPEG, LEAD_MIN_BYTES, PNG, WEBP, Split, can_pad, split_file
 
-JPEG = "image/jpeg"
-PNG = "image/png"
-WEBP = "image/webp"
 EXTENSIONS = {JPEG: "jpg", PNG: "png", WEBP: "webp"}
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Width and height in pixels, and the MIME type of the file."""
-
-    width: int
-    height: int
-    file_type: str
-
-
-class Split(NamedTuple):
-    """A picture file in two halves; segments put between them leave it a valid file."""
-
-    head: bytes
-    tail: bytes
 
 
 class Picture(NamedTuple):
@@ -56,3 +47,146 @@ class Stock(Protocol):
 
     def load(self, picture: Picture) -> Split:
         """Return the base file; reads or draws it, so call it in a worker thread."""
+
+
+# Resolution and how many of 1,000 items have it. Together they give the shares measured on
+# 2026-10-03: at least 1920x1080 77%, 16:9 40.6%, 16:10 13%, 1080p or 1200p 30%, 21:9 1.1%.
+_RESOLUTIONS = {
+    (1920, 1080): 240,
+    (2560, 1440): 70,
+    (3840, 2160): 90,
+    (1600, 900): 6,
+    (1920, 1200): 63,
+    (2560, 1600): 50,
+    (1280, 800): 17,
+    (3440, 1440): 11,
+    (3000, 2000): 80,
+    (2048, 1536): 66,
+    (2400, 1600): 60,
+    (2160, 2160): 40,
+    (1080, 1920): 100,
+    (1440, 2560): 57,
+    (1200, 1600): 50,
+}
+_RESOLUTION_STEPS = list(accumulate(_RESOLUTIONS.values()))
+
+# type:png found 115,883 of 501,359 items on 2026-10-03.
+_PNG_SHARE = 0.231
+
+# Lognormal file sizes fitted to real API records: median in bytes and sigma.
+_FILE_BYTES = {JPEG: (1_050_000, 1.05), PNG: (4_600_000, 0.55)}
+_SMALLEST_FILE_BYTES = 30_000
+_LARGEST_FILE_BYTES = 35_000_000
+# A size below what its picture needs is folded into this fraction of itself above that need,
+# so that such files do not all have one size.
+_FOLD = 0.25
+
+_NORMAL = NormalDist()
+
+
+class DrawnStock:
+    """Pictures drawn on first use and kept: at most 240 base files, about 17 MB in all."""
+
+    def __init__(self) -> None:
+        self.shapes = [
+            Shape(width, height, file_type)
+            for width, height in _RESOLUTIONS
+            for file_type in (JPEG, PNG)
+        ]
+        self.at_hand: dict[Picture, Split] = {}
+
+    def shape_number(self, draws: Draws) -> int:
+        """Return the number of a shape drawn by the population's shares."""
+        step = bisect_right(_RESOLUTION_STEPS, draws.resolution * _RESOLUTION_STEPS[-1])
+        return 2 * step + (draws.file_type < _PNG_SHARE)
+
+    def file_bytes(self, draws: Draws) -> int:
+        """Return a lognormal size, never below what the drawn picture needs."""
+        shape = self.shapes[self.shape_number(draws)]
+        median, sigma = _FILE_BYTES[shape.file_type]
+        size = median * math.exp(sigma * _NORMAL.inv_cdf(draws.file_size))
+        need = max(bound_bytes(shape) + LEAD_MIN_BYTES, _SMALLEST_FILE_BYTES)
+        if size < need:
+            size = need + size * _FOLD
+        return int(min(size, _LARGEST_FILE_BYTES))
+
+    def load(self, picture: Picture) -> Split:
+        """Return the base file, drawing it the first time."""
+        found = self.at_hand.get(picture)
+        if found is None:
+            shape = self.shapes[picture.shape]
+            found = split_file(draw(ARTWORKS[picture.artwork], shape), shape.file_type)
+            self.at_hand[picture] = found
+        return found
+
+
+_log = logging.getLogger(__name__)
+
+# Pillow's names. MPO is a JPEG with further pictures behind the first one.
+_FORMATS = {"JPEG": JPEG, "MPO": JPEG, "PNG": PNG, "WEBP": WEBP}
+
+
+class EmptyFolderError(ValueError):
+    """No file of `folder` is a readable JPEG, PNG or WebP picture."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"{folder}: no readable JPEG, PNG or WebP picture in this folder")
+        self.folder = folder
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    shape: Shape
+    size_bytes: int
+
+
+class FolderStock:
+    """Serves the files of a folder, as they are while there is one for each item.
+
+    With more items than files, the files repeat, and JPEG and PNG are padded with their item's
+    id so that no two items have equal bytes; repeated WebP files stay as they are.
+    Reads the header of every file once; call it in a worker thread. Raises EmptyFolderError.
+    """
+
+    def __init__(self, folder: Path, wallpapers: int) -> None:
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
+        self._files = [file for path in paths if (file := _inspect(path)) is not None]
+        if not self._files:
+            raise EmptyFolderError(folder)
+        self._repeats = wallpapers > len(self._files)
+        self.shapes = [file.shape for file in self._files]
+        # Always empty: files are read each time, so that memory stays bounded.
+        self.at_hand: dict[Picture, Split] = {}
+
+    def shape_number(self, draws: Draws) -> int:
+        """Return the number of the item's file: each has a shape of its own."""
+        return draws.item % len(self._files)
+
+    def file_bytes(self, draws: Draws) -> int:
+        """Return the file's size in bytes, with the padding it will get."""
+        file = self._files[self.shape_number(draws)]
+        padded = self._repeats and can_pad(file.shape.file_type)
+        return file.size_bytes + (LEAD_MIN_BYTES if padded else 0)
+
+    def load(self, picture: Picture) -> Split:
+        """Return the file's content."""
+        file = self._files[picture.shape]
+        return split_file(file.path.read_bytes(), file.shape.file_type)
+
+
+def _inspect(path: Path) -> _File | None:
+    """Return what the file's header says, None if it is no picture that can be served."""
+    if not path.is_file():
+        return None
+    try:
+        with Image.open(path) as picture:
+            file_type = _FORMATS.get(picture.format or "")
+            size = picture.size
+    except (OSError, Image.DecompressionBombError) as error:
+        _log.warning("skipped %s: %s", path, error)
+        return None
+    if file_type is None:
+        _log.warning("skipped %s: neither JPEG, PNG nor WebP", path)
+        return None
+    return _File(path, Shape(*size, file_type), path.stat().st_size)

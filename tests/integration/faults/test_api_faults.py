@@ -31,7 +31,7 @@ from collector.http import MAX_REPLY_BYTES
 from collector.runtime.opening import RunOptions, open_runtime
 from collector.runtime.running import ENRICHMENT, run_all_stages
 from collector.simulator import SimulatorOptions, Wallpaper
-from collector.simulator.shapes import listing_item
+from collector.simulator.answers import listing_item
 from collector.stages.api import API_TRIES, MOST_RATE_LIMITED
 from collector.stages.enrich import WALLPAPERS_IN_FLIGHT
 from collector.stages.extract import PAGES_IN_FLIGHT

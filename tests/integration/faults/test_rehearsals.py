@@ -24,7 +24,7 @@ from collector.runtime.backfilling import (
     run_for,
 )
 from collector.simulator import Profile, SimulatorOptions
-from collector.simulator.profile_file import profile_of, read_profile, ready_profiles
+from collector.simulator.profile import profile_of, read_profile, ready_profiles
 
 ROOT = Path(__file__).parents[3]
 WHOLE = BackfillOptions()

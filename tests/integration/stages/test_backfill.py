@@ -24,8 +24,8 @@ from collector.runtime.backfilling import (
 from collector.runtime.opening import RunOptions, Runtime, open_runtime
 from collector.runtime.running import run_all_stages
 from collector.simulator import Hooks, Profile, SimulatorOptions
+from collector.simulator.population import Wallpaper
 from collector.simulator.profile import Drift, Listing
-from collector.simulator.wallpaper import Wallpaper
 
 WHOLE = BackfillOptions()
 

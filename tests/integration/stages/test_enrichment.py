@@ -18,7 +18,7 @@ from collector.core.runs import Run, RunStatus, StageName, StageReport
 from collector.runtime.opening import RunOptions
 from collector.runtime.running import ENRICHMENT, run_all_stages
 from collector.simulator import Hooks
-from collector.simulator.wallpaper import Wallpaper
+from collector.simulator.population import Wallpaper
 from collector.stages.enrich import MOST_UNUSABLE_IN_A_ROW, WALLPAPERS_IN_FLIGHT
 
 Edit = Callable[[dict[str, Any]], dict[str, Any] | None]

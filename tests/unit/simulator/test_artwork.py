@@ -5,9 +5,9 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from collector.simulator.artwork import ARTWORKS, Artwork, bound_bytes, draw
-from collector.simulator.drawn import DrawnStock
-from collector.simulator.stock import JPEG, PNG, Shape
+from collector.simulator.artwork import ARTWORKS, Artwork, Shape, bound_bytes, draw
+from collector.simulator.padding import JPEG, PNG
+from collector.simulator.stock import DrawnStock
 
 
 @pytest.mark.parametrize("artwork", ARTWORKS, ids=lambda artwork: artwork.name)

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.simulator.identifiers import CAPACITY, Identifiers
+from collector.simulator.draws import CAPACITY, Identifiers
 
 
 @given(seed=st.integers(0, 2**40), index=st.integers(0, CAPACITY - 1))

@@ -12,8 +12,7 @@ from aiohttp import ClientPayloadError, ClientSession, web
 from PIL import Image
 
 from collector.simulator import Hooks, Simulator, SimulatorOptions, Wallpaper, open_simulator
-from collector.simulator.artwork import Artwork, draw
-from collector.simulator.stock import Shape
+from collector.simulator.artwork import Artwork, Shape, draw
 
 
 async def test_bytes_and_headers_agree_with_the_listing(
@@ -165,7 +164,7 @@ async def test_a_picture_is_drawn_once_for_all_who_wait_for_it(
         drawn.append(shape)
         return draw(artwork, shape)
 
-    monkeypatch.setattr("collector.simulator.drawn.draw", count)
+    monkeypatch.setattr("collector.simulator.stock.draw", count)
     wallpaper = simulator.catalogue[0]
 
     async def fetch() -> int:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collector.simulator.limiter import FixedWindow, Grant, SlidingWindow
+from collector.simulator.limits import FixedWindow, Grant, SlidingWindow
 
 
 class _Clock:

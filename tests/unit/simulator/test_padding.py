@@ -10,9 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from collector.simulator import anatomy
-from collector.simulator.padding import CHUNK_BYTES, LEAD_MIN_BYTES, Padding
-from collector.simulator.stock import JPEG, PNG, WEBP
+from collector.simulator.padding import (
+    CHUNK_BYTES,
+    JPEG,
+    LEAD_MIN_BYTES,
+    PNG,
+    WEBP,
+    Padding,
+    split_file,
+)
 
 PADDING = Padding(seed=7)
 SIZE = (40, 30)
@@ -29,7 +35,7 @@ FILES = {file_type: _file(file_type) for file_type in (JPEG, PNG)}
 
 def _padded(file_type: str, label: str, extra_bytes: int) -> bytes:
     content = FILES[file_type]
-    split = anatomy.split(content, file_type)
+    split = split_file(content, file_type)
     return b"".join(PADDING.padded(split, file_type, label, len(content) + extra_bytes))
 
 
@@ -90,7 +96,7 @@ def test_padding_looks_incompressible() -> None:
 
 
 def test_large_bodies_come_in_large_chunks() -> None:
-    split = anatomy.split(FILES[JPEG], JPEG)
+    split = split_file(FILES[JPEG], JPEG)
     sizes = [len(chunk) for chunk in PADDING.padded(split, JPEG, "abc123", 35_000_000)]
     assert max(sizes) == CHUNK_BYTES
     assert sum(sizes) == 35_000_000
@@ -100,7 +106,7 @@ def test_large_bodies_come_in_large_chunks() -> None:
 
 def test_a_file_of_its_own_length_is_left_as_it_is() -> None:
     content = _file("image/webp")
-    split = anatomy.split(content, WEBP)
+    split = split_file(content, WEBP)
     assert b"".join(PADDING.padded(split, WEBP, "abc123", len(content))) == content
 
 
@@ -110,7 +116,7 @@ def test_padding_too_short_for_a_segment_is_refused() -> None:
 
 
 def test_seeds_give_different_bytes() -> None:
-    split = anatomy.split(FILES[PNG], PNG)
+    split = split_file(FILES[PNG], PNG)
     first, second = (
         b"".join(Padding(seed).padded(split, PNG, "abc123", 90_000)) for seed in (1, 2)
     )
@@ -119,4 +125,4 @@ def test_seeds_give_different_bytes() -> None:
 
 @given(st.binary(max_size=200), st.sampled_from([JPEG, PNG, WEBP]))
 def test_any_bytes_split_without_loss(content: bytes, file_type: str) -> None:
-    assert b"".join(anatomy.split(content, file_type)) == content
+    assert b"".join(split_file(content, file_type)) == content

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from collector.simulator import Profile, ready_profiles
-from collector.simulator.profile_file import SECTIONS, profile_of
-from collector.simulator.rules import Rule, Section, rules_of
+from collector.simulator.profile import SECTIONS, Rule, Section, profile_of, rules_of
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs/simulator.md").read_text()
 _KINDS = {bool: "true, false", int: "whole number", float: "number", str: "text"}

@@ -24,7 +24,7 @@ from collector.simulator import (
     read_profile,
     ready_profiles,
 )
-from collector.simulator.profile_file import SECTIONS, profile_of
+from collector.simulator.profile import SECTIONS, profile_of
 
 WHOLE = """
 [defaults]

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.simulator.criteria import criteria_from, page_from
-from collector.simulator.query import Query, parse_query, tag_bits
+from collector.simulator.parameters import Query, criteria_from, page_from, parse_query, tag_bits
 
 
 @pytest.mark.parametrize(

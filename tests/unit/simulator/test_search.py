@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from collector.simulator import Catalogue, SimulatorOptions, Wallpaper
-from collector.simulator.criteria import criteria_from
+from collector.simulator.parameters import criteria_from
 from collector.simulator.search import search
 
 CATALOGUE = Catalogue(SimulatorOptions(wallpapers=1_500, sketchy_share=0.2, nsfw_share=0.1))

@@ -1,4 +1,4 @@
-"""HTTP answers that are not pictures: JSON envelopes, JSON errors and the site's HTML pages."""
+"""What the answers of the site look like: the JSON of API v1 key by key, and pages of HTML."""
 
 from __future__ import annotations
 
@@ -9,9 +9,22 @@ from typing import Any
 
 from aiohttp import web
 
-from collector.simulator.parameters import Query, find_tag
 from collector.simulator.population import Tag, Uploader, Wallpaper
 
+Json = dict[str, Any]
+
+_SITE = "https://wallhaven.cc"
+_SHORT_SITE = "https://whvn.cc"
+_AVATARS = "https://wallhaven.cc/images/user/avatar"
+_AVATAR_SIZES = (200, 128, 32, 20)
+# 401: a key that is not valid, or missing where one is needed; 404: an id that is unknown, deleted
+# or hidden; 400: a page that is out of range.
+_ERRORS = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    404: "Nothing here",
+    405: "Method Not Allowed",
+}
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><title>{title}</title></head>
@@ -27,79 +40,26 @@ def answer(payload: object, status: int = 200) -> web.Response:
     )
 
 
-def error(status: int, text: str) -> web.Response:
-    """Return the API's JSON error."""
-    return answer({"error": text}, status)
-
-
-def unauthorized() -> web.Response:
-    """Return the answer to a key that is not valid, or missing where one is needed."""
-    return error(401, "Unauthorized")
-
-
-def nothing_here() -> web.Response:
-    """Return the answer to an id that is unknown, deleted or hidden."""
-    return error(404, "Nothing here")
-
-
-def not_found() -> web.Response:
-    """Return the answer to a route that does not exist."""
-    return error(404, "Not Found")
-
-
-def too_many_requests(headers: Mapping[str, str]) -> web.Response:
-    """Return the 429, which is HTML on the real site too."""
-    return _html(429, "Too many requests - wallhaven.cc", "Too many requests", headers)
-
-
-def it_broke() -> web.Response:
-    """Return the 500 of a page number below 1."""
-    return _html(500, "It broke - wallhaven.cc", "It broke")
-
-
-def challenge(status: int = 403) -> web.Response:
-    """Return the firewall's challenge, which no client of an API can pass."""
-    headers = {"cf-mitigated": "challenge"}
-    return _html(status, "Just a moment...", "Checking your browser", headers)
-
-
-def outage(status: int) -> web.Response:
-    """Return the page of a site that cannot be reached behind Cloudflare."""
-    return _html(status, f"wallhaven.cc | {status}", f"Error {status}")
-
-
-def html_in_place_of_json() -> web.Response:
-    """Return a page of the site where the API's JSON is expected, with the status of success."""
-    return _html(200, "Awesome Wallpapers - wallhaven.cc", "Maintenance")
-
-
-def bad_request() -> web.Response:
-    """Return the answer to a page that is out of range."""
-    return error(400, "Bad Request")
+def error(status: int, text: str = "") -> web.Response:
+    """Return the API's JSON error, with the text that most errors of this status have."""
+    return answer({"error": text or _ERRORS[status]}, status)
 
 
 def missing_file() -> web.Response:
     """Return the image host's 404."""
-    return _html(404, "404 Not Found", "404 Not Found")
+    return html(404, "404 Not Found", "404 Not Found")
 
 
-def _html(
+def html(
     status: int, title: str, heading: str, headers: Mapping[str, str] | None = None
 ) -> web.Response:
+    """Return a page of the site."""
     return web.Response(
         status=status,
         text=_PAGE.format(title=title, heading=heading),
         content_type="text/html",
         headers=headers,
     )
-
-
-_SITE = "https://wallhaven.cc"
-_SHORT_SITE = "https://whvn.cc"
-_STATIC = "https://wallhaven.cc/images/user"
-_AVATAR_SIZES = (200, 128, 32, 20)
-
-Json = dict[str, Any]
 
 
 def listing_item(wallpaper: Wallpaper, host_url: str) -> Json:
@@ -145,8 +105,8 @@ def tag_item(tag: Tag) -> Json:
         "alias": tag.alias,
         "category_id": tag.category_id,
         "category": tag.category,
-        "purity": tag.purity,
-        "created_at": tag.created_at,
+        "purity": "sfw",
+        "created_at": "2014-02-02 18:59:31",
     }
 
 
@@ -158,17 +118,6 @@ def page_meta(page: int, page_size: int, total: int, *, as_text: bool) -> Json:
         "per_page": str(page_size) if as_text else page_size,
         "total": total,
     }
-
-
-def query_echo(query: Query) -> str | Json | None:
-    """Return `meta.query`: null, the text, or an object for the id of a tag that exists."""
-    tag = find_tag(query.tag_id)
-    return query.echo if tag is None else tag_echo(tag)
-
-
-def tag_echo(tag: Tag) -> Json:
-    """Return `meta.query` where it is an object."""
-    return {"id": tag.id, "tag": tag.name}
 
 
 def settings(page_size: int, purities: list[str], categories: list[str]) -> Json:
@@ -191,7 +140,5 @@ def _uploader(uploader: Uploader) -> Json:
     return {
         "username": uploader.username,
         "group": uploader.group,
-        "avatar": {
-            f"{size}px": f"{_STATIC}/avatar/{size}/default-avatar.jpg" for size in _AVATAR_SIZES
-        },
+        "avatar": {f"{size}px": f"{_AVATARS}/{size}/default-avatar.jpg" for size in _AVATAR_SIZES},
     }

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import NamedTuple, overload
+from typing import overload
 
 from collector.simulator.artwork import ARTWORKS
 from collector.simulator.draws import CAPACITY, Draws, Identifiers, draws_of
@@ -18,45 +17,12 @@ from collector.simulator.population import (
     PURITIES,
     TAGS,
     UPLOADERS,
-    PurityShares,
     Traits,
     Wallpaper,
     created_at,
     traits_of,
 )
-from collector.simulator.stock import DrawnStock, FolderStock, Picture, Stock
-
-
-class Columns(NamedTuple):
-    """One array for each field of Traits, in its order; about 30 bytes an item."""
-
-    category: array[int]
-    purity: array[int]
-    shape: array[int]
-    artwork: array[int]
-    tags: array[int]
-    uploader: array[int]
-    views: array[int]
-    favorites: array[int]
-
-
-def columns_of(items: Iterable[Traits]) -> Columns:
-    """Return the traits of all items, column by column."""
-    columns = Columns(
-        category=array("B"),
-        purity=array("B"),
-        shape=array("I"),
-        artwork=array("B"),
-        tags=array("I"),
-        uploader=array("B"),
-        views=array("Q"),
-        favorites=array("Q"),
-    )
-    for traits in items:
-        for column, value in zip(columns, traits, strict=True):
-            column.append(value)
-    return columns
-
+from collector.simulator.stock import BaseImage, DrawnStock, FolderStock, Stock
 
 # The newest upload, in UTC without a zone as the API has it; the seed moves it within a month.
 _NEWEST = datetime.fromisoformat("2026-09-01T12:00:00")
@@ -71,24 +37,22 @@ class Catalogue(Sequence[Wallpaper]):
 
     The first `upcoming` are those that the profile's drift may upload while the simulator is
     open; the others are the same with and without them.
-    Nothing is stored but `columns`, about 30 bytes an item, and the drawn base pictures.
-    Opening reads the headers of a folder of pictures: call it in a worker thread.
-    Raises EmptyFolderError if `options.images` holds no picture.
+    Nothing is stored but `traits`, about 200 bytes an item, and the drawn base images.
+    Opening reads the headers of a folder of images: call it in a worker thread.
+    Raises EmptyFolderError if `options.images` holds no image.
     """
 
     def __init__(self, options: SimulatorOptions) -> None:
         self.upcoming = options.profile.drift.upcoming
         self._length = options.wallpapers + self.upcoming
-        self._seed = options.seed
-        self._purities = PurityShares(options.sketchy_share, options.nsfw_share)
+        self._options = options
         self._identifiers = Identifiers(options.seed)
         self._padding = Padding(options.seed)
         self._stock: Stock = (
             DrawnStock() if options.images is None else FolderStock(options.images, self._length)
         )
         self.shapes = self._stock.shapes
-        shift = options.seed * 7_919 % _NEWEST_SPREAD_SECONDS
-        self.newest = _NEWEST + timedelta(seconds=shift)
+        self.newest = _NEWEST + timedelta(seconds=options.seed * 7_919 % _NEWEST_SPREAD_SECONDS)
 
     def __len__(self) -> int:
         return self._length
@@ -117,17 +81,17 @@ class Catalogue(Sequence[Wallpaper]):
         return created_at(self.newest, self._draws(index))
 
     @cached_property
-    def columns(self) -> Columns:
-        """The traits of all items by column; takes about 10 microseconds an item once."""
-        return columns_of(self._traits(index) for index in range(self._length))
+    def traits(self) -> list[Traits]:
+        """What search filters and sorts; takes about 10 microseconds an item once."""
+        return [self._traits(self._draws(index)) for index in range(self._length)]
 
     def ready(self, wallpaper: Wallpaper) -> Split | None:
         """Return the base file of a wallpaper if that costs no work."""
-        return self._stock.at_hand.get(wallpaper.picture)
+        return self._stock.at_hand.get(wallpaper.base)
 
     def load(self, wallpaper: Wallpaper) -> Split:
         """Return the base file of a wallpaper, drawn or read: call it in a worker thread."""
-        return self._stock.load(wallpaper.picture)
+        return self._stock.load(wallpaper.base)
 
     def padded(self, wallpaper: Wallpaper, split: Split) -> Iterator[bytes | memoryview]:
         """Yield the bytes that are served, in chunks of at most 256 KiB, without copying."""
@@ -145,14 +109,15 @@ class Catalogue(Sequence[Wallpaper]):
         return digest.hexdigest()
 
     def _draws(self, index: int) -> Draws:
-        return draws_of(self._seed, index - self.upcoming)
+        return draws_of(self._options.seed, index - self.upcoming)
 
-    def _traits(self, index: int) -> Traits:
-        return traits_of(self._draws(index), self._stock, self._purities)
+    def _traits(self, draws: Draws) -> Traits:
+        options = self._options
+        return traits_of(draws, self._stock, options.sketchy_share, options.nsfw_share)
 
     def _wallpaper(self, index: int) -> Wallpaper:
         draws = self._draws(index)
-        traits = traits_of(draws, self._stock, self._purities)
+        traits = self._traits(draws)
         shape = self.shapes[traits.shape]
         wallhaven_id = self._identifiers.id_of(draws.item % CAPACITY)
         return Wallpaper(
@@ -171,5 +136,5 @@ class Catalogue(Sequence[Wallpaper]):
             colors=ARTWORKS[traits.artwork].colors,
             tags=tuple(tag for bit, tag in enumerate(TAGS) if traits.tags >> bit & 1),
             uploader=UPLOADERS[traits.uploader],
-            picture=Picture(traits.shape, traits.artwork),
+            base=BaseImage(traits.shape, traits.artwork),
         )

@@ -1,4 +1,4 @@
-"""Random numbers that depend on (seed, index) alone, so that any item can be computed on demand."""
+"""What a seed decides: random numbers of an item, computed on demand, and its id."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ from typing import NamedTuple
 
 _LAYOUT = struct.Struct("<10I24s")
 _RANGE = 2**32
+
+_ALPHABET = string.digits + string.ascii_lowercase
+_ID_LENGTH = 6
+_HALF: int = len(_ALPHABET) ** (_ID_LENGTH // 2)
+_ROUNDS = 4
+
+CAPACITY = _HALF**2  # how many different ids there are
+
+
+def generator_of(seed: int | str | None) -> random.Random:
+    """Return a generator for noise, images and random orders: equal seeds, equal numbers."""
+    return random.Random(seed)  # noqa: S311 - nothing secret is made with it
 
 
 class Draws(NamedTuple):
@@ -29,11 +41,6 @@ class Draws(NamedTuple):
     tags: bytes
 
 
-def generator_of(seed: int | str | None) -> random.Random:
-    """Return a generator for noise, pictures and random orders: equal seeds, equal numbers."""
-    return random.Random(seed)  # noqa: S311 - nothing secret is made with it
-
-
 def draws_of(seed: int, index: int) -> Draws:
     """Return the draws of item `index`; equal arguments give equal draws on every machine."""
     digest = blake2b(b"%d/%d" % (seed, index), digest_size=_LAYOUT.size).digest()
@@ -41,18 +48,11 @@ def draws_of(seed: int, index: int) -> Draws:
     return Draws._make([index, *((number + 0.5) / _RANGE for number in numbers), tags])
 
 
-_ALPHABET = string.digits + string.ascii_lowercase
-_LENGTH = 6
-_HALF = len(_ALPHABET) ** (_LENGTH // 2)
-_ROUNDS = 4
-
-CAPACITY = _HALF**2  # how many different ids there are
-
-
 class Identifiers:
     """A seeded bijection between 0 <= index < CAPACITY and ids: a Feistel network of four rounds.
 
-    No table is kept, so a catalogue of any size finds an item by its id without memory.
+    Ids have no visible order. No table is kept, so a catalogue of any size finds an item by its
+    id without memory.
     """
 
     def __init__(self, seed: int) -> None:
@@ -65,28 +65,23 @@ class Identifiers:
         """Return the id of item `index`."""
         high, low = divmod(index, _HALF)
         for key in self._keys:
-            high, low = low, (high + self._mix(low, key)) % _HALF
-        return _spell(high * _HALF + low)
+            high, low = low, (high + _mix(low, key)) % _HALF
+        number, letters = high * _HALF + low, ""
+        for _ in range(_ID_LENGTH):
+            number, digit = divmod(number, len(_ALPHABET))
+            letters = _ALPHABET[digit] + letters
+        return letters
 
     def index_of(self, wallhaven_id: str) -> int | None:
         """Return the index whose id this is, or None if it is no id at all."""
-        if len(wallhaven_id) != _LENGTH or not set(wallhaven_id) <= set(_ALPHABET):
+        if len(wallhaven_id) != _ID_LENGTH or not set(wallhaven_id) <= set(_ALPHABET):
             return None
         high, low = divmod(int(wallhaven_id, len(_ALPHABET)), _HALF)
         for key in reversed(self._keys):
-            high, low = (low - self._mix(high, key)) % _HALF, high
-        number: int = high * _HALF + low
-        return number
-
-    @staticmethod
-    def _mix(half: int, key: int) -> int:
-        """Return well-spread bits of (half, key): the middle of a 64-bit product."""
-        return (((half + 1) * key) & 0xFFFF_FFFF_FFFF_FFFF) >> 24
+            high, low = (low - _mix(high, key)) % _HALF, high
+        return high * _HALF + low
 
 
-def _spell(number: int) -> str:
-    letters = []
-    for _ in range(_LENGTH):
-        number, digit = divmod(number, len(_ALPHABET))
-        letters.append(_ALPHABET[digit])
-    return "".join(reversed(letters))
+def _mix(half: int, key: int) -> int:
+    """Return well-spread bits of (half, key): the middle of a 64-bit product."""
+    return (((half + 1) * key) & 0xFFFF_FFFF_FFFF_FFFF) >> 24

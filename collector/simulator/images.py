@@ -1,4 +1,4 @@
-"""The image host: full pictures, streamed without copies, and thumbs."""
+"""The image host: full images, streamed without copies, and thumbs."""
 
 from __future__ import annotations
 
@@ -19,43 +19,24 @@ from collector.simulator.options import Hooks, SimulatorOptions
 from collector.simulator.padding import JPEG, Split
 from collector.simulator.population import Wallpaper
 
-# Folder on the image host and size in pixels, as the real site's: two crops, and one that
-# keeps the ratio within a square.
-CROPS = {"small": (300, 200), "lg": (432, 243)}
-_ORIGINAL_RATIO = (300, 300)
-_QUALITY = 80
-
-
-def thumb(split: Split, folder: str) -> bytes:
-    """Return the thumb of a picture; decodes the original, so call it in a worker thread.
-
-    Raises OSError if the original cannot be decoded.
-    """
-    size = CROPS.get(folder)
-    with Image.open(BytesIO(split.head + split.tail)) as original:
-        original.draft("RGB", size or _ORIGINAL_RATIO)
-        picture = original.convert("RGB")
-    if size is None:
-        picture.thumbnail(_ORIGINAL_RATIO)
-    else:
-        picture = ImageOps.fit(picture, size)
-    file = BytesIO()
-    picture.save(file, "JPEG", quality=_QUALITY)
-    return file.getvalue()
-
-
-# Pictures drawn or read at once. One: nothing is drawn twice, and the requests that wait for it
-# wait as tasks and hold no thread that someone else may need.
+# Images drawn or read at once. One: nothing is drawn twice, and the requests that wait for it
+# wait as tasks and hold no thread that another may need.
 _WORKBENCHES = 1
 # A throttled body is sent in pieces this many times a second.
 _PIECES_PER_SECOND = 20
-_SMALLEST_PIECE_BYTES = 512
+_MIN_PIECE_BYTES = 512
 
 _CACHE_CONTROL = "public, max-age=2592000"
 
+# Folder on the image host and size in pixels, as the real site's: two crops, and one that
+# keeps the ratio within a square.
+_CROPS = {"small": (300, 200), "lg": (432, 243)}
+_ORIGINAL_RATIO = (300, 300)
+_THUMB_QUALITY = 80
+
 
 class ImageHost:
-    """Serves the pictures of what is there."""
+    """Serves the images of what is there."""
 
     def __init__(
         self,
@@ -66,22 +47,21 @@ class ImageHost:
     ) -> None:
         self._catalogue = catalogue
         self._inventory = inventory
-        self._latency_seconds = options.image_latency_seconds
-        self._bytes_per_second = options.image_bytes_per_second
+        self._options = options
         self._hook = hooks.image
         self._workbench = CapacityLimiter(_WORKBENCHES)
 
     def routes(self) -> list[web.RouteDef]:
-        """Return the routes of full pictures and thumbs."""
+        """Return the routes of full images and thumbs."""
         return [
             web.get(r"/full/{shard}/wallhaven-{id:[0-9a-z]+}.{extension:[a-z]+}", self.full),
-            web.get(r"/{folder:lg|orig|small}/{shard}/{id:[0-9a-z]+}.jpg", self.small),
+            web.get(r"/{folder:lg|orig|small}/{shard}/{id:[0-9a-z]+}.jpg", self.thumb),
         ]
 
     async def full(self, request: web.Request) -> web.StreamResponse:
-        """Serve a full picture; 404 unless shard, id and extension are those of its path."""
-        await anyio.sleep(self._latency_seconds)
-        wallpaper = self._inventory.find_picture(request.match_info["id"])
+        """Serve a full image; 404 unless shard, id and extension are those of its path."""
+        await anyio.sleep(self._options.image_latency_seconds)
+        wallpaper = self._inventory.find_image(request.match_info["id"])
         if wallpaper is None or request.path != wallpaper.image_path:
             return answers.missing_file()
         if self._hook is not None:
@@ -90,16 +70,14 @@ class ImageHost:
                 return response
         return await self._serve(request, wallpaper)
 
-    async def small(self, request: web.Request) -> web.StreamResponse:
+    async def thumb(self, request: web.Request) -> web.StreamResponse:
         """Serve a thumb."""
-        await anyio.sleep(self._latency_seconds)
-        wallpaper = self._inventory.find_picture(request.match_info["id"])
+        await anyio.sleep(self._options.image_latency_seconds)
+        wallpaper = self._inventory.find_image(request.match_info["id"])
         if wallpaper is None or request.match_info["shard"] != wallpaper.id[:2]:
             return answers.missing_file()
-        split = await self._split(wallpaper)
-        body = await to_thread.run_sync(
-            thumb, split, request.match_info["folder"], limiter=self._workbench
-        )
+        split, size = await self._split(wallpaper), _CROPS.get(request.match_info["folder"])
+        body = await to_thread.run_sync(_thumb, split, size, limiter=self._workbench)
         return web.Response(body=body, content_type=JPEG, headers={"Cache-Control": _CACHE_CONTROL})
 
     async def _serve(self, request: web.Request, wallpaper: Wallpaper) -> web.StreamResponse:
@@ -118,23 +96,21 @@ class ImageHost:
 
     async def _split(self, wallpaper: Wallpaper) -> Split:
         split = self._catalogue.ready(wallpaper)
-        if split is None:
-            split = await to_thread.run_sync(
-                self._catalogue.load, wallpaper, limiter=self._workbench
-            )
-        return split
+        if split is not None:
+            return split
+        return await to_thread.run_sync(self._catalogue.load, wallpaper, limiter=self._workbench)
 
     async def _paced(
         self, chunks: Iterator[bytes | memoryview]
     ) -> AsyncIterator[bytes | memoryview]:
         """Yield the chunks, in small pieces and not before their time if there is a rate."""
-        rate = self._bytes_per_second
-        if rate is None:
+        rate = self._options.image_bytes_per_second
+        if not rate:
             for chunk in chunks:
                 yield chunk
             return
         started, sent = time.monotonic(), 0
-        step = max(rate // _PIECES_PER_SECOND, _SMALLEST_PIECE_BYTES)
+        step = max(rate // _PIECES_PER_SECOND, _MIN_PIECE_BYTES)
         for chunk in chunks:
             for start in range(0, len(chunk), step):
                 piece = chunk[start : start + step]
@@ -151,3 +127,19 @@ def _headers(wallpaper: Wallpaper) -> dict[str, str]:
         "Cache-Control": _CACHE_CONTROL,
         "Access-Control-Allow-Origin": "*",
     }
+
+
+def _thumb(split: Split, size: tuple[int, int] | None) -> bytes:
+    """Return a small JPEG file: cropped to `size`, or in the ratio of the original.
+
+    Decodes the original: call it in a worker thread. Raises OSError if that cannot be done.
+    """
+    with Image.open(BytesIO(split.head + split.tail)) as original:
+        original.draft("RGB", size or _ORIGINAL_RATIO)
+        image = original.convert("RGB")
+    if size is not None:
+        image = ImageOps.fit(image, size)
+    image.thumbnail(size or _ORIGINAL_RATIO)
+    file = BytesIO()
+    image.save(file, "JPEG", quality=_THUMB_QUALITY)
+    return file.getvalue()

@@ -1,4 +1,4 @@
-"""What of the catalogue is there at the moment: uploads and deletions while clients read it."""
+"""What of the catalogue is there now: uploads and deletions while clients read it."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Inventory:
         wallpaper = self._catalogue.find(wallhaven_id)
         return wallpaper if wallpaper and self._has(wallpaper.index) else None
 
-    def find_picture(self, wallhaven_id: str) -> Wallpaper | None:
-        """Return the wallpaper of this id, None unless the image host has its picture."""
+    def find_image(self, wallhaven_id: str) -> Wallpaper | None:
+        """Return the wallpaper of this id, None unless the image host has its image."""
         wallpaper = self._catalogue.find(wallhaven_id)
         if wallpaper is None or wallpaper.index < self._newest:
             return None
@@ -79,15 +79,12 @@ class Inventory:
         self._delete(deletions - len(self._deleted))
 
     def _delete(self, more: int) -> None:
-        ever = len(self._catalogue) - self._newest
-        for _ in range(min(more, ever - len(self._deleted))):
-            index = self._draw()
-            while index in self._deleted:
-                index = self._draw()
+        end = len(self._catalogue)
+        left = end - self._newest - len(self._deleted)
+        for _ in range(min(more, left)):
+            while (index := self._choices.randrange(self._newest, end)) in self._deleted:
+                pass
             self._deleted[index] = None
-
-    def _draw(self) -> int:
-        return self._choices.randrange(self._newest, len(self._catalogue))
 
     def _has(self, index: int) -> bool:
         return index >= self._newest and index not in self._deleted

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-# Of the newest requests the details are kept, about 2 KB each; counters cover all.
-_ENTRIES = 10_000
+from collector.simulator import answers
 
+# The details of the newest requests are kept, about 2 KB each; counters cover all.
+_MAX_VISITS = 10_000
+# What nginx logs if the client left in the middle; no client ever sees this status.
+_CLIENT_LEFT = 499
+
+_API = "/api/v1/"
 _KIND_BY_FOLDER = {
     "search": "search",
     "w": "wallpaper",
@@ -19,8 +24,6 @@ _KIND_BY_FOLDER = {
     "settings": "settings",
     "collections": "collections",
 }
-API_KINDS = tuple(_KIND_BY_FOLDER.values())
-_API = "/api/v1/"
 _THUMBS = ("/lg/", "/orig/", "/small/")
 
 
@@ -28,9 +31,9 @@ _THUMBS = ("/lg/", "/orig/", "/small/")
 class Visit:
     """One request. `at` is the clock's time of its arrival, `seconds` how long it took.
 
-    `status` is 0 as long as nothing was answered; `raw_query` is the text after `?` as sent;
-    `headers` ignores case. `bytes_sent` counts the body alone. `completed` is False while the
-    answer is under way, and stays so if it was cut off by either side.
+    `status` is 0 until the answer begins; `raw_query` is the text after `?` as sent; `headers`
+    ignores case. `bytes_sent` counts the body alone. `completed` is False while the answer is
+    under way, and stays so if it was cut off by either side.
     """
 
     at: float
@@ -63,7 +66,7 @@ class Journal:
     """The newest visits in order of arrival, and exact counters by kind."""
 
     clock: Callable[[], float]
-    visits: deque[Visit] = field(default_factory=lambda: deque(maxlen=_ENTRIES))
+    visits: deque[Visit] = field(default_factory=lambda: deque(maxlen=_MAX_VISITS))
     requests: Counter[str] = field(default_factory=Counter)
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
     in_flight: Counter[str] = field(default_factory=Counter)
@@ -74,13 +77,14 @@ class Journal:
         """Return the kept visits of one kind, oldest first."""
         return [visit for visit in self.visits if visit.kind == kind]
 
-    @contextmanager
-    def attend(self, request: web.Request) -> Iterator[Visit]:
+    @web.middleware
+    async def record(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Record a request from its arrival to the end of its answer, however that comes."""
-        visit = self._arrive(request)
-        request[VISIT] = visit
+        request[VISIT] = visit = self._arrive(request)
         try:
-            yield visit
+            return await _answered(request, handler, visit)
+        except ConnectionResetError:
+            return web.Response(status=_CLIENT_LEFT)
         finally:
             self._leave(visit)
 
@@ -106,3 +110,15 @@ class Journal:
         self.in_flight[visit.kind] -= 1
         self.statuses[visit.kind, visit.status] += 1
         self.bytes_sent[visit.kind] += visit.bytes_sent
+
+
+async def _answered(request: web.Request, handler: Handler, visit: Visit) -> web.StreamResponse:
+    try:
+        response = await handler(request)
+    except web.HTTPException:
+        response = answers.missing_file()
+    visit.status = response.status
+    if isinstance(response, web.Response) and isinstance(response.body, bytes):
+        visit.bytes_sent += len(response.body)
+    visit.completed = True
+    return response

@@ -1,4 +1,4 @@
-"""Pages of listings: items and meta of searches and collections, with the faults of a profile."""
+"""Pages of searches and collections: items and meta, with the faults of a profile."""
 
 from __future__ import annotations
 
@@ -9,61 +9,17 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from collector.simulator import answers
+from collector.simulator.answers import Json
 from collector.simulator.catalogue import Catalogue
 from collector.simulator.draws import generator_of
-from collector.simulator.limits import NUMBER, Caller
+from collector.simulator.limits import Caller
 from collector.simulator.options import SimulatorOptions
-from collector.simulator.parameters import Query, find_tag, tag_bits
 from collector.simulator.population import CATEGORIES, PURITIES, TAGS, UPLOADERS, Tag
-
-
-@dataclass(frozen=True, slots=True)
-class UserCollection:
-    """Every `step`-th wallpaper that there was at the start, kept by `owner`."""
-
-    id: int
-    label: str
-    owner: str
-    views: int
-    public: bool
-    step: int
-
-    def indexes(self, catalogue: Catalogue) -> Sequence[int]:
-        """Return the indexes of its items."""
-        return range(catalogue.upcoming, len(catalogue), self.step)
-
-    def item(self, catalogue: Catalogue) -> dict[str, object]:
-        """Return what `/collections` says about it; `count` includes items one cannot see."""
-        return {
-            "id": self.id,
-            "label": self.label,
-            "views": self.views,
-            "public": int(self.public),
-            "count": len(self.indexes(catalogue)),
-        }
-
-
-# The account that every valid key belongs to.
-ACCOUNT = UPLOADERS[0].username
-
-COLLECTIONS = (
-    UserCollection(15, "Default", ACCOUNT, 38, public=True, step=3),
-    UserCollection(16, "Later", ACCOUNT, 0, public=False, step=7),
-    UserCollection(90, "自由", UPLOADERS[3].username, 112, public=True, step=5),
-)
-
-
-def collections_of(user: str, *, private: bool) -> list[UserCollection]:
-    """Return a user's collections, the private ones only on demand; none for an unknown user."""
-    return [
-        collection
-        for collection in COLLECTIONS
-        if collection.owner.lower() == user.lower() and (collection.public or private)
-    ]
+from collector.simulator.search import Query, find_tag, tag_bits
 
 
 class Listings:
-    """Cuts pages out of what was found; pictures are said to be at `host_url`."""
+    """Cuts pages out of what was found; images are said to be at `host_url`."""
 
     def __init__(self, catalogue: Catalogue, options: SimulatorOptions, host_url: str) -> None:
         self._catalogue = catalogue
@@ -77,39 +33,39 @@ class Listings:
     def refusal(self, caller: Caller, page: int) -> web.Response | None:
         """Return the answer to a caller or page that gets no listing, None for all others."""
         if caller is Caller.REFUSED:
-            return answers.unauthorized()
+            return answers.error(401)
         if page < 1:
-            return answers.it_broke()
-        return answers.bad_request() if page > self._listing.largest_page else None
+            return answers.html(500, "It broke - wallhaven.cc", "It broke")
+        return answers.error(400) if page > self._listing.largest_page else None
 
-    def is_out_of_range(self, page: int, meta: answers.Json) -> bool:
-        """Return whether a page behind the last one is refused, where the profile says so."""
-        return self._listing.beyond_last == "bad_request" and page > meta["last_page"]
+    def page(self, number: int, found: Sequence[int], page: int, *, keyed: bool) -> Json | None:
+        """Return one page of what request `number` found: its items and four keys of meta.
 
-    def meta(self, request: web.Request, page: int, total: int, *, keyed: bool) -> answers.Json:
-        """Return the four keys of meta that all listings have."""
-        as_text = keyed if self._listing.per_page == "by_key" else self._listing.per_page != "int"
-        shown = max(0, total + self._error(request[NUMBER]))
-        return answers.page_meta(page, self._size(keyed=keyed), shown, as_text=as_text)
-
-    def items(self, found: Sequence[int], page: int, *, keyed: bool) -> list[answers.Json]:
-        """Return the items of one page of what was found."""
+        Returns None if the page is after the last one and the profile refuses such pages.
+        """
         size = self._size(keyed=keyed)
-        return [
-            answers.listing_item(self._catalogue[index], self._host_url)
-            for index in found[(page - 1) * size : page * size][: self._most_items(page)]
-        ]
+        total = max(0, len(found) + self._error(number))
+        as_text = keyed if self._listing.per_page == "by_key" else self._listing.per_page != "int"
+        meta = answers.page_meta(page, size, total, as_text=as_text)
+        if self._listing.beyond_last == "bad_request" and page > meta["last_page"]:
+            return None
+        indexes = found[(page - 1) * size : page * size][: self._max_items(page)]
+        return {
+            "data": [answers.listing_item(self._catalogue[i], self._host_url) for i in indexes],
+            "meta": meta,
+        }
 
-    def query_echo(self, query: Query) -> str | answers.Json | None:
+    def query_echo(self, query: Query) -> str | Json | None:
         """Return `meta.query` in the type that the profile wants."""
         kind = self._listing.query
+        if kind == "null":
+            return None
         if kind == "string":
             return query.echo or ""
-        if kind == "object":
-            return answers.tag_echo(_tag_of(query))
-        return None if kind == "null" else answers.query_echo(query)
+        tag = _tag_of(query) if kind == "object" else find_tag(query.tag_id)
+        return query.echo if tag is None else {"id": tag.id, "tag": tag.name}
 
-    def settings(self) -> answers.Json:
+    def settings(self) -> Json:
         """Return what `/settings` says of the account."""
         purities = _named(self._account.purity, PURITIES)
         categories = _named(self._account.categories, CATEGORIES)
@@ -119,11 +75,11 @@ class Listings:
         return (self._account.page_size if keyed else 0) or self._page_size
 
     def _error(self, number: int) -> int:
-        most = self._listing.total_off_by
-        return generator_of(f"{self._seed}/{number}").randint(-most, most) if most else 0
+        limit = self._listing.total_off_by
+        return generator_of(f"{self._seed}/{number}").randint(-limit, limit) if limit else 0
 
-    def _most_items(self, page: int) -> int | None:
-        """Return how many items a page has at most if this answer is to be a faulty one."""
+    def _max_items(self, page: int) -> int | None:
+        """Return how many items a faulty answer may have, None if this one is to be right."""
         listing = self._listing
         if page not in listing.empty_pages + listing.short_pages:
             return None
@@ -142,3 +98,48 @@ def _tag_of(query: Query) -> Tag:
     bits = tag_bits(query.required[0]) if query.required else 0
     asked = next((tag for bit, tag in enumerate(TAGS) if bits >> bit & 1), TAGS[0])
     return find_tag(query.tag_id) or asked
+
+
+@dataclass(frozen=True, slots=True)
+class UserCollection:
+    """Every `step`-th wallpaper that there was at the start, kept by `owner`."""
+
+    id: int
+    label: str
+    owner: str
+    views: int
+    public: bool
+    step: int
+
+    def indexes(self, catalogue: Catalogue) -> Sequence[int]:
+        """Return the indexes of its items."""
+        return range(catalogue.upcoming, len(catalogue), self.step)
+
+    def item(self, catalogue: Catalogue) -> Json:
+        """Return what `/collections` says about it; `count` includes items one cannot see."""
+        return {
+            "id": self.id,
+            "label": self.label,
+            "views": self.views,
+            "public": int(self.public),
+            "count": len(self.indexes(catalogue)),
+        }
+
+
+# The account that every valid key belongs to.
+ACCOUNT = UPLOADERS[0].username
+# A few fixed ones, so that their endpoints have something to show.
+COLLECTIONS = (
+    UserCollection(15, "Default", ACCOUNT, 38, public=True, step=3),
+    UserCollection(16, "Later", ACCOUNT, 0, public=False, step=7),
+    UserCollection(90, "自由", UPLOADERS[3].username, 112, public=True, step=5),
+)
+
+
+def collections_of(user: str, *, private: bool) -> list[UserCollection]:
+    """Return a user's public collections, with the private ones on demand; [] if unknown."""
+    return [
+        collection
+        for collection in COLLECTIONS
+        if collection.owner.lower() == user.lower() and (collection.public or private)
+    ]

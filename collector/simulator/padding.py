@@ -1,4 +1,4 @@
-"""Makes a picture file as long as wished without touching its pixels.
+"""Makes an image file as long as wished without touching its pixels.
 
 Segments that every decoder skips go between the halves of a `Split`: COM segments in JPEG
 (ITU-T T.81, B.2.4.5), private ancillary chunks with a valid CRC in PNG (PNG specification,
@@ -19,45 +19,6 @@ JPEG = "image/jpeg"
 PNG = "image/png"
 WEBP = "image/webp"
 
-
-class Split(NamedTuple):
-    """A picture file in two halves; segments put between them leave it a valid file."""
-
-    head: bytes
-    tail: bytes
-
-
-_PNG_SIGNATURE_BYTES = 8
-_PNG_FRAME_BYTES = 12  # length, type and CRC of a chunk
-_JPEG_SOI_BYTES = 2
-_JPEG_APP0 = b"\xff\xe0"
-
-
-def split_file(content: bytes, file_type: str) -> Split:
-    """Split a picture file: a JPEG after SOI and APP0, a PNG before IEND, others at their end."""
-    place = len(content)
-    if file_type == JPEG:
-        place = _after_app0(content)
-    elif file_type == PNG:
-        place = _before_iend(content)
-    return Split(content[:place], content[place:])
-
-
-def _after_app0(content: bytes) -> int:
-    if content[_JPEG_SOI_BYTES : _JPEG_SOI_BYTES + 2] != _JPEG_APP0:
-        return _JPEG_SOI_BYTES
-    return _JPEG_SOI_BYTES + 2 + int.from_bytes(content[4:6], "big")
-
-
-def _before_iend(content: bytes) -> int:
-    place = _PNG_SIGNATURE_BYTES
-    while place + _PNG_FRAME_BYTES <= len(content):
-        if content[place + 4 : place + 8] == b"IEND":
-            return place
-        place += _PNG_FRAME_BYTES + int.from_bytes(content[place : place + 4], "big")
-    return len(content)
-
-
 # A lead (up to a unit and LEAD_MIN_BYTES) must fit a JPEG segment's 16-bit length.
 _UNIT_BYTES = 32 * 1024
 _UNITS = 32  # 1 MiB of noise for each format
@@ -66,40 +27,53 @@ CHUNK_BYTES = 8 * _UNIT_BYTES
 # The shortest padding: a segment's frame, the id and a little noise.
 LEAD_MIN_BYTES = 64
 
+_JPEG_SOI_BYTES = 2
+_JPEG_APP0 = b"\xff\xe0"
+_JPEG_COMMENT = b"\xff\xfe"
+_PNG_IEND = b"\0\0\0\0IEND"
 # Lower-case first letter: a decoder may skip it; second: private; fourth: safe to copy.
 _PNG_CHUNK_TYPE = b"paDd"
-_JPEG_COMMENT = b"\xff\xfe"
 
 
-def jpeg_segment(payload: bytes) -> bytes:
+class Split(NamedTuple):
+    """An image file in two halves; segments put between them leave it a valid file."""
+
+    head: bytes
+    tail: bytes
+
+
+def split_file(content: bytes, file_type: str) -> Split:
+    """Split an image file: a JPEG after SOI and APP0, a PNG before IEND, others at their end."""
+    place = len(content)
+    if file_type == JPEG:
+        place = _JPEG_SOI_BYTES
+        if content[place : place + 2] == _JPEG_APP0:
+            place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    elif file_type == PNG:
+        place = max(content.rfind(_PNG_IEND), 0)
+    return Split(content[:place], content[place:])
+
+
+def _jpeg_segment(payload: bytes) -> bytes:
     """Return a COM segment: 4 bytes longer than the payload of at most 65,533 bytes."""
     return _JPEG_COMMENT + (len(payload) + 2).to_bytes(2, "big") + payload
 
 
-def png_chunk(payload: bytes) -> bytes:
+def _png_chunk(payload: bytes) -> bytes:
     """Return a private ancillary chunk: 12 bytes longer than its payload."""
     body = _PNG_CHUNK_TYPE + payload
     return len(payload).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
 
 
 _FRAMES: dict[str, tuple[Callable[[bytes], bytes], int]] = {
-    JPEG: (jpeg_segment, 4),
-    PNG: (png_chunk, 12),
+    JPEG: (_jpeg_segment, 4),
+    PNG: (_png_chunk, 12),
 }
 
 
 def can_pad(file_type: str) -> bool:
     """Return whether files of this MIME type can be padded."""
     return file_type in _FRAMES
-
-
-class ShortPaddingError(ValueError):
-    """`label` was to get `size_bytes` of padding, too few for a segment, or less than none."""
-
-    def __init__(self, label: str, size_bytes: int) -> None:
-        super().__init__(f"{label}: cannot pad by {size_bytes} bytes")
-        self.label = label
-        self.size_bytes = size_bytes
 
 
 class Padding:
@@ -114,8 +88,8 @@ class Padding:
     ) -> Iterator[bytes | memoryview]:
         """Yield the file in chunks of at most CHUNK_BYTES, `size_bytes` in all.
 
-        `label` names the item and decides the padding. Raises ShortPaddingError if
-        `size_bytes` is neither the file's own length nor at least LEAD_MIN_BYTES above it.
+        `label` names the item and decides the padding. Raises ValueError if `size_bytes` is
+        neither the file's own length nor at least LEAD_MIN_BYTES above it.
         """
         missing = size_bytes - len(split.head) - len(split.tail)
         yield from _slices(split.head)
@@ -125,7 +99,7 @@ class Padding:
 
     def _fill(self, file_type: str, label: str, size_bytes: int) -> Iterator[bytes | memoryview]:
         if size_bytes < LEAD_MIN_BYTES:
-            raise ShortPaddingError(label, size_bytes)
+            raise ValueError(f"{label}: cannot pad by {size_bytes} bytes")
         units, rest = divmod(size_bytes - LEAD_MIN_BYTES, _UNIT_BYTES)
         yield self._lead(file_type, label, LEAD_MIN_BYTES + rest)
         segments = self._segments[file_type]
@@ -139,8 +113,7 @@ class Padding:
     def _lead(self, file_type: str, label: str, size_bytes: int) -> bytes:
         frame, overhead = _FRAMES[file_type]
         name = f"wallhaven-{label}\n".encode()
-        noise = self._noise[: size_bytes - overhead - len(name)]
-        return frame(name + noise)
+        return frame(name + self._noise[: size_bytes - overhead - len(name)])
 
     def _units(self, frame: Callable[[bytes], bytes], overhead: int) -> memoryview:
         starts = range(0, len(self._noise), _UNIT_BYTES)

@@ -13,10 +13,12 @@ from typing import NamedTuple
 
 from collector.simulator.artwork import ARTWORKS
 from collector.simulator.draws import Draws
-from collector.simulator.stock import EXTENSIONS, Picture, Stock
+from collector.simulator.padding import JPEG, PNG, WEBP
+from collector.simulator.stock import BaseImage, Stock
 
 CATEGORIES = ("general", "anime", "people")
 PURITIES = ("sfw", "sketchy", "nsfw")
+_EXTENSIONS = {JPEG: "jpg", PNG: "png", WEBP: "webp"}
 
 # 337,624 of 501,359 items were general; the rest is split by the tag `anime` (23%).
 _GENERAL_SHARE = 0.67
@@ -37,8 +39,7 @@ _VIEWS_MEDIAN, _VIEWS_SIGMA = 2_500, 1.2
 _FAVORITES_MEDIAN, _FAVORITES_SIGMA = 22, 1.4
 
 
-@dataclass(frozen=True, slots=True)
-class Tag:
+class Tag(NamedTuple):
     """A tag as `/tag/{id}` describes it, and the share of items that carry it."""
 
     id: int
@@ -47,13 +48,10 @@ class Tag:
     category_id: int
     category: str
     share: float
-    only_in: str | None = None
-    purity: str = "sfw"
-    created_at: str = "2014-02-02 18:59:31"
+    only_in: str | None = None  # a category
 
 
-@dataclass(frozen=True, slots=True)
-class Uploader:
+class Uploader(NamedTuple):
     """A member of the site."""
 
     username: str
@@ -109,27 +107,55 @@ class Traits(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class PurityShares:
-    """Shares of sketchy and nsfw items; the rest is sfw."""
+class Wallpaper:
+    """An item of the catalogue. `created_at` is UTC without a zone, `file_size` is in bytes."""
 
-    sketchy: float = 0.0
-    nsfw: float = 0.0
+    index: int
+    id: str
+    views: int
+    favorites: int
+    source: str
+    purity: str
+    category: str
+    dimension_x: int
+    dimension_y: int
+    file_size: int
+    file_type: str
+    created_at: datetime
+    colors: tuple[str, ...]
+    tags: tuple[Tag, ...]
+    uploader: Uploader
+    base: BaseImage
 
-    def pick(self, draw: float) -> int:
-        """Return the purity's number for a uniform draw."""
-        if draw < self.nsfw:
-            return 2
-        return int(draw < self.nsfw + self.sketchy)
+    @property
+    def resolution(self) -> str:
+        """`WIDTHxHEIGHT`."""
+        return f"{self.dimension_x}x{self.dimension_y}"
+
+    @property
+    def ratio(self) -> str:
+        """Width by height with two decimals, trailing zeros dropped: `1.78`, `1.6`, `2`."""
+        return f"{self.dimension_x / self.dimension_y:.2f}".rstrip("0").rstrip(".")
+
+    @property
+    def extension(self) -> str:
+        """`jpg`, `png` or `webp`."""
+        return _EXTENSIONS[self.file_type]
+
+    @property
+    def image_path(self) -> str:
+        """The path of the full image on the image host."""
+        return f"/full/{self.id[:2]}/wallhaven-{self.id}.{self.extension}"
 
 
-def traits_of(draws: Draws, stock: Stock, purities: PurityShares) -> Traits:
+def traits_of(draws: Draws, stock: Stock, sketchy_share: float, nsfw_share: float) -> Traits:
     """Return the traits of an item."""
     category = (draws.category >= _GENERAL_SHARE) + (
         draws.category >= _GENERAL_SHARE + _ANIME_SHARE
     )
     return Traits(
         category=category,
-        purity=purities.pick(draws.purity),
+        purity=(draws.purity < nsfw_share + sketchy_share) + (draws.purity < nsfw_share),
         shape=stock.shape_number(draws),
         artwork=int(draws.artwork * len(ARTWORKS)),
         tags=_tag_bits(draws.tags, CATEGORIES[category]),
@@ -158,45 +184,3 @@ def _tag_bits(draws: bytes, category: str) -> int:
 
 def _lognormal(draw: float, median: int, sigma: float) -> int:
     return int(median * math.exp(sigma * _NORMAL.inv_cdf(draw)))
-
-
-@dataclass(frozen=True, slots=True)
-class Wallpaper:
-    """An item of the catalogue. `created_at` is UTC without a zone, `file_size` is in bytes."""
-
-    index: int
-    id: str
-    views: int
-    favorites: int
-    source: str
-    purity: str
-    category: str
-    dimension_x: int
-    dimension_y: int
-    file_size: int
-    file_type: str
-    created_at: datetime
-    colors: tuple[str, ...]
-    tags: tuple[Tag, ...]
-    uploader: Uploader
-    picture: Picture
-
-    @property
-    def resolution(self) -> str:
-        """`WIDTHxHEIGHT`."""
-        return f"{self.dimension_x}x{self.dimension_y}"
-
-    @property
-    def ratio(self) -> str:
-        """Width by height with two decimals, trailing zeros dropped: `1.78`, `1.6`, `2`."""
-        return f"{self.dimension_x / self.dimension_y:.2f}".rstrip("0").rstrip(".")
-
-    @property
-    def extension(self) -> str:
-        """`jpg`, `png` or `webp`."""
-        return EXTENSIONS[self.file_type]
-
-    @property
-    def image_path(self) -> str:
-        """The path of the full picture on the image host."""
-        return f"/full/{self.id[:2]}/wallhaven-{self.id}.{self.extension}"

@@ -1,16 +1,14 @@
-"""What a stock of pictures is: numbered shapes, and base files split where padding may go in."""
+"""Where images come from: drawn on demand, or the files of a folder."""
 
 from __future__ import annotations
 
 import logging
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from statistics import NormalDist
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -18,36 +16,7 @@ from collector.simulator.artwork import ARTWORKS, Shape, bound_bytes, draw
 from collector.simulator.draws import Draws
 from collector.simulator.padding import JPEG, LEAD_MIN_BYTES, PNG, WEBP, Split, can_pad, split_file
 
-EXTENSIONS = {JPEG: "jpg", PNG: "png", WEBP: "webp"}
-
-
-class Picture(NamedTuple):
-    """Which base picture an item has: the number of its shape and of its artwork."""
-
-    shape: int
-    artwork: int
-
-
-class Stock(Protocol):
-    """Where pictures come from: drawn, or a folder of real files."""
-
-    @property
-    def shapes(self) -> Sequence[Shape]:
-        """All shapes that occur; an item refers to one by its number."""
-
-    @property
-    def at_hand(self) -> Mapping[Picture, Split]:
-        """The base files that cost no work."""
-
-    def shape_number(self, draws: Draws) -> int:
-        """Return the number of an item's shape."""
-
-    def file_bytes(self, draws: Draws) -> int:
-        """Return the size of an item's file in bytes, without touching its picture."""
-
-    def load(self, picture: Picture) -> Split:
-        """Return the base file; reads or draws it, so call it in a worker thread."""
-
+_log = logging.getLogger(__name__)
 
 # Resolution and how many of 1,000 items have it. Together they give the shares measured on
 # 2026-10-03: at least 1920x1080 77%, 16:9 40.6%, 16:10 13%, 1080p or 1200p 30%, 21:9 1.1%.
@@ -69,7 +38,6 @@ _RESOLUTIONS = {
     (1200, 1600): 50,
 }
 _RESOLUTION_STEPS = list(accumulate(_RESOLUTIONS.values()))
-
 # type:png found 115,883 of 501,359 items on 2026-10-03.
 _PNG_SHARE = 0.231
 
@@ -77,23 +45,28 @@ _PNG_SHARE = 0.231
 _FILE_BYTES = {JPEG: (1_050_000, 1.05), PNG: (4_600_000, 0.55)}
 _SMALLEST_FILE_BYTES = 30_000
 _LARGEST_FILE_BYTES = 35_000_000
-# A size below what its picture needs is folded into this fraction of itself above that need,
+# A size below what its image needs is folded into this fraction of itself above that need,
 # so that such files do not all have one size.
 _FOLD = 0.25
-
 _NORMAL = NormalDist()
+
+# Pillow's names. MPO is a JPEG with further images after the first one.
+_FORMATS = {"JPEG": JPEG, "MPO": JPEG, "PNG": PNG, "WEBP": WEBP}
+
+
+class BaseImage(NamedTuple):
+    """Which base image an item has: the number of its shape and of its artwork."""
+
+    shape: int
+    artwork: int
 
 
 class DrawnStock:
-    """Pictures drawn on first use and kept: at most 240 base files, about 17 MB in all."""
+    """Images drawn on first use and kept: at most 240 base files, about 17 MB in all."""
 
     def __init__(self) -> None:
-        self.shapes = [
-            Shape(width, height, file_type)
-            for width, height in _RESOLUTIONS
-            for file_type in (JPEG, PNG)
-        ]
-        self.at_hand: dict[Picture, Split] = {}
+        self.shapes = [Shape(*size, kind) for size in _RESOLUTIONS for kind in (JPEG, PNG)]
+        self.at_hand: dict[BaseImage, Split] = {}  # the base files that cost no work
 
     def shape_number(self, draws: Draws) -> int:
         """Return the number of a shape drawn by the population's shares."""
@@ -101,7 +74,7 @@ class DrawnStock:
         return 2 * step + (draws.file_type < _PNG_SHARE)
 
     def file_bytes(self, draws: Draws) -> int:
-        """Return a lognormal size, never below what the drawn picture needs."""
+        """Return a lognormal size, never below what the drawn image needs, without drawing it."""
         shape = self.shapes[self.shape_number(draws)]
         median, sigma = _FILE_BYTES[shape.file_type]
         size = median * math.exp(sigma * _NORMAL.inv_cdf(draws.file_size))
@@ -110,39 +83,25 @@ class DrawnStock:
             size = need + size * _FOLD
         return int(min(size, _LARGEST_FILE_BYTES))
 
-    def load(self, picture: Picture) -> Split:
-        """Return the base file, drawing it the first time."""
-        found = self.at_hand.get(picture)
-        if found is None:
-            shape = self.shapes[picture.shape]
-            found = split_file(draw(ARTWORKS[picture.artwork], shape), shape.file_type)
-            self.at_hand[picture] = found
-        return found
-
-
-_log = logging.getLogger(__name__)
-
-# Pillow's names. MPO is a JPEG with further pictures behind the first one.
-_FORMATS = {"JPEG": JPEG, "MPO": JPEG, "PNG": PNG, "WEBP": WEBP}
+    def load(self, image: BaseImage) -> Split:
+        """Return the base file, drawing it the first time: call it in a worker thread."""
+        if image not in self.at_hand:
+            shape = self.shapes[image.shape]
+            content = draw(ARTWORKS[image.artwork], shape)
+            self.at_hand[image] = split_file(content, shape.file_type)
+        return self.at_hand[image]
 
 
 class EmptyFolderError(ValueError):
-    """No file of `folder` is a readable JPEG, PNG or WebP picture."""
+    """No file of `folder` is a readable JPEG, PNG or WebP image."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(f"{folder}: no readable JPEG, PNG or WebP picture in this folder")
+        super().__init__(f"{folder}: no readable JPEG, PNG or WebP image in this folder")
         self.folder = folder
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    path: Path
-    shape: Shape
-    size_bytes: int
-
-
 class FolderStock:
-    """Serves the files of a folder, as they are while there is one for each item.
+    """The JPEG, PNG and WebP files of a folder in name order, each with a shape of its own.
 
     With more items than files, the files repeat, and JPEG and PNG are padded with their item's
     id so that no two items have equal bytes; repeated WebP files stay as they are.
@@ -151,42 +110,40 @@ class FolderStock:
 
     def __init__(self, folder: Path, wallpapers: int) -> None:
         paths = sorted(folder.iterdir()) if folder.is_dir() else []
-        self._files = [file for path in paths if (file := _inspect(path)) is not None]
-        if not self._files:
+        shapes = {path: shape for path in paths if (shape := _inspect(path)) is not None}
+        if not shapes:
             raise EmptyFolderError(folder)
-        self._repeats = wallpapers > len(self._files)
-        self.shapes = [file.shape for file in self._files]
+        self._paths, self.shapes = list(shapes), list(shapes.values())
+        self._sizes = [path.stat().st_size for path in self._paths]
+        self._repeats = wallpapers > len(self._paths)
         # Always empty: files are read each time, so that memory stays bounded.
-        self.at_hand: dict[Picture, Split] = {}
+        self.at_hand: dict[BaseImage, Split] = {}
 
     def shape_number(self, draws: Draws) -> int:
-        """Return the number of the item's file: each has a shape of its own."""
-        return draws.item % len(self._files)
+        """Return the number of the item's file."""
+        return draws.item % len(self._paths)
 
     def file_bytes(self, draws: Draws) -> int:
         """Return the file's size in bytes, with the padding it will get."""
-        file = self._files[self.shape_number(draws)]
-        padded = self._repeats and can_pad(file.shape.file_type)
-        return file.size_bytes + (LEAD_MIN_BYTES if padded else 0)
+        number = self.shape_number(draws)
+        padded = self._repeats and can_pad(self.shapes[number].file_type)
+        return self._sizes[number] + (LEAD_MIN_BYTES if padded else 0)
 
-    def load(self, picture: Picture) -> Split:
-        """Return the file's content."""
-        file = self._files[picture.shape]
-        return split_file(file.path.read_bytes(), file.shape.file_type)
+    def load(self, image: BaseImage) -> Split:
+        """Return the file's content, read anew: call it in a worker thread."""
+        return split_file(self._paths[image.shape].read_bytes(), self.shapes[image.shape].file_type)
 
 
-def _inspect(path: Path) -> _File | None:
-    """Return what the file's header says, None if it is no picture that can be served."""
+def _inspect(path: Path) -> Shape | None:
+    """Return what the file's header says, None if it is no image that can be served."""
     if not path.is_file():
         return None
     try:
-        with Image.open(path) as picture:
-            file_type = _FORMATS.get(picture.format or "")
-            size = picture.size
-    except (OSError, Image.DecompressionBombError) as error:
-        _log.warning("skipped %s: %s", path, error)
+        with Image.open(path) as image:
+            return Shape(*image.size, _FORMATS[image.format or ""])
+    except (OSError, KeyError, Image.DecompressionBombError) as error:
+        _log.warning("skipped %s: not a JPEG, PNG or WebP image: %s", path, error)
         return None
-    if file_type is None:
-        _log.warning("skipped %s: neither JPEG, PNG nor WebP", path)
-        return None
-    return _File(path, Shape(*size, file_type), path.stat().st_size)
+
+
+Stock = DrawnStock | FolderStock

@@ -30,8 +30,8 @@ from collector.http.connection import MOST_HEAD_BYTES, read_head
 from collector.http.fast_client import _ADDRESS
 from collector.settings import Settings, load_settings
 from collector.settings.loading import MAX_FILE_BYTES
-from collector.simulator.parameters import criteria_from, page_from, parse_query
 from collector.simulator.profile import read_profile
+from collector.simulator.search import criteria_from, page_from, parse_query
 from collector.sources.wallhaven import (
     CollectionName,
     Query,

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import logging
 import socket
-import sys
-from pathlib import Path
 
 import anyio
 import pytest
 from aiohttp import ClientConnectionError, ClientSession, web
 
-import collector.simulator
 from collector.simulator import Hooks, Simulator, SimulatorOptions, Wallpaper, open_simulator
 
 
@@ -143,22 +139,6 @@ async def test_opening_a_large_catalogue_leaves_the_loop_free() -> None:
         assert len(simulator.catalogue) == 60_000
     watcher.cancel()
     assert 0 < longest < 0.3
-
-
-def test_it_imports_nothing_of_the_rest_of_the_package() -> None:
-    allowed = {"collector.simulator", "aiohttp", "anyio", "PIL"} | sys.stdlib_module_names
-    for path in Path(collector.simulator.__file__).parent.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0
-                names = [node.module or ""]
-            for name in names:
-                own = name.startswith("collector.simulator")
-                top = "collector.simulator" if own else name.partition(".")[0]
-                assert top in allowed, f"{path.name} imports {name}"
 
 
 async def test_a_host_can_be_given_and_is_where_pictures_are(session: ClientSession) -> None:

@@ -1,4 +1,4 @@
-"""`/search` over HTTP: shapes, silent behaviours and errors."""
+"""The API over HTTP: shapes, silent behaviours and errors."""
 
 from __future__ import annotations
 
@@ -267,3 +267,162 @@ async def test_any_page_of_a_hundred_thousand_items_comes_at_once(
     assert time.process_time() - started < 0.1
     assert answer["meta"]["total"] == 100_000
     assert len(answer["data"]) == 16
+
+
+ACCOUNT = SimulatorOptions(
+    wallpapers=120, requests_per_minute=0, api_keys=frozenset({KEY}), nsfw_share=0.2
+)
+with_account = pytest.mark.parametrize("simulator", [ACCOUNT], indirect=True)
+
+
+async def _get(
+    simulator: Simulator, session: ClientSession, path: str, key: str | None = None
+) -> tuple[int, dict[str, Any]]:
+    headers = {"X-API-Key": key} if key else None
+    async with session.get(simulator.api_url + path, headers=headers) as response:
+        return response.status, await response.json()
+
+
+@with_account
+async def test_a_wallpaper_has_uploader_and_tags(
+    simulator: Simulator, session: ClientSession
+) -> None:
+    wallpaper = next(item for item in simulator.catalogue if item.purity == "sfw")
+    status, answer = await _get(simulator, session, f"/w/{wallpaper.id}")
+    data = answer["data"]
+    assert status == 200
+    assert len(data) == 20
+    assert data["id"] == wallpaper.id
+    assert data["file_size"] == wallpaper.file_size
+    assert data["path"] == simulator.image_url(wallpaper)
+    assert data["uploader"]["username"] == wallpaper.uploader.username
+    assert set(data["uploader"]) == {"username", "group", "avatar"}
+    assert set(data["uploader"]["avatar"]) == {"200px", "128px", "32px", "20px"}
+    assert [tag["name"] for tag in data["tags"]] == [tag.name for tag in wallpaper.tags]
+    assert {key: type(value) for key, value in data["tags"][0].items()} == {
+        "id": int,
+        "name": str,
+        "alias": str,
+        "category_id": int,
+        "category": str,
+        "purity": str,
+        "created_at": str,
+    }
+
+
+@with_account
+async def test_a_wallpaper_agrees_with_its_listing(
+    simulator: Simulator, session: ClientSession
+) -> None:
+    _, listing = await _get(simulator, session, "/search?q=draenei")
+    item = listing["data"][0]
+    _, answer = await _get(simulator, session, f"/w/{item['id']}")
+    assert {key: answer["data"][key] for key in item} == item
+
+
+@with_account
+@pytest.mark.parametrize("wallhaven_id", ["000000", "94x38z", "nonsense", "%00"])
+async def test_unknown_wallpapers_are_not_here(
+    simulator: Simulator, session: ClientSession, wallhaven_id: str
+) -> None:
+    answer = await _get(simulator, session, f"/w/{wallhaven_id}")
+    assert answer == (404, {"error": "Nothing here"})
+
+
+@with_account
+async def test_nsfw_wallpapers_need_a_key(simulator: Simulator, session: ClientSession) -> None:
+    hidden = next(item for item in simulator.catalogue if item.purity == "nsfw")
+    refused = (401, {"error": "Unauthorized"})
+    assert await _get(simulator, session, f"/w/{hidden.id}") == refused
+    assert await _get(simulator, session, f"/w/{hidden.id}", "wrong") == refused
+    status, answer = await _get(simulator, session, f"/w/{hidden.id}", KEY)
+    assert (status, answer["data"]["purity"]) == (200, "nsfw")
+
+
+@with_account
+async def test_tags(simulator: Simulator, session: ClientSession) -> None:
+    status, answer = await _get(simulator, session, "/tag/1")
+    assert status == 200
+    assert answer["data"]["name"] == "anime"
+    assert answer["data"]["alias"] == "Japanese cartoon, 動漫"
+    for unknown in ("0", "abc", "9" * 5_000):
+        nothing = (404, {"error": "Nothing here"})
+        assert await _get(simulator, session, f"/tag/{unknown}") == nothing
+
+
+@with_account
+async def test_settings(simulator: Simulator, session: ClientSession) -> None:
+    assert await _get(simulator, session, "/settings") == (401, {"error": "Unauthorized"})
+    bad_key = await _get(simulator, session, "/settings", "wrong")
+    assert bad_key == (404, {"error": "Nothing here"})
+    status, answer = await _get(simulator, session, "/settings", KEY)
+    assert status == 200
+    assert answer["data"]["per_page"] == "24"
+    assert answer["data"]["ai_art_filter"] == 1
+
+
+@with_account
+async def test_own_collections_need_a_key(simulator: Simulator, session: ClientSession) -> None:
+    assert await _get(simulator, session, "/collections") == (404, {"error": "Nothing here"})
+    bad_key = await _get(simulator, session, "/collections", "wrong")
+    assert bad_key == (401, {"error": "Unauthorized"})
+    _, answer = await _get(simulator, session, "/collections", KEY)
+    assert answer["data"] == [
+        {"id": 15, "label": "Default", "views": 38, "public": 1, "count": 40},
+        {"id": 16, "label": "Later", "views": 0, "public": 0, "count": 18},
+    ]
+
+
+@with_account
+async def test_users_show_their_public_collections(
+    simulator: Simulator, session: ClientSession
+) -> None:
+    _, answer = await _get(simulator, session, "/collections/Archon")
+    assert [item["id"] for item in answer["data"]] == [15]
+    assert await _get(simulator, session, "/collections/farseer") == (200, {"data": []})
+    bad_key = await _get(simulator, session, "/collections/Archon", "wrong")
+    assert bad_key == (401, {"error": "Unauthorized"})
+
+
+@with_account
+async def test_a_collection_has_items_and_four_keys_of_meta(
+    simulator: Simulator, session: ClientSession
+) -> None:
+    status, answer = await _get(simulator, session, "/collections/Archon/15?page=2")
+    expected = [item.id for item in simulator.catalogue[::3] if item.purity == "sfw"]
+    assert status == 200
+    assert [item["id"] for item in answer["data"]] == expected[24:]
+    assert answer["meta"] == {
+        "current_page": 2,
+        "last_page": 2,
+        "per_page": 24,
+        "total": len(expected),
+    }
+    _, answer = await _get(simulator, session, "/collections/Archon/15?purity=111", KEY)
+    assert (answer["meta"]["total"], answer["meta"]["per_page"]) == (40, "24")
+
+
+@with_account
+async def test_private_and_unknown_collections(
+    simulator: Simulator, session: ClientSession
+) -> None:
+    nothing = (404, {"error": "Nothing here"})
+    assert await _get(simulator, session, "/collections/Archon/16") == nothing
+    assert await _get(simulator, session, "/collections/Archon/99") == nothing
+    status, _ = await _get(simulator, session, "/collections/Archon/16", KEY)
+    assert status == 200
+    bad_key = await _get(simulator, session, "/collections/Archon/15", "wrong")
+    assert bad_key == (401, {"error": "Unauthorized"})
+
+
+@with_account
+@pytest.mark.parametrize("path", ["/w/abc123/similar", "/user", "/user/archon", "/nonsense"])
+async def test_unknown_routes(simulator: Simulator, session: ClientSession, path: str) -> None:
+    assert await _get(simulator, session, path) == (404, {"error": "Not Found"})
+
+
+@with_account
+async def test_other_methods_are_refused(simulator: Simulator, session: ClientSession) -> None:
+    async with session.post(f"{simulator.api_url}/search") as response:
+        assert response.status == 405
+        assert response.content_type == "application/json"

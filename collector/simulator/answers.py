@@ -53,7 +53,6 @@ def missing_file() -> web.Response:
 def html(
     status: int, title: str, heading: str, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """Return a page of the site."""
     return web.Response(
         status=status,
         text=_PAGE.format(title=title, heading=heading),

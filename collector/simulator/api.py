@@ -55,7 +55,6 @@ class Api:
         self._seeds = generator_of(options.seed)
 
     def routes(self) -> list[web.RouteDef]:
-        """Return the routes below `/api/v1`."""
         return [
             web.get("/search", self.search),
             web.get("/w/{id}", self.wallpaper),
@@ -67,7 +66,6 @@ class Api:
         ]
 
     async def search(self, request: web.Request) -> web.Response:
-        """`GET /search`."""
         caller = caller_of(request, self._options)
         page = page_from(request.query.get("page"))
         refusal = self._listings.refusal(caller, page)
@@ -86,7 +84,6 @@ class Api:
         return answers.answer(self._hooked(page, listing))
 
     async def wallpaper(self, request: web.Request) -> web.Response:
-        """`GET /w/{id}`."""
         caller = caller_of(request, self._options)
         if caller is Caller.REFUSED:
             return answers.error(401)
@@ -101,34 +98,34 @@ class Api:
         return answers.error(404) if details is None else answers.answer({"data": details})
 
     async def tag(self, request: web.Request) -> web.Response:
-        """`GET /tag/{id}`; looks at no key."""
+        """Describe a tag; looks at no key."""
         tag = find_tag(request.match_info["id"])
         if tag is None:
             return answers.error(404)
         return answers.answer({"data": answers.tag_item(tag)})
 
     async def settings(self, request: web.Request) -> web.Response:
-        """`GET /settings`: 401 without a key, 404 with one that is not valid."""
+        """Describe the account: 401 without a key, 404 with one that is not valid."""
         caller = caller_of(request, self._options)
         if caller is Caller.KEYED:
             return answers.answer({"data": self._listings.settings()})
         return answers.error(401) if caller is Caller.ANONYMOUS else answers.error(404)
 
     async def own_collections(self, request: web.Request) -> web.Response:
-        """`GET /collections`: 404 without a key, 401 with one that is not valid."""
+        """List the account's collections: 404 without a key, 401 with one that is not valid."""
         caller = caller_of(request, self._options)
         if caller is Caller.KEYED:
             return self._collection_list(ACCOUNT, private=True)
         return answers.error(404) if caller is Caller.ANONYMOUS else answers.error(401)
 
     async def collections(self, request: web.Request) -> web.Response:
-        """`GET /collections/{user}`: the public ones."""
+        """List the public collections of a user."""
         if caller_of(request, self._options) is Caller.REFUSED:
             return answers.error(401)
         return self._collection_list(request.match_info["user"], private=False)
 
     async def collection(self, request: web.Request) -> web.Response:
-        """`GET /collections/{user}/{id}`: its items, filtered by purity alone."""
+        """List the items of a collection, filtered by purity alone."""
         caller = caller_of(request, self._options)
         page = page_from(request.query.get("page"))
         refusal = self._listings.refusal(caller, page)
@@ -142,7 +139,7 @@ class Api:
         return answers.error(400) if listing is None else answers.answer(listing)
 
     def _criteria(self, request: web.Request, *, keyed: bool) -> Criteria:
-        """Read the search; what a keyed caller does not say, the account's settings say."""
+        """Read the search; the account's settings are the defaults of a keyed caller."""
         profile, parameters = self._options.profile, dict(request.query)
         if keyed:
             account = profile.account

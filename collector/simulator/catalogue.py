@@ -86,8 +86,8 @@ class Catalogue(Sequence[Wallpaper]):
         return [self._traits(self._draws(index)) for index in range(self._length)]
 
     def ready(self, wallpaper: Wallpaper) -> Split | None:
-        """Return the base file of a wallpaper if that costs no work."""
-        return self._stock.at_hand.get(wallpaper.base)
+        """Return the base file of a wallpaper if it is already drawn."""
+        return self._stock.drawn.get(wallpaper.base)
 
     def load(self, wallpaper: Wallpaper) -> Split:
         """Return the base file of a wallpaper, drawn or read: call it in a worker thread."""

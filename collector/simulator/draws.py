@@ -62,7 +62,6 @@ class Identifiers:
         ]
 
     def id_of(self, index: int) -> str:
-        """Return the id of item `index`."""
         high, low = divmod(index, _HALF)
         for key in self._keys:
             high, low = low, (high + _mix(low, key)) % _HALF

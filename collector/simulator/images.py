@@ -36,7 +36,7 @@ _THUMB_QUALITY = 80
 
 
 class ImageHost:
-    """Serves the images of what is there."""
+    """Serves the images that `Inventory` has."""
 
     def __init__(
         self,
@@ -52,7 +52,6 @@ class ImageHost:
         self._workbench = CapacityLimiter(_WORKBENCHES)
 
     def routes(self) -> list[web.RouteDef]:
-        """Return the routes of full images and thumbs."""
         return [
             web.get(r"/full/{shard}/wallhaven-{id:[0-9a-z]+}.{extension:[a-z]+}", self.full),
             web.get(r"/{folder:lg|orig|small}/{shard}/{id:[0-9a-z]+}.jpg", self.thumb),
@@ -71,7 +70,6 @@ class ImageHost:
         return await self._serve(request, wallpaper)
 
     async def thumb(self, request: web.Request) -> web.StreamResponse:
-        """Serve a thumb."""
         await anyio.sleep(self._options.image_latency_seconds)
         wallpaper = self._inventory.find_image(request.match_info["id"])
         if wallpaper is None or request.match_info["shard"] != wallpaper.id[:2]:
@@ -103,7 +101,7 @@ class ImageHost:
     async def _paced(
         self, chunks: Iterator[bytes | memoryview]
     ) -> AsyncIterator[bytes | memoryview]:
-        """Yield the chunks, in small pieces and not before their time if there is a rate."""
+        """Yield the chunks; if there is a rate, in small pieces and not before their time."""
         rate = self._options.image_bytes_per_second
         if not rate:
             for chunk in chunks:

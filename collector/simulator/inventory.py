@@ -43,7 +43,7 @@ class Inventory:
         return [self._catalogue[index] for index in self._deleted]
 
     def wallpapers(self) -> list[Wallpaper]:
-        """Return all that is there, newest first."""
+        """Return the wallpapers that are there, newest first."""
         return [self._catalogue[index] for index in self.present(range(len(self._catalogue)))]
 
     def find(self, wallhaven_id: str) -> Wallpaper | None:
@@ -66,7 +66,7 @@ class Inventory:
         return array("I", [index for index in indexes if self._has(index)])
 
     def advance(self, number: int) -> None:
-        """Do what is due when request `number` arrives."""
+        """Upload and delete what is due when request `number` arrives."""
         now = self._clock()
         if self._started_at is None:
             self._started_at = now

@@ -74,7 +74,7 @@ class RateLimit:
 
     @web.middleware
     async def restrict(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer a request, or refuse it; a limit of 0 does neither count nor say anything."""
+        """Answer a request or refuse it; a limit of 0 counts nothing and adds no header."""
         if not self._limit.requests:
             return await handler(request)
         grant = self.ask(self._client(request))

@@ -79,7 +79,7 @@ class Listings:
         return generator_of(f"{self._seed}/{number}").randint(-limit, limit) if limit else 0
 
     def _max_items(self, page: int) -> int | None:
-        """Return how many items a faulty answer may have, None if this one is to be right."""
+        """Return how many items this answer may have if it is a faulty one, else None."""
         listing = self._listing
         if page not in listing.empty_pages + listing.short_pages:
             return None
@@ -112,7 +112,6 @@ class UserCollection:
     step: int
 
     def indexes(self, catalogue: Catalogue) -> Sequence[int]:
-        """Return the indexes of its items."""
         return range(catalogue.upcoming, len(catalogue), self.step)
 
     def item(self, catalogue: Catalogue) -> Json:

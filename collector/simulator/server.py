@@ -44,7 +44,7 @@ class Simulator:
 
     @property
     def api_url(self) -> str:
-        """Where the API is, without a slash at the end."""
+        """The address of the API, without a slash at the end."""
         return self.url + _API_PATH
 
     @property
@@ -53,7 +53,7 @@ class Simulator:
         return self.url.removeprefix("http://")
 
     def image_url(self, wallpaper: Wallpaper) -> str:
-        """Return where the full image is: the `path` of the listing."""
+        """Return the address of the full image: the `path` of the listing."""
         return self.url + wallpaper.image_path
 
 

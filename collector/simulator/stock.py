@@ -66,7 +66,7 @@ class DrawnStock:
 
     def __init__(self) -> None:
         self.shapes = [Shape(*size, kind) for size in _RESOLUTIONS for kind in (JPEG, PNG)]
-        self.at_hand: dict[BaseImage, Split] = {}  # the base files that cost no work
+        self.drawn: dict[BaseImage, Split] = {}
 
     def shape_number(self, draws: Draws) -> int:
         """Return the number of a shape drawn by the population's shares."""
@@ -85,11 +85,11 @@ class DrawnStock:
 
     def load(self, image: BaseImage) -> Split:
         """Return the base file, drawing it the first time: call it in a worker thread."""
-        if image not in self.at_hand:
+        if image not in self.drawn:
             shape = self.shapes[image.shape]
             content = draw(ARTWORKS[image.artwork], shape)
-            self.at_hand[image] = split_file(content, shape.file_type)
-        return self.at_hand[image]
+            self.drawn[image] = split_file(content, shape.file_type)
+        return self.drawn[image]
 
 
 class EmptyFolderError(ValueError):
@@ -117,10 +117,9 @@ class FolderStock:
         self._sizes = [path.stat().st_size for path in self._paths]
         self._repeats = wallpapers > len(self._paths)
         # Always empty: files are read each time, so that memory stays bounded.
-        self.at_hand: dict[BaseImage, Split] = {}
+        self.drawn: dict[BaseImage, Split] = {}
 
     def shape_number(self, draws: Draws) -> int:
-        """Return the number of the item's file."""
         return draws.item % len(self._paths)
 
     def file_bytes(self, draws: Draws) -> int:
@@ -130,7 +129,7 @@ class FolderStock:
         return self._sizes[number] + (LEAD_MIN_BYTES if padded else 0)
 
     def load(self, image: BaseImage) -> Split:
-        """Return the file's content, read anew: call it in a worker thread."""
+        """Read the file: call it in a worker thread."""
         return split_file(self._paths[image.shape].read_bytes(), self.shapes[image.shape].file_type)
 
 

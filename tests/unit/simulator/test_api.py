@@ -112,9 +112,7 @@ async def test_pages_cover_everything_once(simulator: Simulator, session: Client
     }
 
 
-async def test_a_page_behind_the_last_is_empty(
-    simulator: Simulator, session: ClientSession
-) -> None:
+async def test_a_page_after_the_last_is_empty(simulator: Simulator, session: ClientSession) -> None:
     answer = await _search(simulator, session, page="4")
     assert answer["data"] == []
     assert answer["meta"]["current_page"] == 4

@@ -118,10 +118,10 @@ def test_bodies_are_what_the_metadata_say() -> None:
         digests.add(hashlib.sha256(content).hexdigest())
         assert catalogue.sha256(item) in digests
         assert content.endswith(b"\xff\xd9" if item.extension == "jpg" else b"IEND\xaeB`\x82")
-        with Image.open(BytesIO(content)) as picture:
-            assert picture.size == (item.dimension_x, item.dimension_y)
-            assert Image.MIME[picture.format or ""] == item.file_type
-            picture.load()
+        with Image.open(BytesIO(content)) as image:
+            assert image.size == (item.dimension_x, item.dimension_y)
+            assert Image.MIME[image.format or ""] == item.file_type
+            image.load()
     assert len(digests) == len(catalogue)
 
 

@@ -70,8 +70,8 @@ async def test_thumbs_are_small_jpegs(
         item = (await response.json())["data"][0]
     async with session.get(item["thumbs"][name]) as response:
         assert response.content_type == "image/jpeg"
-        with Image.open(BytesIO(await response.read())) as picture:
-            assert picture.size == size
+        with Image.open(BytesIO(await response.read())) as image:
+            assert image.size == size
 
 
 async def test_the_original_thumb_keeps_the_ratio(
@@ -80,10 +80,10 @@ async def test_the_original_thumb_keeps_the_ratio(
     wallpaper = next(item for item in simulator.catalogue if item.ratio != "1")
     url = f"{simulator.url}/orig/{wallpaper.id[:2]}/{wallpaper.id}.jpg"
     async with session.get(url) as response, session.get(url.replace("/orig/", "/no/")) as none:
-        with Image.open(BytesIO(await response.read())) as picture:
-            assert max(picture.size) == 300
+        with Image.open(BytesIO(await response.read())) as image:
+            assert max(image.size) == 300
             ratio = wallpaper.dimension_x / wallpaper.dimension_y
-            assert picture.width / picture.height == pytest.approx(ratio, rel=0.02)
+            assert image.width / image.height == pytest.approx(ratio, rel=0.02)
         assert none.status == 404
 
 
@@ -155,7 +155,7 @@ async def test_a_hook_may_cut_a_body(session: ClientSession) -> None:
             await response.read()
 
 
-async def test_a_picture_is_drawn_once_for_all_who_wait_for_it(
+async def test_a_image_is_drawn_once_for_all_who_wait_for_it(
     simulator: Simulator, session: ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Shape] = []

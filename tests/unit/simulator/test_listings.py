@@ -125,7 +125,7 @@ async def test_types_of_query(session: ClientSession, query: str, expected: list
     assert [answer["meta"]["query"] for _, answer in found] == expected
 
 
-async def test_a_page_behind_the_last_one_is_empty_or_refused(session: ClientSession) -> None:
+async def test_a_page_after_the_last_one_is_empty_or_refused(session: ClientSession) -> None:
     refused = (400, {"error": "Bad Request"})
     listing = Listing(beyond_last="bad_request")
     async with open_simulator(_options(listing)) as simulator:

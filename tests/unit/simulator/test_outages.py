@@ -60,7 +60,7 @@ async def test_the_first_of_two_counts(session: ClientSession) -> None:
         assert await _statuses(session, simulator, *["/tag/1"] * 3) == [500, 502, 200]
 
 
-async def test_it_spends_nothing_of_the_limit_and_leaves_pictures_alone(
+async def test_it_spends_nothing_of_the_limit_and_leaves_images_alone(
     session: ClientSession,
 ) -> None:
     async with open_simulator(_options(Outage(requests=2), requests=1)) as simulator:

@@ -51,9 +51,9 @@ def test_a_padded_file_has_the_wished_length_and_decodes(
     content = _padded(file_type, label, extra)
     assert len(content) == len(FILES[file_type]) + extra
     assert label.encode() in content
-    with Image.open(BytesIO(content)) as picture, Image.open(BytesIO(FILES[file_type])) as plain:
-        assert picture.size == SIZE
-        assert picture.tobytes() == plain.tobytes()
+    with Image.open(BytesIO(content)) as image, Image.open(BytesIO(FILES[file_type])) as plain:
+        assert image.size == SIZE
+        assert image.tobytes() == plain.tobytes()
 
 
 @pytest.mark.parametrize("extra", [LEAD_MIN_BYTES, 70_000, 2_500_000])

@@ -141,7 +141,7 @@ async def test_opening_a_large_catalogue_leaves_the_loop_free() -> None:
     assert 0 < longest < 0.3
 
 
-async def test_a_host_can_be_given_and_is_where_pictures_are(session: ClientSession) -> None:
+async def test_a_host_can_be_given_and_is_where_images_are(session: ClientSession) -> None:
     async with open_simulator(SimulatorOptions(host="localhost")) as simulator:
         assert simulator.url.startswith("http://localhost:")
         async with session.get(f"{simulator.api_url}/search") as response:

@@ -14,7 +14,6 @@ from PIL import Image, ImageOps
 from collector.simulator import answers
 from collector.simulator.catalogue import Catalogue
 from collector.simulator.inventory import Inventory
-from collector.simulator.journal import VISIT
 from collector.simulator.options import Hooks, SimulatorOptions
 from collector.simulator.padding import JPEG, Split
 from collector.simulator.population import Wallpaper
@@ -82,13 +81,10 @@ class ImageHost:
         response = web.StreamResponse(headers=_headers(wallpaper))
         split = await self._split(wallpaper)
         await response.prepare(request)
-        visit = request[VISIT]
-        visit.status = response.status
         if request.method == "HEAD":
             return response
         async for piece in self._paced(self._catalogue.padded(wallpaper, split)):
             await response.write(piece)
-            visit.bytes_sent += len(piece)
         await response.write_eof()
         return response
 

@@ -31,25 +31,15 @@ _THUMBS = ("/lg/", "/orig/", "/small/")
 class Visit:
     """One request. `at` is the clock's time of its arrival, `seconds` how long it took.
 
-    `status` is 0 until the answer begins; `raw_query` is the text after `?` as sent; `headers`
-    ignores case. `bytes_sent` counts the body alone. `completed` is False while the answer is
-    under way, and stays so if it was cut off by either side.
+    `status` is 0 until the answer is complete, and 499 if the client left before that.
     """
 
     at: float
     kind: str
-    method: str
     path: str
     query: Mapping[str, str]
-    raw_query: str
-    headers: Mapping[str, str]
     status: int = 0
-    bytes_sent: int = 0
     seconds: float = 0.0
-    completed: bool = False
-
-
-VISIT = web.RequestKey("visit", Visit)
 
 
 def kind_of(path: str) -> str:
@@ -71,7 +61,6 @@ class Journal:
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
     in_flight: Counter[str] = field(default_factory=Counter)
     peak_in_flight: Counter[str] = field(default_factory=Counter)
-    bytes_sent: Counter[str] = field(default_factory=Counter)
 
     def of(self, kind: str) -> list[Visit]:
         """Return the kept visits of one kind, oldest first."""
@@ -80,25 +69,17 @@ class Journal:
     @web.middleware
     async def record(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Record a request from its arrival to the end of its answer, however that comes."""
-        request[VISIT] = visit = self._arrive(request)
+        visit = self._arrive(request)
         try:
-            return await _answered(request, handler, visit)
-        except ConnectionResetError:
-            return web.Response(status=_CLIENT_LEFT)
+            response = await _answered(request, handler)
+            visit.status = response.status
         finally:
             self._leave(visit)
+        return response
 
     def _arrive(self, request: web.Request) -> Visit:
         kind = kind_of(request.path)
-        visit = Visit(
-            at=self.clock(),
-            kind=kind,
-            method=request.method,
-            path=request.path,
-            query=dict(request.query),
-            raw_query=request.raw_path.partition("?")[2],
-            headers=request.headers,
-        )
+        visit = Visit(self.clock(), kind, request.path, dict(request.query))
         self.visits.append(visit)
         self.requests[kind] += 1
         self.in_flight[kind] += 1
@@ -109,16 +90,12 @@ class Journal:
         visit.seconds = self.clock() - visit.at
         self.in_flight[visit.kind] -= 1
         self.statuses[visit.kind, visit.status] += 1
-        self.bytes_sent[visit.kind] += visit.bytes_sent
 
 
-async def _answered(request: web.Request, handler: Handler, visit: Visit) -> web.StreamResponse:
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        response = await handler(request)
+        return await handler(request)
     except web.HTTPException:
-        response = answers.missing_file()
-    visit.status = response.status
-    if isinstance(response, web.Response) and isinstance(response.body, bytes):
-        visit.bytes_sent += len(response.body)
-    visit.completed = True
-    return response
+        return answers.missing_file()
+    except ConnectionResetError:
+        return web.Response(status=_CLIENT_LEFT)

@@ -104,8 +104,8 @@ def tag_item(tag: Tag) -> Json:
         "alias": tag.alias,
         "category_id": tag.category_id,
         "category": tag.category,
-        "purity": "sfw",
-        "created_at": "2014-02-02 18:59:31",
+        "purity": tag.purity,
+        "created_at": tag.created_at,
     }
 
 

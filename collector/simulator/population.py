@@ -49,6 +49,8 @@ class Tag(NamedTuple):
     category: str
     share: float
     only_in: str | None = None  # a category
+    purity: str = "sfw"
+    created_at: str = "2014-02-02 18:59:31"
 
 
 class Uploader(NamedTuple):

@@ -62,7 +62,7 @@ class BaseImage(NamedTuple):
 
 
 class DrawnStock:
-    """Images drawn on first use and kept: at most 240 base files, about 17 MB in all."""
+    """Images drawn on first use and kept: at most 240 base files, about 23 MB in all."""
 
     def __init__(self) -> None:
         self.shapes = [Shape(*size, kind) for size in _RESOLUTIONS for kind in (JPEG, PNG)]

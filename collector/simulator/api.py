@@ -171,8 +171,8 @@ class Api:
         own = keyed and user.lower() == ACCOUNT.lower()
         for collection in collections_of(user, private=own):
             if str(collection.id) == number:
-                traits = self._catalogue.traits
+                purities = self._catalogue.columns.purity
                 allowed = purities_from(request.query.get("purity"), keyed=keyed)
                 indexes = self._inventory.present(collection.indexes(self._catalogue))
-                return [index for index in indexes if traits[index].purity in allowed]
+                return [index for index in indexes if purities[index] in allowed]
         return None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import overload
+from typing import NamedTuple, overload
 
 from collector.simulator.artwork import ARTWORKS
 from collector.simulator.draws import CAPACITY, Draws, Identifiers, draws_of
@@ -32,12 +33,28 @@ _NEWEST_SPREAD_SECONDS = 30 * 86_400
 _SOURCES = ("", "", "", "https://www.artstation.com/artwork/{id}", "", "deviantart", "")
 
 
+class Columns(NamedTuple):
+    """One array for each field of Traits: about 30 bytes an item, and no garbage to collect."""
+
+    category: array[int]
+    purity: array[int]
+    shape: array[int]
+    artwork: array[int]
+    tags: array[int]
+    uploader: array[int]
+    views: array[int]
+    favorites: array[int]
+
+
+_TYPE_CODES = "BBIBIBQQ"  # of the arrays
+
+
 class Catalogue(Sequence[Wallpaper]):
     """Wallpapers 0 (the newest) to len - 1, a function of the options alone.
 
     The first `upcoming` are those that the profile's drift may upload while the simulator is
     open; the others are the same with and without them.
-    Nothing is stored but `traits`, about 200 bytes an item, and the drawn base images.
+    Nothing is stored but `columns`, about 30 bytes an item, and the drawn base images.
     Opening reads the headers of a folder of images: call it in a worker thread.
     Raises EmptyFolderError if `options.images` holds no image.
     """
@@ -81,9 +98,13 @@ class Catalogue(Sequence[Wallpaper]):
         return created_at(self.newest, self._draws(index))
 
     @cached_property
-    def traits(self) -> list[Traits]:
+    def columns(self) -> Columns:
         """What search filters and sorts; takes about 10 microseconds an item once."""
-        return [self._traits(self._draws(index)) for index in range(self._length)]
+        columns = Columns(*(array(code) for code in _TYPE_CODES))
+        for index in range(self._length):
+            for column, value in zip(columns, self._traits(self._draws(index)), strict=True):
+                column.append(value)
+        return columns
 
     def ready(self, wallpaper: Wallpaper) -> Split | None:
         """Return the base file of a wallpaper if it is already drawn."""

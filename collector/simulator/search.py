@@ -15,10 +15,10 @@ from functools import reduce
 from operator import or_
 
 from collector.simulator.artwork import ARTWORKS, Shape
-from collector.simulator.catalogue import Catalogue
+from collector.simulator.catalogue import Catalogue, Columns
 from collector.simulator.draws import generator_of
 from collector.simulator.padding import JPEG, PNG, WEBP
-from collector.simulator.population import CATEGORIES, PURITIES, TAGS, UPLOADERS, Tag, Traits
+from collector.simulator.population import CATEGORIES, PURITIES, TAGS, UPLOADERS, Tag
 
 _SORTINGS = ("date_added", "relevance", "random", "views", "favorites", "toplist", "hot")
 _TOP_RANGE_DAYS = {"1d": 1, "3d": 3, "1w": 7, "1M": 30, "3M": 91, "6M": 182, "1y": 365}
@@ -187,29 +187,29 @@ def _color(text: str) -> str | None:
 def search(catalogue: Catalogue, criteria: Criteria) -> Sequence[int]:
     """Return the indexes of all items that meet the criteria, in their order.
 
-    A sorting of None orders by date. Computes `catalogue.traits` if that was not done before.
+    A sorting of None orders by date. Computes `catalogue.columns` if that was not done before.
     """
-    traits = catalogue.traits
     checks = [_check_of(catalogue, criteria), *_query_checks(catalogue, criteria.query)]
     candidates = _within_top_range(catalogue, criteria)
-    found = [index for index in candidates if all(check(traits[index]) for check in checks)]
+    found = [index for index in candidates if all(check(index) for check in checks)]
     if criteria.sorting == "random":
         generator_of(criteria.seed).shuffle(found)
         return array("I", found)
-    rank = _RANKS.get(criteria.sorting)
+    rank = _rank(catalogue.columns, criteria.sorting)
     if rank is not None:
-        found.sort(key=lambda index: rank(traits[index]), reverse=True)
+        found.sort(key=rank, reverse=True)
     return array("I", found if criteria.descending else found[::-1])
 
 
-# What the largest of comes first; the newest where a sorting is missing here.
-_RANKS: dict[str | None, Callable[[Traits], int]] = {
-    "views": lambda item: item.views,
-    "hot": lambda item: item.views,
-    "favorites": lambda item: item.favorites,
-    "toplist": lambda item: item.favorites,
-    "relevance": lambda item: -item.tags.bit_count(),  # few tags: each says more about the item
-}
+def _rank(columns: Columns, sorting: str | None) -> Callable[[int], int] | None:
+    """Return what the largest of comes first; None for the newest."""
+    if sorting in ("views", "hot"):
+        return columns.views.__getitem__
+    if sorting in ("favorites", "toplist"):
+        return columns.favorites.__getitem__
+    if sorting == "relevance":  # few tags: each says more about the item
+        return lambda index: -columns.tags[index].bit_count()
+    return None
 
 
 def _within_top_range(catalogue: Catalogue, criteria: Criteria) -> range:
@@ -223,15 +223,16 @@ def _within_top_range(catalogue: Catalogue, criteria: Criteria) -> range:
     ]
 
 
-def _check_of(catalogue: Catalogue, criteria: Criteria) -> Callable[[Traits], bool]:
+def _check_of(catalogue: Catalogue, criteria: Criteria) -> Callable[[int], bool]:
     """Return whether an item meets all filters but `q`."""
     shapes = {number for number, it in enumerate(catalogue.shapes) if _fits(it, criteria)}
     artworks = {n for n, it in enumerate(ARTWORKS) if criteria.color in (None, *it.colors)}
-    return lambda item: (
-        item.category in criteria.categories
-        and item.purity in criteria.purities
-        and item.shape in shapes
-        and item.artwork in artworks
+    columns = catalogue.columns
+    return lambda index: (
+        columns.category[index] in criteria.categories
+        and columns.purity[index] in criteria.purities
+        and columns.shape[index] in shapes
+        and columns.artwork[index] in artworks
     )
 
 
@@ -259,20 +260,25 @@ def _has_ratio(size: Size, wanted: str | Size) -> bool:
     return not isinstance(wanted, str) and ratio == round(wanted[0] / wanted[1], 2)
 
 
-def _query_checks(catalogue: Catalogue, query: Query) -> Iterator[Callable[[Traits], bool]]:
+def _query_checks(catalogue: Catalogue, query: Query) -> Iterator[Callable[[int], bool]]:
+    tags, uploaders = catalogue.columns.tags, catalogue.columns.uploader
     if query.impossible:
         yield lambda _: False
     if query.like is not None:
         original = catalogue.find(query.like)
-        alike = catalogue.traits[original.index].tags if original else 0
+        alike = tags[original.index] if original else 0
         min_shared = min(_ALIKE_TAGS, alike.bit_count()) or 1
-        yield lambda item: (item.tags & alike).bit_count() >= min_shared
+        yield lambda index: (tags[index] & alike).bit_count() >= min_shared
     if query.tag_id is not None:
         asked = sum(1 << bit for bit, tag in enumerate(TAGS) if str(tag.id) == query.tag_id)
-        yield lambda item: bool(item.tags & asked)
+        yield lambda index: bool(tags[index] & asked)
     if query.required or query.excluded:
         required = [tag_bits(word) for word in query.required]
         excluded = reduce(or_, map(tag_bits, query.excluded), 0)
-        yield lambda item: all(item.tags & bits for bits in required) and not item.tags & excluded
+        yield (
+            lambda index: (
+                all(tags[index] & bits for bits in required) and not tags[index] & excluded
+            )
+        )
     if query.uploader is not None:
-        yield lambda item: UPLOADERS[item.uploader].username.lower() == query.uploader
+        yield lambda index: UPLOADERS[uploaders[index]].username.lower() == query.uploader

@@ -102,7 +102,7 @@ async def open_simulator(
 
 def _open_catalogue(options: SimulatorOptions) -> Catalogue:
     catalogue = Catalogue(options)
-    _ = catalogue.traits  # so that the first search is as fast as the second
+    _ = catalogue.columns  # so that the first search is as fast as the second
     return catalogue
 
 

@@ -99,13 +99,13 @@ def test_purities_come_in_the_shares_asked_for() -> None:
     assert counts["nsfw"] / 5_000 == pytest.approx(0.1, abs=0.02)
 
 
-def test_traits_agree_with_the_items(large: Catalogue) -> None:
+def test_columns_agree_with_the_items(large: Catalogue) -> None:
     for index in (0, 1, 77, 19_999):
         item = large[index]
-        assert large.traits[index].views == item.views
-        assert large.traits[index].favorites == item.favorites
-        assert large.shapes[large.traits[index].shape].width == item.dimension_x
-        bits = large.traits[index].tags
+        assert large.columns.views[index] == item.views
+        assert large.columns.favorites[index] == item.favorites
+        assert large.shapes[large.columns.shape[index]].width == item.dimension_x
+        bits = large.columns.tags[index]
         assert [tag for bit, tag in enumerate(TAGS) if bits >> bit & 1] == list(item.tags)
 
 
@@ -128,9 +128,10 @@ def test_bodies_are_what_the_metadata_say() -> None:
 def test_a_large_catalogue_costs_little_time_and_memory() -> None:
     started = time.process_time()
     catalogue = Catalogue(SimulatorOptions(wallpapers=100_000))
-    assert len(catalogue.traits) == 100_000
+    assert len(catalogue.columns.views) == 100_000
     assert time.process_time() - started < 6  # about 1 s; room for a busy machine
     tracemalloc.start()
     assert catalogue[99_999].file_size > 0
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
+    assert sum(column.itemsize * len(column) for column in catalogue.columns) < 40 * 100_000

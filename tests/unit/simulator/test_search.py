@@ -172,7 +172,7 @@ def test_every_sorting_finds_the_same_items(sorting: str) -> None:
 
 def test_a_hundred_thousand_items_are_searched_in_no_time() -> None:
     catalogue = Catalogue(SimulatorOptions(wallpapers=100_000))
-    assert len(catalogue.traits) == 100_000
+    assert len(catalogue.columns.purity) == 100_000
     started = time.process_time()
     found = search(catalogue, criteria_from({"q": "draenei"}, keyed=False))
     assert time.process_time() - started < 0.2  # about 15 ms; room for a busy machine

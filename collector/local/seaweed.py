@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import aiohttp
-
 from collector.local.launch import LOOPBACK, Launch, Ports, launch
 from collector.local.process import Options
 from collector.local.records import (
@@ -210,6 +208,8 @@ async def _is_healthy(endpoint_url: str) -> bool:
 
 
 async def _fetch(url: str) -> bytes | None:
+    import aiohttp  # noqa: PLC0415  (0.1 s, which a process without the store would pay too)
+
     timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS)
     try:
         async with (

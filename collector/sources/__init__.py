@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from collector.core.wallpapers import Contradiction, Page, Rejected, WallpaperDetails
+from collector.core.wallpapers import Contradiction, Page
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +73,3 @@ class Source(Protocol):
 
         `unfiltered_total` is the total of `unfiltered`, at most a day old.
         """
-
-
-class DetailsSource(Protocol):
-    """What one site says about a single wallpaper: how to ask, how to read the answer."""
-
-    @property
-    def is_guest(self) -> bool:
-        """True without a key: the site then refuses nsfw wallpapers."""
-
-    def details_request(self, wallhaven_id: str) -> ApiRequest:
-        """Return the request for one wallpaper."""
-
-    def parse_details(self, body: bytes, wallhaven_id: str) -> WallpaperDetails | Rejected:
-        """Read an answer. Raises PayloadError for another shape, or another wallpaper."""

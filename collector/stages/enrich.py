@@ -15,7 +15,7 @@ from collector.core.runs import StageName, StageReport
 from collector.core.wallpapers import Rejected, WallpaperDetails
 from collector.flow import task_group
 from collector.ports import Progress
-from collector.sources import DetailsSource
+from collector.sources.wallhaven import WallhavenDetails
 from collector.stages.api import ApiClient
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class EnrichOptions:
 async def enrich(
     run_key: int,
     *,
-    source: DetailsSource,
+    source: WallhavenDetails,
     api: ApiClient,
     catalog: Enrichments,
     options: EnrichOptions,
@@ -67,7 +67,7 @@ class _Enricher:
     def __init__(
         self,
         run_key: int,
-        source: DetailsSource,
+        source: WallhavenDetails,
         api: ApiClient,
         catalog: Enrichments,
         progress: Progress,

@@ -33,7 +33,10 @@ _AVATAR_SIZES = {f"px{pixels}": f"{pixels}px" for pixels in (200, 128, 32, 20)}
 
 @dataclass(frozen=True, slots=True)
 class WallhavenDetails:
-    """How to ask about one wallpaper, and read the answer. The key travels as a header, never in an address."""
+    """How to ask about one wallpaper, and read the answer.
+
+    The key travels as a header, never in an address.
+    """
 
     api_url: str
     api_key: str | None = field(default=None, repr=False)

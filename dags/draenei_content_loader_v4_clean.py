@@ -31,18 +31,11 @@ BUCKET_NAME = os.environ.get("BUCKET_NAME") or "draenei-collector"
 TABLE = Asset("draenei_content.wallpapers")
 IMAGES = Asset("draenei_images", uri=f"s3://{BUCKET_NAME}/wallpapers")
 
-# Repeating mends outages. It mends neither settings, credentials and buckets nor a run with too
-# many dead letters.
+# Repeating mends outages, and nothing that a person has to change first.
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
         RetryRule(
-            exception=[
-                "collector.core.errors.Refusal",
-                "collector.core.errors.SettingsError",
-                "collector.core.errors.SchemaMissing",
-                "collector.core.errors.OtherSearch",
-                "collector.core.errors.TooManyDead",
-            ],
+            exception="collector.core.errors.NotRetryable",
             action=RetryAction.FAIL,
             reason="the same call again would fail the same way",
         )

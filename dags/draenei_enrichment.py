@@ -25,15 +25,11 @@ if TYPE_CHECKING:
 
 TABLE = Asset("draenei_content.wallpaper_tags")
 
-# Repeating mends outages, and neither settings nor credentials.
+# Repeating mends outages, and nothing that a person has to change first.
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
         RetryRule(
-            exception=[
-                "collector.core.errors.Refusal",
-                "collector.core.errors.SettingsError",
-                "collector.core.errors.SchemaMissing",
-            ],
+            exception="collector.core.errors.NotRetryable",
             action=RetryAction.FAIL,
             reason="the same call again would fail the same way",
         )

@@ -16,16 +16,11 @@ from typing import Any
 
 from airflow.sdk import ExceptionRetryPolicy, Param, RetryAction, RetryRule, TriggerRule, dag, task
 
-# Repeating mends outages, and neither settings nor credentials nor a bucket that differs.
+# Repeating mends outages, and nothing that a person has to change first.
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
         RetryRule(
-            exception=[
-                "collector.core.errors.Refusal",
-                "collector.core.errors.SettingsError",
-                "collector.core.errors.SchemaMissing",
-                "collector.core.maintenance.BucketDiffers",
-            ],
+            exception="collector.core.errors.NotRetryable",
             action=RetryAction.FAIL,
             reason="the same call again would fail the same way",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -76,9 +77,9 @@ class Runs:
         async with self._database.session() as session:
             return _audit_row(await session.one("audit_row", run_key))
 
-    async def stored_by(self, run_key: int) -> int:
-        """Return how many images the run has stored or adopted."""
-        return int(await self._database.value("stored_by", run_key))
+    async def stored_by(self, run_key: int, since: datetime | None = None) -> int:
+        """Return how many images the run has stored or adopted: all, or those `since` a time."""
+        return int(await self._database.value("stored_by", run_key, since))
 
     async def find_run(self, run: Run) -> int | None:
         """Return the key of the run, None where it was never opened."""

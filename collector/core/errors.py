@@ -87,7 +87,14 @@ class CollectorError(Exception):
     """Base of every foreseeable error; `str()` is one clear line without secrets."""
 
 
-class SettingsError(CollectorError):
+class NotRetryable(CollectorError):
+    """The same call again fails the same way, until somebody changes what is wrong.
+
+    Schedulers go by it: they retry anything else.
+    """
+
+
+class SettingsError(NotRetryable):
     """A setting is missing or wrong: exit 2, known without the network."""
 
     def __init__(self, setting: str, problem: str) -> None:
@@ -96,7 +103,7 @@ class SettingsError(CollectorError):
         self.problem = problem
 
 
-class SchemaMissing(CollectorError):
+class SchemaMissing(NotRetryable):
     """The database has no schema of ours, or an older one: exit 2, `migrate` mends it."""
 
     def __init__(self, problem: str) -> None:
@@ -122,7 +129,7 @@ class Outage(CollectorError):
         self.problem = problem
 
 
-class Refusal(Outage):
+class Refusal(Outage, NotRetryable):
     """An edge is there and refuses us: credentials, rights or the bucket's name are wrong.
 
     Asking again is of no use before somebody mends that.
@@ -148,7 +155,7 @@ class PayloadError(CollectorError):
         self.problem = problem
 
 
-class OtherSearch(CollectorError):
+class OtherSearch(NotRetryable):
     """The run has read pages of another search: a run id belongs to one."""
 
     def __init__(self, was: str, asked: str) -> None:
@@ -157,7 +164,7 @@ class OtherSearch(CollectorError):
         self.asked = asked
 
 
-class RunTrimmed(CollectorError):
+class RunTrimmed(NotRetryable):
     """The details of the run are trimmed: its audit stands, and it cannot go on."""
 
     def __init__(self, run_id: str, run_key: int) -> None:
@@ -188,7 +195,7 @@ class StagingMismatch(CollectorError):
         self.ledger = ledger
 
 
-class TooManyDead(CollectorError):
+class TooManyDead(NotRetryable):
     """The run gave up on so many items of one kind that it has failed."""
 
     def __init__(self, kind: str, dead: int, handled: int) -> None:
@@ -199,13 +206,20 @@ class TooManyDead(CollectorError):
         super().__init__(f"{dead} of {handled} {kind} given up ({self.percent:.1f} %)")
 
 
-class RunFailed(CollectorError):
+class RunFailed(NotRetryable):
     """The audit has judged the run `run_id` as failed; `notes` are the audit's."""
 
     def __init__(self, run_id: str, notes: str | None) -> None:
         super().__init__(f"run {run_id} failed" + (f": {notes}" if notes else ""))
         self.run_id = run_id
         self.notes = notes
+
+
+class ImagesLeft(CollectorError):
+    """A crawl has read its list, and the next call tries images again that it could not store."""
+
+    def __init__(self) -> None:
+        super().__init__("some images are neither stored nor given up; run it again to retry them")
 
 
 class UnknownRun(CollectorError):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from collector.core.errors import CollectorError, ItemError
+from collector.core.errors import CollectorError, ItemError, NotRetryable
 from collector.core.keys import KEY_PREFIX, expected_type, object_key
 from collector.core.runs import Json
 
@@ -182,7 +182,7 @@ class Findings:
         return {**self.counts(), "differences": [found.as_json() for found in self.listed]}
 
 
-class BucketDiffers(CollectorError):
+class BucketDiffers(NotRetryable):
     """Bucket and tables differ, and that was not put right; `counts` says how much of what."""
 
     def __init__(self, findings: Findings) -> None:

@@ -12,9 +12,6 @@ from collector.core.parts import PART_BYTES
 
 BYTES_PER_GIGABYTE = 1e9
 _MINUTES_PER_HOUR = 60
-# A list that changes meanwhile grows, and has pages read again. A slice that finds nothing to do
-# costs a second; one too few, another run.
-_SPARE_PERCENT = 5
 # Beside its parts, a multipart upload is begun by one POST and completed by another.
 _REQUESTS_AROUND_PARTS = 2
 # 19 of 20 means of samples lie no farther from the true one.
@@ -91,16 +88,6 @@ def backfill_api_calls(pages: int, pages_per_slice: int = PAGES_PER_SLICE) -> in
     pages = max(1, pages)
     joints = -(-pages // pages_per_slice) - 1
     return pages + joints + (min(pages, pages_per_slice) > 1) + (joints > 0)
-
-
-def divided(calls: int, calls_per_slice: int, most_slices: int) -> tuple[int, int]:
-    """Return into how many slices so many calls go, some to spare, and the calls of each.
-
-    Slices become longer where there would be more than `most_slices`.
-    """
-    with_spare = calls + -(-calls * _SPARE_PERCENT // 100)
-    size = max(calls_per_slice, -(-with_spare // most_slices))
-    return -(-with_spare // size), size
 
 
 def put_requests(size_bytes: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 
 import anyio
@@ -12,7 +13,7 @@ import anyio
 from collector.catalog import CrawlRange, KnownCrawl
 from collector.core.audit import AuditRow
 from collector.core.certificate import CrawlVerdict
-from collector.core.errors import CollectorError
+from collector.core.errors import CollectorError, ImagesLeft
 from collector.core.pacing import Priority
 from collector.core.runs import Run, StageCall, StageName, StageReport
 from collector.flow import Supply, committed, task_group
@@ -21,7 +22,7 @@ from collector.runtime.running import STAGE_NEEDS, close_crashed_runs, recorded,
 from collector.runtime.wiring import run_transfer
 from collector.sources import Source
 from collector.stages.api import ApiClient
-from collector.stages.backfill import CrawlOptions, crawl, load_as_staged
+from collector.stages.backfill import crawl, load_as_staged
 
 logger = logging.getLogger("collector")
 
@@ -31,15 +32,16 @@ BACKFILL_NEEDS = STAGE_NEEDS[StageName.EXTRACT] | STAGE_NEEDS[StageName.TRANSFER
 
 @dataclass(frozen=True, slots=True)
 class BackfillOptions:
-    """Which pages of the list, oldest first; at most `limit` images (0: all) in this call.
+    """Which pages of the list, oldest first, and at most how many images (0: all) to store.
 
-    `most_pages` bounds the pages of this call, None: all. `again` reads anew what was complete.
+    The `limit` counts what the crawl has stored since `limit_since`; None: in this call. `again`
+    reads anew what was complete.
     """
 
     from_page: int = 1
     to_page: int | None = None
     limit: int = 0
-    most_pages: int | None = None
+    limit_since: datetime | None = None
     again: bool = False
 
 
@@ -64,34 +66,35 @@ def run_for(known: KnownCrawl | None, new: Run, *, again: bool = False) -> Run:
     return Run(known.dag_id, known.run_id, new.logical_date)
 
 
-async def begin_crawl(runtime: Runtime, run: Run, options: BackfillOptions) -> int:
-    """Open the run, note that it reads these pages, and return its key; safe to repeat."""
-    source = whole_list(runtime.settings)
-    return await committed(
-        runtime.catalog.crawls.begin(
-            run, _range(source, options), is_oldest_first=source.is_oldest_first
-        )
-    )
-
-
 async def run_backfill(
     runtime: Runtime,
     run: Run,
     options: BackfillOptions,
-    on_audit: Callable[[AuditRow], None],
+    on_audit: Callable[[AuditRow], None] = lambda _: None,
     on_problem: Callable[[CollectorError], None] = lambda _: None,
+    on_begin: Callable[[int], Awaitable[None]] | None = None,
 ) -> AuditRow:
     """Read the list, merge and mirror it at once; return the audit row, tell `on_audit` too.
 
     A stage that fails lets the others finish what they have: no page and no image that is there is
     left. The audit is written all the same, on cancellation too, and carries the certificate; then
-    `on_problem` is told what each stage failed with. Once all is read and carried, the crawl has
-    its verdict; until then the same call goes on with it, and tries anew what was not stored.
+    `on_problem` is told what each stage failed with, or that images are left to be tried again.
+    Once all is read and carried, the crawl has its verdict; until then the same call goes on with
+    it, and tries anew what was not stored. `on_begin` is called first, with the run's key.
     """
     source = whole_list(runtime.settings)
-    run_key = await begin_crawl(runtime, run, options)
+    begin = runtime.catalog.crawls.begin
+    run_key = await committed(
+        begin(run, _range(source, options), is_oldest_first=source.is_oldest_first)
+    )
     work = _Backfill(runtime, run_key, source, options)
-    row = await run_audited(runtime, run_key, work.run, on_audit)
+
+    async def begin_and_work() -> None:
+        if on_begin is not None:
+            await on_begin(run_key)
+        await work.run()
+
+    row = await run_audited(runtime, run_key, begin_and_work, on_audit)
     for problem in work.problems:
         on_problem(problem)
     verdict = _verdict(row)
@@ -99,7 +102,9 @@ async def run_backfill(
         return row
     joined_to = _joined_to(source, options, verdict)
     if not await runtime.catalog.crawls.end(run_key, verdict, joined_to):
-        logger.warning("[draenei] some images are to be tried again; the same command does")
+        problem = ImagesLeft()
+        logger.warning("[draenei] %s", problem)
+        on_problem(problem)
     return row
 
 
@@ -183,9 +188,8 @@ class _Backfill:
                 source=self.source,
                 api=api,
                 catalog=self.runtime.catalog.pages,
-                options=CrawlOptions(
-                    self.options.from_page, self.options.to_page, self.options.most_pages
-                ),
+                from_page=self.options.from_page,
+                to_page=self.options.to_page,
                 progress=self.runtime.progress,
                 staged=self.staged,
                 stop=self.stop,
@@ -200,14 +204,21 @@ class _Backfill:
         )
 
     async def _transfer(self) -> StageReport:
-        before = (
-            await self.runtime.catalog.runs.stored_by(self.run_key) if self.options.limit else 0
-        )
-        limit = before + self.options.limit if self.options.limit else 0
+        limit, stored_before = await self._limit()
         return await run_transfer(
             self.runtime,
             self.run_key,
             RunOptions(limit=limit),
-            stored_before=before,
+            stored_before=stored_before,
             supply=self.loaded,
         )
+
+    async def _limit(self) -> tuple[int, int]:
+        """Return how many images the crawl may have stored in all, and how many it has."""
+        limit, since = self.options.limit, self.options.limit_since
+        if not limit:
+            return 0, 0
+        runs = self.runtime.catalog.runs
+        stored = await runs.stored_by(self.run_key)
+        counted = await runs.stored_by(self.run_key, since) if since else 0
+        return stored - counted + limit, stored

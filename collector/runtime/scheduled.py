@@ -1,58 +1,63 @@
-"""The door for schedulers: one stage of a run, with a form before it and counts after it."""
+"""The door for schedulers: a form comes in, one stage or one backfill is run, counts go out."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 import anyio
 
+from collector.catalog import KnownCrawl
 from collector.core.audit import AuditRow
-from collector.core.errors import CollectorError, RunTrimmed, SettingsError
+from collector.core.errors import CollectorError, RunFailed, RunTrimmed, SettingsError
 from collector.core.maintenance import BucketDiffers, Findings, UploadsLeft
-from collector.core.runs import KEEP_DAYS, Run, StageName, StageReport
+from collector.core.paging import CoveredPage
+from collector.core.planning import backfill_api_calls
+from collector.core.runs import KEEP_DAYS, Run, RunStatus, StageName, StageReport
 from collector.interrupts import run_interruptible
+from collector.runtime.backfilling import (
+    BACKFILL_NEEDS,
+    BackfillOptions,
+    find_crawl,
+    is_over,
+    run_backfill,
+    run_for,
+)
+from collector.runtime.forms import backfill_of, settings_for
 from collector.runtime.opening import Need, RunOptions, Runtime, open_runtime
-from collector.runtime.progress import LoggedProgress
 from collector.runtime.running import STAGE_NEEDS, run_one_stage
 from collector.runtime.wiring import (
     UPKEEP_NEEDS,
     JanitorOptions,
     Tidied,
     run_janitor,
+    run_plan,
     run_verify,
 )
-from collector.settings import Settings, load_settings
+from collector.settings import Settings
 
 logger = logging.getLogger("collector")
 
 T = TypeVar("T")
 
+__all__ = ["backfill", "run_of", "run_stage", "settings_for", "tidy_up", "verify_bucket"]
+
 # Airflow tells a task at its next heartbeat, by default within 5 s, and kills it 5 s later. What
 # has not ended by then was killed.
 SETTLE_SECONDS = 15.0
 SETTLE_POLL_SECONDS = 0.25
+# Often enough to see that work goes on, seldom enough to leave the log readable.
+LOG_EVERY_SECONDS = 30.0
 # Differences that a task's log names; `collector verify --json` has more.
 MOST_LOGGED = 20
 
-# The form's fields, and the settings that they stand for in one run.
-_SETTING_OF = {
-    "query": "wallhaven_query",
-    "collection": "wallhaven_collection",
-    "pages": "wallhaven_max_pages",
-    "limit": "upload_batch_limit",
-    "in_flight": "collector_in_flight",
-}
-# Fields of the form that stand for no setting: `run_stage` takes them.
-_OPTION_FIELDS = ("only",)
-
-
-NO_FORM: Mapping[str, Any] = MappingProxyType({})
+# Figures of a plan that its line in the log names.
+_PLAN_LINE = ("images", "pages", "api_calls", "hours", "gigabytes", "puts", "calls_left")
 
 
 class ScheduledRun(Protocol):
@@ -66,6 +71,9 @@ class ScheduledRun(Protocol):
 
     @property
     def logical_date(self) -> datetime | None: ...
+
+    @property
+    def start_date(self) -> datetime | None: ...
 
 
 def run_stage(
@@ -109,6 +117,88 @@ def run_task(settings: Settings, need: Need, work: Callable[[Runtime], Awaitable
         logger.error("[draenei] %s", error)
         # Where a foreseeable error came from tells its reader nothing that the line does not.
         raise error.with_traceback(None) from None
+
+
+def backfill(form: Mapping[str, Any], scheduled: ScheduledRun) -> dict[str, int]:
+    """Mirror the list that the form asks for; return the counts of its plan and its audit row.
+
+    Goes on with the crawl that the same form has begun: a crawl is one run, however many runs of
+    the scheduler it takes, and has one audit row. A list that was read to its end is left alone,
+    unless the form says `again`; a run of the scheduler does that once. The form's `limit` is of
+    one run of the scheduler: images that were stored since its `start_date` count, whichever
+    attempt stored them. That is as exact as the clocks of scheduler and database agree.
+
+    Raises what a stage failed with; RunFailed if only the audit says so; ImagesLeft if another
+    attempt may store more; SettingsError for a form that cannot be read, which the audit row of
+    the scheduler's run tells; and what `run_task` raises.
+    """
+    run = run_of(scheduled)
+    settings, asked = _asked_of(form, run)
+    asked = replace(asked, limit_since=scheduled.start_date)
+    planned: dict[str, int] = {}
+    problems: list[CollectorError] = []
+
+    async def work(runtime: Runtime) -> AuditRow:
+        known = await find_crawl(runtime, asked)
+        options = replace(asked, again=asked.again and not _is_read_by(run, known))
+        if known is not None and is_over(known, options):
+            logger.info(
+                "[draenei] nothing to do: this list was read to its end by %s (%s)",
+                known.run_id,
+                known.verdict,
+            )
+            return await runtime.catalog.runs.audit_row(known.run_key)
+
+        async def plan(run_key: int) -> None:
+            planned.update(await _planned(runtime, run_key, options))
+
+        going_on = run_for(known, run, again=options.again)
+        row = await run_backfill(
+            runtime, going_on, options, on_problem=problems.append, on_begin=plan
+        )
+        if row.status is RunStatus.FAILED and not problems:
+            raise RunFailed(row.run_id, row.notes)
+        return row
+
+    row = run_task(settings, BACKFILL_NEEDS, work)
+    if problems:
+        # Logged when it came.
+        raise problems[0].with_traceback(None)
+    return planned | counts_of(row)
+
+
+def _asked_of(form: Mapping[str, Any], run: Run) -> tuple[Settings, BackfillOptions]:
+    """Read a backfill's form; where it cannot be read, the row of `run` says that it failed."""
+    try:
+        return backfill_of(form)
+    except SettingsError:
+        with suppress(CollectorError):
+            run_stage(StageName.AUDIT, settings_for(), run)
+        raise
+
+
+def _is_read_by(run: Run, known: KnownCrawl | None) -> bool:
+    return known is not None and (known.dag_id, known.run_id) == (run.dag_id, run.run_id)
+
+
+async def _planned(runtime: Runtime, run_key: int, options: BackfillOptions) -> dict[str, int]:
+    """Log what the list costs and what is left to read; return the whole numbers.
+
+    Returns none if the API fails: the crawl meets that next, and its audit tells.
+    """
+    try:
+        report = await run_plan(runtime)
+    except CollectorError as error:
+        logger.warning("[draenei] no plan could be made: %s", error)
+        return {}
+    listed = report.plan.pages
+    last = listed if options.to_page is None else min(options.to_page, listed)
+    covered = await runtime.catalog.pages.crawled_pages(run_key)
+    read = len({page.number for page in covered if isinstance(page, CoveredPage)})
+    left = max(0, backfill_api_calls(last - options.from_page + 1) - read)
+    figures = report.as_json() | {"pages_read": read, "calls_left": left}
+    logger.info("[draenei] plan: %s", " ".join(f"{name}={figures[name]}" for name in _PLAN_LINE))
+    return {f"plan_{name}": value for name, value in figures.items() if isinstance(value, int)}
 
 
 def tidy_up(settings: Settings, *, keep_days: int = KEEP_DAYS) -> dict[str, int]:
@@ -164,53 +254,46 @@ def counts_of(result: StageReport | AuditRow) -> dict[str, int]:
     return {name: value for name, value in values.items() if isinstance(value, int)}
 
 
-def settings_for(form: Mapping[str, Any] = NO_FORM) -> Settings:
-    """Return the environment's settings, with what the form names instead.
-
-    Fields are `query`, `collection`, `pages`, `limit` and `in_flight`; None, a blank or a missing
-    one stands for the setting, and a query counts even where the settings name a collection.
-    Raises SettingsError, after it was logged: also for a field that is none of these, and where
-    servers are not named, since a scheduled run never starts embedded ones.
-    """
-    try:
-        return _settings_for(form)
-    except SettingsError as error:
-        logger.error("[draenei] %s", error)
-        raise
-
-
-def _settings_for(form: Mapping[str, Any]) -> Settings:
-    fields = (*_SETTING_OF, *_OPTION_FIELDS)
-    for field in form:
-        if field not in fields:
-            raise SettingsError(field, f"the form has no such field; it has {', '.join(fields)}")
-    settings = load_settings(**_overrides(form))
-    if settings.uses_local_postgres:
-        raise SettingsError("DATABASE_URL", "must be set: scheduled runs start no embedded server")
-    if settings.uses_local_s3:
-        raise SettingsError(
-            "S3_ENDPOINT_URL", "must be set (empty means AWS), or AWS credentials must be"
-        )
-    return settings
-
-
-def _overrides(form: Mapping[str, Any]) -> dict[str, Any]:
-    chosen = {
-        field: value
-        for field, value in form.items()
-        if field in _SETTING_OF and not _is_empty(value)
-    }
-    if {"query", "collection"} <= chosen.keys():
-        raise SettingsError("collection", "excludes query: leave one of the two fields empty")
-    settings = {_SETTING_OF[field]: value for field, value in chosen.items()}
-    return settings | {"wallhaven_collection": ""} if "query" in chosen else settings
-
-
-def _is_empty(value: object) -> bool:
-    # A field that was filled in and emptied again comes as an empty text.
-    return value is None or (isinstance(value, str) and not value.strip())
-
-
 def run_of(scheduled: ScheduledRun, worker: int = 0) -> Run:
     """Return the run of ours that belongs to one of the scheduler's."""
     return Run(scheduled.dag_id, scheduled.run_id, scheduled.logical_date, worker)
+
+
+class LoggedProgress:
+    """A line in the log now and then; `clock` counts seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._tasks: dict[str, _Task] = {}
+
+    def start(self, task: str, total: int | None) -> None:
+        """A task begins."""
+        self._tasks[task] = _Task(total, self._clock())
+
+    def advance(self, task: str, items: int, size_bytes: int = 0) -> None:
+        """Items were done; says so where the last line is old enough."""
+        work, now = self._tasks[task], self._clock()
+        work.items += items
+        work.size_bytes += size_bytes
+        if now - work.logged_at >= LOG_EVERY_SECONDS:
+            work.logged_at = now
+            logger.info("[draenei] %s: %s", task, work.line(now))
+
+    def finish(self, task: str) -> None:
+        """The task is over; its stage's summary says how it went."""
+        del self._tasks[task]
+
+
+class _Task:
+    def __init__(self, total: int | None, started_at: float) -> None:
+        self.total = total
+        self.items = 0
+        self.size_bytes = 0
+        self.started_at = started_at
+        self.logged_at = started_at
+
+    def line(self, now: float) -> str:
+        of_total = "" if self.total is None else f" of {self.total}"
+        megabytes = f", {self.size_bytes / 1e6:.0f} MB" if self.size_bytes else ""
+        per_second = self.items / (now - self.started_at)
+        return f"{self.items}{of_total}{megabytes}, {per_second:.1f} per second"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import anyio
 
@@ -27,28 +27,21 @@ from collector.stages.pages import PageReader
 MERGE_EVERY_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class CrawlOptions:
-    """Pages `from_page` to `to_page` of the list (None: to its end), at most `most_pages` now."""
-
-    from_page: int = 1
-    to_page: int | None = None
-    most_pages: int | None = None
-
-
 async def crawl(
     run_key: int,
     *,
     source: Source,
     api: ApiClient,
     catalog: Pages,
-    options: CrawlOptions,
+    from_page: int,
+    to_page: int | None,
     progress: Progress,
     staged: Supply,
     stop: anyio.Event,
 ) -> StageReport:
     """Stage the pages of a list, several at a time, in the order that proves it whole.
 
+    `to_page` None stands for the end of the list.
     Goes on where an earlier call for this run was, and repeats no page but for that order's sake.
     Each page that is staged is announced on `staged`. One that cannot be read is tried again when
     all others are read, and given up at last. Ends early, as well as it can, once `stop` is set;
@@ -57,11 +50,11 @@ async def crawl(
     """
     covered = await catalog.crawled_pages(run_key)
     require_same_search(covered, source)
-    pages = Crawl(covered, from_page=options.from_page, to_page=options.to_page)
+    pages = Crawl(covered, from_page=from_page, to_page=to_page)
     # Half of what it was leaves room for whatever was deleted since the last call.
     known_total = covered[-1].total // 2 if covered else None
     reader = PageReader(run_key, source, api, catalog, known_total, witnesses=(1, 2))
-    work = _Crawling(pages, reader, options.most_pages, staged)
+    work = _Crawling(pages, reader, staged)
     async with shown(progress, lambda: pages.end, reader) as advance, task_group() as tasks:
         tasks.start_soon(_cancel_at, stop, tasks.cancel_scope)
         async with task_group() as readers:
@@ -85,31 +78,22 @@ async def _cancel_at(stop: anyio.Event, scope: anyio.CancelScope) -> None:
 
 
 class _Crawling:
-    def __init__(
-        self, pages: Crawl, reader: PageReader, most_pages: int | None, staged: Supply
-    ) -> None:
+    def __init__(self, pages: Crawl, reader: PageReader, staged: Supply) -> None:
         self._pages = pages
         self._reader = reader
-        self._most_pages = most_pages
         self._staged = staged
-        self._taken = 0
 
     async def read_all(self, advance: Callable[[], None]) -> None:
         """Read pages until none is left; waits where only others' answers can tell."""
-        while not self._is_over:
+        while not self._pages.is_done:
             seen = self._staged.version
             wanted = self._pages.take()
             if wanted is None:
                 await self._staged.after(seen)
                 continue
-            self._taken += 1
             self._pages.note(await self._reader.read(wanted))
             advance()
             self._staged.announce()
-
-    @property
-    def _is_over(self) -> bool:
-        return self._pages.is_done or self._taken == self._most_pages
 
 
 async def load_as_staged(

@@ -231,10 +231,12 @@ FROM draenei_content.run_audit
 WHERE id = $1;
 
 -- name: stored_by
--- How many images has run $1 stored or adopted?
+-- How many images has run $1 stored or adopted, since $2 where that is a time?
 SELECT count(*)::int
 FROM draenei_content.run_items
-WHERE audit_id = $1 AND outcome IN ('uploaded', 'adopted');
+WHERE audit_id = $1
+    AND outcome IN ('uploaded', 'adopted')
+    AND ended_at >= COALESCE($2::timestamptz, '-infinity');
 
 -- name: last_runs
 -- The newest $1 runs.

@@ -123,6 +123,13 @@ def test_the_env_files_change_what_they_say(
     assert all(f"${{{name}" in text for name in variables)
 
 
+def test_every_pool_that_a_dag_names_is_made() -> None:
+    files = (ROOT / "dags").glob("*.py")
+    named = {pool for file in files for pool in re.findall(r'pool="(\w+)"', file.read_text())}
+    made = re.findall(r"airflow pools set (\w+)", read_services({})["airflow-init"].command[-1])
+    assert named == set(made) == {"draenei_transfers", "draenei_backfills"}
+
+
 def test_the_dag_of_the_contract_is_in_the_image() -> None:
     assert (ROOT / "dags" / f"{DAG_ID}.py").is_file()
     assert "dags" in (ROOT / "Dockerfile").read_text()

@@ -53,7 +53,7 @@ def test_each_task_imports_the_engine_and_calls_one_stage() -> None:
         words, engine, call = functions[task].body
         assert isinstance(words, ast.Expr)
         assert isinstance(engine, ast.ImportFrom)
-        assert engine.module == "collector.runtime"
+        assert engine.module == "collector.runtime.scheduled"
         assert isinstance(call, ast.Return)
         assert ast.unparse(call).startswith(f"return run_stage('{stage}', settings_for(")
 
@@ -78,6 +78,7 @@ def test_importing_it_is_quick_and_needs_no_network_database_or_settings(tmp_pat
         "one_at_a_time": ["extract_metadata"],
         "without_words": [],
         "mapped": [],
+        "pools": {"download_and_upload_to_s3": "draenei_transfers"},
     }
     user = after.children_user - before.children_user
     system = after.children_system - before.children_system
@@ -104,27 +105,25 @@ def test_the_enrichment_is_one_task_and_the_audit(tmp_path: Path) -> None:
         "one_at_a_time": ["enrich_wallpapers"],
         "without_words": [],
         "mapped": [],
+        "pools": {},
     }
 
 
-def test_the_backfill_is_a_plan_slices_one_after_the_other_and_the_audit(tmp_path: Path) -> None:
+def test_the_backfill_is_one_task_without_limit_in_a_pool_of_its_own(tmp_path: Path) -> None:
     assert _describe(tmp_path, BACKFILL) == {
         "schedule": None,
         "catchup": False,
         "max_active_runs": 1,
         "dagrun_timeout": None,
-        "upstream": {
-            "plan_backfill": [],
-            "mirror_slices": ["plan_backfill"],
-            "audit_run": ["mirror_slices"],
-        },
-        "teardowns": ["audit_run"],
+        "upstream": {"mirror_list": []},
+        "teardowns": [],
         "hides_failures": [],
-        "without_limit": [],
+        "without_limit": ["mirror_list"],
         "without_retries": [],
-        "one_at_a_time": ["mirror_slices"],
+        "one_at_a_time": [],
         "without_words": [],
-        "mapped": ["mirror_slices"],
+        "mapped": [],
+        "pools": {"mirror_list": "draenei_backfills"},
     }
 
 
@@ -142,6 +141,7 @@ def test_the_maintenance_verifies_also_where_the_janitor_failed(tmp_path: Path) 
         "one_at_a_time": [],
         "without_words": [],
         "mapped": [],
+        "pools": {},
     }
 
 
@@ -275,18 +275,15 @@ def test_a_setting_that_refuses_every_image_host_fails_the_run_and_is_audited(
 def test_a_backfill_that_failed_is_gone_on_with_as_the_same_run(
     dag_test: Callable[..., DagRun],
 ) -> None:
-    failed = dag_test({"pages_per_slice": 4}, BACKFILL, AWS_SECRET_ACCESS_KEY="another")
+    failed = dag_test({}, BACKFILL, AWS_SECRET_ACCESS_KEY="another")
     assert failed.state == "failed", failed.output
-    slices = {task: "failed" for task in failed.tasks if task.startswith("mirror_slices")}
-    assert len(slices) == 2
-    assert failed.tasks == {"plan_backfill": "success", "audit_run": "success", **slices}
+    assert failed.tasks == {"mirror_list": "failed"}
     assert failed.audit["status"] == "failed"
     assert "check AWS_SECRET_ACCESS_KEY" in failed.audit["notes"]
 
-    run = dag_test({"pages_per_slice": 1}, BACKFILL)
+    run = dag_test({}, BACKFILL)
     assert run.state == "success", run.output
-    assert set(run.tasks.values()) == {"success"}
-    assert run.tasks.keys() >= {"plan_backfill", "mirror_slices[1]", "audit_run"}
+    assert run.tasks == {"mirror_list": "success"}
     assert run.audit == {}, "a crawl is one run"
     said = f"audit: run_id={failed.run_id} status=succeeded inserted={WALLPAPERS}"
     assert said in run.output

@@ -200,16 +200,46 @@ def test_a_whole_list_is_mirrored_once(airflow: AirflowApi, query: Query) -> Non
     (run,) = backfill.runs()  # triggered by a command of the documents
     first = run["dag_run_id"]
     assert backfill.wait_run(first) == "success", backfill.story(first)
-    assert backfill.task_states(first)["mirror_slices"] == "success"
+    assert backfill.task_states(first) == {"mirror_list": "success"}
     row = _audit(query, first)
     assert (row["dag_id"], row["status"]) == (BACKFILL, "succeeded")
     assert row["report"]["certificate"]["verdict"] == "complete"
 
     backfill.trigger("again", run["conf"])
     assert backfill.wait_run("again") == "success", backfill.story("again")
-    assert backfill.task_states("again")["mirror_slices"] == "skipped"
-    assert backfill.xcom("again", "audit_run")["images_uploaded"] == row["images_uploaded"]
+    counts = backfill.xcom("again", "mirror_list")
+    assert counts["images_uploaded"] == row["images_uploaded"]
+    assert all(type(count) is int for count in counts.values())
     assert query("SELECT id FROM draenei_content.run_audit WHERE run_id = 'again'") == []
+
+
+def test_a_backfill_that_was_marked_failed_or_killed_is_gone_on_with(
+    airflow: AirflowApi, query: Query, bucket: Bucket, gate: ImageGate, simulator: Simulator
+) -> None:
+    backfill = AirflowApi(airflow.url, "admin", "admin", BACKFILL)
+    bucket.delete()
+    bucket.create(bucket.name)
+    _forget_stored(query, WALLPAPERS)
+    gate.close()
+    try:
+        backfill.trigger("stopped")
+        _wait(bucket.uploads)
+        backfill.mark_failed("stopped")
+        _wait(lambda: _audit(query, "stopped")["status"] == "interrupted")
+        assert bucket.uploads() == []
+        assert query(BURNT_ATTEMPTS) == [{"sum": 0}]
+
+        backfill.trigger("killed")
+        _wait(bucket.uploads)
+        os.kill(_client_of(simulator), signal.SIGKILL)
+    finally:
+        gate.open()
+    assert backfill.wait_run("killed") == "success", backfill.story("killed")
+    assert backfill.tries("killed", "mirror_list") == 2
+    row = _audit(query, "stopped")
+    assert (row["status"], row["missing_s3_after_run"]) == ("succeeded", 0)
+    assert row["images_uploaded"] + row["images_adopted"] == WALLPAPERS
+    assert query("SELECT id FROM draenei_content.run_audit WHERE run_id = 'killed'") == []
 
 
 @pytest.mark.case("AF-09")

@@ -16,6 +16,8 @@ socket.socket.connect = refuse  # type: ignore[method-assign]
 
 from airflow.dag_processing.dagbag import DagBag  # noqa: E402
 
+DEFAULT_POOL = "default_pool"
+
 
 def describe(dag: Any) -> dict[str, Any]:
     tasks = dag.tasks
@@ -33,6 +35,7 @@ def describe(dag: Any) -> dict[str, Any]:
         "one_at_a_time": [task.task_id for task in tasks if task.max_active_tis_per_dag == 1],
         "without_words": [task.task_id for task in tasks if not task.doc_md],
         "mapped": [task.task_id for task in tasks if task.is_mapped],
+        "pools": {task.task_id: task.pool for task in tasks if task.pool != DEFAULT_POOL},
     }
 
 

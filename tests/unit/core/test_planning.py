@@ -15,7 +15,6 @@ from collector.core.parts import PART_BYTES, PartCutter
 from collector.core.planning import (
     Estimate,
     backfill_api_calls,
-    divided,
     estimated_total,
     plan_backfill,
     put_requests,
@@ -142,21 +141,3 @@ def test_the_range_covers_the_truth_as_often_as_it_says() -> None:
         assert estimate is not None
         held += estimate.least <= truth <= estimate.most
     assert 0.88 <= held / tries <= 1
-
-
-@given(st.integers(1, 100_000), st.integers(1, 1000), st.integers(1, 1024))
-def test_slices_fit_and_hold_all_with_some_to_spare(
-    calls: int, calls_per_slice: int, most_slices: int
-) -> None:
-    slices, size = divided(calls, calls_per_slice, most_slices)
-    assert 1 <= slices <= most_slices
-    assert size >= calls_per_slice
-    assert slices * size >= 1.05 * calls
-    assert (slices - 1) * size < 1.05 * calls + 1
-    if size > calls_per_slice:
-        # No longer than they must be.
-        assert most_slices * (size - 1) < 1.05 * calls + 1
-
-
-def test_a_million_images_are_a_hundred_slices_of_ten_minutes() -> None:
-    assert divided(backfill_api_calls(1_000_000 // 24), 450, 1024) == (102, 450)

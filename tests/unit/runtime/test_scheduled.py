@@ -1,4 +1,4 @@
-"""What a scheduler's form and run become."""
+"""What a scheduler's run becomes, and the lines in its log while long work goes on."""
 
 from __future__ import annotations
 
@@ -7,97 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from collector.core.errors import SettingsError
 from collector.core.runs import Run
-from collector.runtime.scheduled import run_of, settings_for
-from collector.sources.wallhaven import Query
-
-EMPTY_FORM = {
-    "query": None,
-    "collection": None,
-    "pages": None,
-    "limit": None,
-    "in_flight": None,
-    "only": False,
-}
-
-
-@pytest.fixture(autouse=True)
-def _servers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATABASE_URL", "postgresql://user:secret@db/name")
-    monkeypatch.setenv("S3_ENDPOINT_URL", "")
-
-
-def test_an_empty_form_leaves_the_settings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WALLHAVEN_MAX_PAGES", "7")
-    settings = settings_for(EMPTY_FORM)
-    assert (settings.wallhaven_query, settings.wallhaven_max_pages) == ("draenei", 7)
-    assert settings == settings_for({})
-
-
-@pytest.mark.parametrize("emptied", ["", "  "])
-def test_a_field_that_was_emptied_again_stands_for_the_setting(
-    monkeypatch: pytest.MonkeyPatch, emptied: str
-) -> None:
-    monkeypatch.setenv("WALLHAVEN_QUERY", "elf")
-    monkeypatch.setenv("WALLHAVEN_COLLECTION", "someone/15")
-    settings = settings_for({"query": emptied, "collection": emptied})
-    assert settings == settings_for(EMPTY_FORM)
-    assert settings.question == ("someone", 15)
-
-
-def test_the_form_wins_over_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WALLHAVEN_MAX_PAGES", "7")
-    settings = settings_for({"query": "elf", "pages": 2, "limit": 0, "in_flight": 3, "only": True})
-    assert settings.wallhaven_query == "elf"
-    assert settings.wallhaven_max_pages == 2
-    assert settings.upload_batch_limit == 0
-    assert settings.collector_in_flight == 3
-
-
-def test_a_star_asks_for_everything() -> None:
-    question = settings_for({"query": "*"}).question
-    assert isinstance(question, Query)
-    assert question.parameters() == Query().parameters()
-
-
-def test_a_query_counts_even_where_the_settings_name_a_collection(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("WALLHAVEN_COLLECTION", "someone/15")
-    assert settings_for({"query": "elf"}).question == Query(q="elf")
-
-
-def test_a_collection_takes_the_place_of_the_query() -> None:
-    assert settings_for({"collection": "someone/15"}).question == ("someone", 15)
-    with pytest.raises(SettingsError, match="collection: excludes query"):
-        settings_for({"query": "elf", "collection": "someone/15"})
-    with pytest.raises(SettingsError, match="WALLHAVEN_COLLECTION: must be USER/ID"):
-        settings_for({"collection": "someone"})
-
-
-def test_a_wrong_value_is_refused() -> None:
-    with pytest.raises(SettingsError, match="WALLHAVEN_MAX_PAGES"):
-        settings_for({"pages": 0})
-
-
-def test_a_field_that_the_form_lacks_is_refused_by_name() -> None:
-    with pytest.raises(SettingsError, match="max_pages: the form has no such field; it has query"):
-        settings_for({"max_pages": 5})
-
-
-def test_what_is_wrong_is_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(SettingsError):
-        settings_for({"limit": -1})
-    (line,) = caplog.messages
-    assert line.startswith("[draenei] UPLOAD_BATCH_LIMIT: ")
-
-
-@pytest.mark.parametrize("missing", ["DATABASE_URL", "S3_ENDPOINT_URL"])
-def test_no_embedded_server_is_started(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    monkeypatch.delenv(missing)
-    with pytest.raises(SettingsError, match=missing):
-        settings_for(EMPTY_FORM)
+from collector.runtime.scheduled import LOG_EVERY_SECONDS, LoggedProgress, run_of
 
 
 @dataclass
@@ -105,9 +16,52 @@ class _DagRun:
     dag_id: str = "dag"
     run_id: str = "manual__1"
     logical_date: datetime | None = None
+    start_date: datetime | None = None
 
 
 def test_a_run_keeps_the_names_of_the_scheduler() -> None:
     when = datetime(2026, 11, 1, tzinfo=UTC)
     assert run_of(_DagRun()) == Run("dag", "manual__1", None)
     assert run_of(_DagRun(logical_date=when), 2) == Run("dag", "manual__1", when, 2)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def test_it_says_now_and_then_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "collector")
+    clock = Clock()
+    progress = LoggedProgress(clock)
+    progress.start("images", 500)
+    for _ in range(60):
+        clock.seconds += LOG_EVERY_SECONDS / 30
+        progress.advance("images", 2, 3_000_000)
+    progress.finish("images")
+    assert caplog.messages == [
+        "[draenei] images: 60 of 500, 90 MB, 2.0 per second",
+        "[draenei] images: 120 of 500, 180 MB, 2.0 per second",
+    ]
+
+
+def test_work_without_a_known_end_and_without_bytes(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "collector")
+    clock = Clock()
+    progress = LoggedProgress(clock)
+    progress.start("pages", None)
+    clock.seconds += LOG_EVERY_SECONDS
+    progress.advance("pages", 15)
+    assert caplog.messages == ["[draenei] pages: 15, 0.5 per second"]
+
+
+def test_short_work_is_silent(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "collector")
+    progress = LoggedProgress(Clock())
+    progress.start("pages", 1)
+    progress.advance("pages", 1)
+    progress.finish("pages")
+    assert caplog.messages == []

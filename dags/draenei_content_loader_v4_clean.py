@@ -99,8 +99,8 @@ FORM = {
     is_paused_upon_creation=False,
     params=FORM,
     tags=["draenei", "wallhaven"],
-    # The delay between tries is Airflow's `default_task_retry_delay`, 300 s. It is longer than
-    # COLLECTOR_LEASE_SECONDS: what a killed try had in its hands is free for the next one.
+    # The delay between attempts is Airflow's `default_task_retry_delay`, 300 s. It is longer than
+    # COLLECTOR_LEASE_SECONDS: what a killed attempt had claimed is free for the next one.
     default_args={"retries": 2, "retry_policy": RETRY_POLICY},
     # No dagrun_timeout: it would skip the audit. Each task has a limit of its own.
     doc_md=__doc__,
@@ -138,8 +138,8 @@ def draenei_content_loader_v4_clean() -> None:
 
         Images of this run's pages go first. They are claimed one by one from the backlog, so any
         number of workers may share it.
-        Marked failed, or cleared, it hands its claims back and aborts its multipart uploads. It
-        fails where images are given up on beyond COLLECTOR_MAX_DEAD_PERCENT.
+        Marked failed, or cleared, it releases its claims and aborts its multipart uploads. It fails
+        if it gives up on more than COLLECTOR_MAX_DEAD_PERCENT of the images.
         """
         from collector.runtime.scheduled import run_of, run_stage, settings_for
 

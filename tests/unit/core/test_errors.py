@@ -10,17 +10,25 @@ from collector.core.errors import (
     CollectorError,
     Edge,
     Fault,
+    ImagesLeft,
     ItemError,
     LeaseLost,
+    NotRetryable,
+    OtherSearch,
     Outage,
     PayloadError,
+    QuestionIgnored,
+    Refusal,
     RunFailed,
+    RunTrimmed,
     SchemaMissing,
     SettingsError,
     StagingMismatch,
     TooManyDead,
     UnknownRun,
+    Unreadable,
 )
+from collector.core.maintenance import BucketDiffers
 
 CONTRACT_CODES = [
     *("invalid_metadata", "bad_id", "type_mismatch", "size_mismatch", "length_mismatch"),
@@ -80,3 +88,10 @@ def test_an_item_error_carries_what_decides() -> None:
         3.0,
     )
     assert ItemError(Code.EMPTY, "", fault=Fault.TRANSIENT).edge is Edge.DOWNLOAD
+
+
+def test_a_scheduler_retries_outages_and_nothing_that_a_person_has_to_change() -> None:
+    final = (SettingsError, SchemaMissing, Refusal, OtherSearch, RunTrimmed, TooManyDead, RunFailed)
+    assert all(issubclass(error, NotRetryable) for error in (*final, BucketDiffers))
+    retried = (Outage, Unreadable, PayloadError, StagingMismatch, ImagesLeft, QuestionIgnored)
+    assert not any(issubclass(error, NotRetryable) for error in retried)

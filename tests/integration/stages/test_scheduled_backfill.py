@@ -21,7 +21,7 @@ from collector.core.errors import ImagesLeft, Refusal, RunFailed, SettingsError
 from collector.interrupts import Interrupted
 from collector.runtime.scheduled import backfill
 from collector.simulator import Hooks
-from collector.simulator.wallpaper import Wallpaper
+from collector.simulator.population import Wallpaper
 
 WALLPAPERS = 60
 AUDITS = "SELECT xmin::text AS version, * FROM draenei_content.run_audit ORDER BY id"

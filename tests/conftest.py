@@ -64,11 +64,11 @@ def _no_freezing(monkeypatch: pytest.MonkeyPatch) -> None:
 def _own_logging() -> Iterator[None]:
     """Undo what a command of ours sets up: the next test reads its log by levels of its own."""
     loggers = [logging.getLogger(), logging.getLogger("collector")]
-    before = [(logger.level, list(logger.handlers)) for logger in loggers]
+    before = [(it.level, list(it.handlers), list(it.filters)) for it in loggers]
     yield
-    for logger, (level, handlers) in zip(loggers, before, strict=True):
+    for logger, (level, handlers, filters) in zip(loggers, before, strict=True):
         logger.setLevel(level)
-        logger.handlers[:] = handlers
+        logger.handlers[:], logger.filters[:] = handlers, filters
 
 
 # No body of a small case reaches this, so that the mocked transport need not be paused.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,8 +15,7 @@ from collector.core.certificate import CrawlVerdict
 from collector.core.errors import Edge, Outage
 from collector.core.runs import Json, Run
 from collector.flow import task_group
-
-logger = logging.getLogger(__name__)
+from collector.logs import logger
 
 # Who reads takes hours, or has died: another second does not count.
 LOOK_AGAIN_SECONDS = 1.0
@@ -140,7 +138,7 @@ class Crawls:
                 if stop.is_set():
                     break
                 if not is_told:
-                    logger.info("[draenei] another process reads this list; waiting for its end")
+                    logger.info("another process reads this list; waiting for its end")
                     is_told = True
                 with anyio.move_on_after(LOOK_AGAIN_SECONDS):
                     await stop.wait()

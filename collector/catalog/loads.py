@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,8 +12,7 @@ import asyncpg
 
 from collector.catalog.database import Database, retry_conflicts
 from collector.core.errors import Outage, StagingMismatch
-
-logger = logging.getLogger(__name__)
+from collector.logs import logger
 
 # What the pages of one transaction list together, about 250 pages: half a second of work on two
 # cores, where a statement may take 120 s. More at once was no faster (benchmarks/merge.py).
@@ -71,7 +69,7 @@ class Loads:
             for (left_by, run_id), pages in groupby(rows, key=itemgetter("audit_id", "run_id")):
                 await self._merge_left(run_key, left_by, run_id, list(pages))
         except Outage as error:
-            logger.warning("[draenei] load: pages of ended runs wait for the next load: %s", error)
+            logger.warning("load: pages of ended runs wait for the next load: %s", error)
 
     async def _merge_left(
         self, run_key: int, left_by: int, run_id: str, rows: Sequence[asyncpg.Record]
@@ -81,7 +79,7 @@ class Loads:
         for batch in batches(whole, self._max_items):
             left += await self._merge_sound(run_key, left_by, batch)
         if left:
-            logger.warning("[draenei] load: %d pages of run %s cannot be merged", left, run_id)
+            logger.warning("load: %d pages of run %s cannot be merged", left, run_id)
 
     async def _merge_sound(self, run_key: int, left_by: int, pages: Sequence[UnmergedPage]) -> int:
         """Merge those of the pages that can be, and return how many cannot; raises Outage alone."""
@@ -94,7 +92,7 @@ class Loads:
                 half = len(pages) // 2
                 first = await self._merge_sound(run_key, left_by, pages[:half])
                 return first + await self._merge_sound(run_key, left_by, pages[half:])
-            logger.exception("[draenei] load: a page that an ended run left")
+            logger.exception("load: a page that an ended run left")
             return 1
         return 0
 

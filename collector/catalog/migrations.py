@@ -18,7 +18,6 @@ before it refuse every newer schema.
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from collections.abc import AsyncIterator
@@ -32,8 +31,7 @@ import asyncpg
 from collector.catalog.database import Session, retry_conflicts
 from collector.catalog.queries import load_queries, sql_folder
 from collector.core.errors import SchemaMissing, SchemaTooNew
-
-logger = logging.getLogger(__name__)
+from collector.logs import logger
 
 # Whoever comes while we wait for a lock waits behind us, readers too: so not for long, and again
 # after a pause in which they pass.
@@ -153,9 +151,7 @@ async def _alone(session: Session) -> AsyncIterator[None]:
     is_told = False
     while not await session.value("lock_migrations"):
         if not is_told and (other := await session.first("migrating_session")):
-            logger.info(
-                "[draenei] migrate: waits for another migration, by session %d (%s)", *other
-            )
+            logger.info("migrate: waits for another migration, by session %d (%s)", *other)
             is_told = True
         await anyio.sleep(LOOK_AGAIN_SECONDS)
     try:
@@ -176,7 +172,7 @@ async def _release(session: Session) -> None:
 
 
 async def _carry_out(session: Session, step: Step) -> None:
-    logger.debug("[draenei] migrate: %s: %s", step.file, step.what)
+    logger.debug("migrate: %s: %s", step.file, step.what)
     if step.in_transaction:
         await _until_locked(session, step, step.sql)
         return
@@ -213,4 +209,4 @@ async def _say_who_is_in_the_way(session: Session, step: Step) -> None:
         named = ", ".join(
             f"{pid} ({program}, {state} for {seconds} s)" for pid, program, state, seconds in others
         )
-        logger.info("[draenei] migrate: %s, %s: waits for session %s", step.file, step.what, named)
+        logger.info("migrate: %s, %s: waits for session %s", step.file, step.what, named)

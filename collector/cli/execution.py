@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
 from collector.cli.streams import printable
 from collector.core.errors import CollectorError, SchemaMissing, SettingsError
 from collector.core.runs import Json, Run
+from collector.logs import logger, mark_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from collector.runtime.opening import Need, Runtime
     from collector.settings import Settings
 
-logger = logging.getLogger("collector")
 
 # How a text from below names a command; only here it is known which file goes with it.
 _COMMAND = re.compile("`collector (?!--env-file )")
@@ -99,8 +99,7 @@ class Invocation:
         ):
             if self.env_file is not None and is_embedded:
                 logger.warning(
-                    "[draenei] neither %s nor the environment sets %s: the embedded %s under %s"
-                    " is used",
+                    "neither %s nor the environment sets %s: the embedded %s under %s is used",
                     *(self.env_file, names, server, settings.collector_home),
                 )
 
@@ -163,7 +162,7 @@ def conclude(
     going_on = invocation.resuming(run) if run else "the same command"
 
     def on_signal() -> None:
-        logger.warning("[draenei] interrupted; letting go ... To go on: %s", going_on)
+        logger.warning("interrupted; letting go ... To go on: %s", going_on)
 
     try:
         with _progress() as progress:
@@ -176,7 +175,7 @@ def conclude(
     except CollectorError as error:
         return _unfinished(invocation, Exit.FAILED, str(error), fallback)
     except Exception as error:
-        logger.exception("[draenei] a defect of the collector")
+        logger.exception("a defect of the collector")
         return _unfinished(invocation, Exit.FAILED, type(error).__name__, fallback)
     return said(invocation, answer, answer.status)
 
@@ -188,7 +187,7 @@ def said(invocation: Invocation, answer: Answer, status: Exit) -> Exit:
     except OSError as error:
         # What is left in the buffer must not be tried again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        logger.error("[draenei] the answer cannot be written: %s", error.strerror)
+        logger.error("the answer cannot be written: %s", error.strerror)
         return Exit.FAILED
     return status
 
@@ -197,7 +196,7 @@ def _unfinished(
     invocation: Invocation, status: Exit, problem: str, fallback: Callable[[], Answer | None]
 ) -> Exit:
     problem = invocation.hinted(problem)
-    logger.error("[draenei] %s", problem)
+    logger.error("%s", problem)
     name = "interrupted" if status is Exit.INTERRUPTED else "failed"
     answer = fallback() or Answer({"status": name, "notes": problem}, lambda _: None)
     return said(invocation, answer, status)
@@ -258,7 +257,8 @@ def configure_logging(
     else:
         # What a stage says begins the line; a person sees the time, and schedulers add theirs.
         handler.setFormatter(logging.Formatter("%(message)s"))
+        mark_lines()
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("collector").setLevel(level)
+    logger.setLevel(level)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import shlex
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -17,6 +16,7 @@ from collector.cli.app import app, invocation_of
 from collector.cli.execution import Answer, Exit, Invocation, said
 from collector.core.errors import SettingsError
 from collector.core.runs import Json
+from collector.logs import logger
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collector.settings import Settings
     from collector.simulator import Simulator, SimulatorOptions
 
-logger = logging.getLogger("collector")
 
 _SECONDS_PER_MINUTE = 60
 DEMO_WALLPAPERS = 200
@@ -147,7 +146,7 @@ def serve(context: typer.Context) -> None:
     settings = invocation.settings()
     if ignored := _elsewhere(settings):
         logger.warning(
-            "[draenei] serve ignores %s: it serves the embedded servers under %s",
+            "serve ignores %s: it serves the embedded servers under %s",
             *(", ".join(ignored), settings.collector_home),
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,14 +16,13 @@ from collector.core.errors import CollectorError, ImagesLeft
 from collector.core.pacing import Priority
 from collector.core.runs import Run, StageCall, StageName, StageReport
 from collector.flow import Supply, committed, task_group
+from collector.logs import logger
 from collector.runtime.opening import RunOptions, Runtime, whole_list
 from collector.runtime.running import STAGE_NEEDS, close_crashed_runs, recorded, run_audited
 from collector.runtime.wiring import run_transfer
 from collector.sources import Source
 from collector.stages.api import ApiClient
 from collector.stages.backfill import crawl, load_as_staged
-
-logger = logging.getLogger("collector")
 
 _ALL_SEEN = (CrawlVerdict.COMPLETE, CrawlVerdict.EXPLAINED)
 BACKFILL_NEEDS = STAGE_NEEDS[StageName.EXTRACT] | STAGE_NEEDS[StageName.TRANSFER]
@@ -103,7 +101,7 @@ async def run_backfill(
     joined_to = _joined_to(source, options, verdict)
     if not await runtime.catalog.crawls.end(run_key, verdict, joined_to):
         problem = ImagesLeft()
-        logger.warning("[draenei] %s", problem)
+        logger.warning("%s", problem)
         on_problem(problem)
     return row
 
@@ -145,7 +143,7 @@ class _Backfill:
             tasks.start_soon(self._stage, StageName.LOAD, self._load, self.loaded.close)
             tasks.start_soon(self._stage, StageName.TRANSFER, self._transfer, self.stop.set)
         for problem in self.problems[1:]:
-            logger.error("[draenei] %s", problem)
+            logger.error("%s", problem)
         if self.problems:
             raise self.problems[0]
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
 from collector.core.errors import SettingsError
+from collector.logs import logger, mark_lines
 from collector.runtime.backfilling import BackfillOptions
 from collector.runtime.opening import whole_list
 from collector.settings import Settings, load_settings
-
-logger = logging.getLogger("collector")
 
 NO_FORM: Mapping[str, Any] = MappingProxyType({})
 
@@ -64,7 +62,8 @@ def _logged() -> Iterator[None]:
     try:
         yield
     except SettingsError as error:
-        logger.error("[draenei] %s", error)
+        mark_lines()
+        logger.error("%s", error)
         raise
 
 

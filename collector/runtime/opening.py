@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,6 +17,7 @@ from collector.catalog.migrations import migrate, require_schema
 from collector.core.errors import Edge, Outage, SettingsError
 from collector.core.pacing import Priority
 from collector.core.runs import StageCall
+from collector.logs import logger
 from collector.ports import Progress
 from collector.settings import Settings
 from collector.sources import Source
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from collector.stages.api import ApiClient
     from collector.store import S3Options, S3Store
 
-logger = logging.getLogger("collector")
 
 Part = TypeVar("Part")
 # Sockets beside those of the images: API pages, and some that close while others open.
@@ -156,7 +155,7 @@ class Runtime:
             options = s3_options(self.settings, self.local_s3)
             parts.append(f"store {options.host} bucket {options.bucket}")
         if parts:
-            logger.info("[draenei] %s", ", ".join(parts))
+            logger.info("%s", ", ".join(parts))
 
     def api(self, priority: Priority = Priority.RUN, call: StageCall | None = None) -> ApiClient:
         """Return a client of the API, whose requests are counted for the stage `call`.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -14,6 +13,7 @@ from collector.core.pacing import Priority
 from collector.core.runs import Json, Run, StageCall, StageEnd, StageName, StageReport, StageStatus
 from collector.failpoints import Point, reach
 from collector.flow import committed, task_group
+from collector.logs import logger
 from collector.runtime.opening import Need, RunOptions, Runtime
 from collector.runtime.wiring import (
     log_audit,
@@ -25,8 +25,6 @@ from collector.runtime.wiring import (
 )
 from collector.stages.api import ApiClient
 from collector.stages.audit import close_crashed, require_few_dead
-
-logger = logging.getLogger("collector")
 
 # A clean exit after SIGTERM has 4 s in all; the last words to the database get this share.
 LAST_WORDS_SECONDS = 1.0
@@ -107,7 +105,7 @@ async def _closed_where_idle(runtime: Runtime, run: Run) -> None:
             if run_key is not None and not await runtime.catalog.runs.running_stages(run_key):
                 await _audited(runtime, run_key)
         except CollectorError as error:
-            logger.warning("[draenei] the audit could not be written: %s", error)
+            logger.warning("the audit could not be written: %s", error)
 
 
 async def run_all_stages(
@@ -133,7 +131,7 @@ async def run_all_stages(
             try:
                 await _recorded(runtime, StageCall(run_key, stage, run.worker), options)
             except CollectorError as error:
-                logger.error("[draenei] %s", error)
+                logger.error("%s", error)
 
     return await run_audited(runtime, run_key, work, on_audit)
 
@@ -153,7 +151,7 @@ async def run_audited(
         async with _heartbeat(runtime, run_key):
             await work()
     except CollectorError as error:
-        logger.error("[draenei] %s", error)
+        logger.error("%s", error)
     except BaseException:
         await _last_words(runtime, run_key, on_audit)
         raise
@@ -169,7 +167,7 @@ async def _last_words(runtime: Runtime, run_key: int, on_audit: Callable[[AuditR
         try:
             on_audit(await _audited(runtime, run_key))
         except CollectorError as error:
-            logger.warning("[draenei] the audit could not be written: %s", error)
+            logger.warning("the audit could not be written: %s", error)
 
 
 @asynccontextmanager
@@ -217,7 +215,7 @@ async def recorded(
     end = StageEnd(StageStatus.SUCCEEDED, {**report.as_json(), **_outage(api)})
     await runtime.catalog.runs.end_stage(call, end)
     counts = " ".join(f"{name}={count}" for name, count in report.counts.items())
-    logger.info("[draenei] %s: %s", call.stage, counts)
+    logger.info("%s: %s", call.stage, counts)
     return report
 
 
@@ -249,9 +247,9 @@ async def close_crashed_runs(runtime: Runtime, run_key: int) -> None:
             max_dead_percent=runtime.settings.collector_max_dead_percent,
         )
     except CollectorError as error:
-        logger.warning("[draenei] crashed runs could not be closed: %s", error)
+        logger.warning("crashed runs could not be closed: %s", error)
     except Exception:
-        logger.exception("[draenei] crashed runs could not be closed")
+        logger.exception("crashed runs could not be closed")
     else:
         for row in rows:
             log_audit(row)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -20,6 +19,7 @@ from collector.core.paging import CoveredPage
 from collector.core.planning import backfill_api_calls
 from collector.core.runs import KEEP_DAYS, Run, RunStatus, StageName, StageReport
 from collector.interrupts import run_interruptible
+from collector.logs import logger, mark_lines
 from collector.runtime.backfilling import (
     BACKFILL_NEEDS,
     BackfillOptions,
@@ -40,8 +40,6 @@ from collector.runtime.wiring import (
     run_verify,
 )
 from collector.settings import Settings
-
-logger = logging.getLogger("collector")
 
 T = TypeVar("T")
 
@@ -106,6 +104,7 @@ def run_task(settings: Settings, need: Need, work: Callable[[Runtime], Awaitable
     """
     # Where lines go is the scheduler's matter; which ones there are is ours.
     logger.setLevel(settings.collector_log_level)
+    mark_lines()
 
     async def main() -> T:
         async with open_runtime(settings, need, LoggedProgress(time.monotonic)) as runtime:
@@ -114,7 +113,7 @@ def run_task(settings: Settings, need: Need, work: Callable[[Runtime], Awaitable
     try:
         return run_interruptible(main)
     except CollectorError as error:
-        logger.error("[draenei] %s", error)
+        logger.error("%s", error)
         # Where a foreseeable error came from tells its reader nothing that the line does not.
         raise error.with_traceback(None) from None
 
@@ -143,7 +142,7 @@ def backfill(form: Mapping[str, Any], scheduled: ScheduledRun) -> dict[str, int]
         options = replace(asked, again=asked.again and not _is_read_by(run, known))
         if known is not None and is_over(known, options):
             logger.info(
-                "[draenei] nothing to do: this list was read to its end by %s (%s)",
+                "nothing to do: this list was read to its end by %s (%s)",
                 known.run_id,
                 known.verdict,
             )
@@ -189,7 +188,7 @@ async def _planned(runtime: Runtime, run_key: int, options: BackfillOptions) -> 
     try:
         report = await run_plan(runtime)
     except CollectorError as error:
-        logger.warning("[draenei] no plan could be made: %s", error)
+        logger.warning("no plan could be made: %s", error)
         return {}
     listed = report.plan.pages
     last = listed if options.to_page is None else min(options.to_page, listed)
@@ -197,7 +196,7 @@ async def _planned(runtime: Runtime, run_key: int, options: BackfillOptions) -> 
     read = len({page.number for page in covered if isinstance(page, CoveredPage)})
     left = max(0, backfill_api_calls(last - options.from_page + 1) - read)
     figures = report.as_json() | {"pages_read": read, "calls_left": left}
-    logger.info("[draenei] plan: %s", " ".join(f"{name}={figures[name]}" for name in _PLAN_LINE))
+    logger.info("plan: %s", " ".join(f"{name}={figures[name]}" for name in _PLAN_LINE))
     return {f"plan_{name}": value for name, value in figures.items() if isinstance(value, int)}
 
 
@@ -225,7 +224,7 @@ def verify_bucket(settings: Settings, *, deep: bool, repair: bool) -> dict[str, 
     async def work(runtime: Runtime) -> Findings:
         findings = await run_verify(runtime, deep=deep, repair=repair)
         for difference in findings.listed[:MOST_LOGGED]:
-            logger.warning("[draenei] %s: %s", difference.kind, difference.s3_key)
+            logger.warning("%s: %s", difference.kind, difference.s3_key)
         if findings.left:
             raise BucketDiffers(findings)
         return findings
@@ -277,7 +276,7 @@ class LoggedProgress:
         work.size_bytes += size_bytes
         if now - work.logged_at >= LOG_EVERY_SECONDS:
             work.logged_at = now
-            logger.info("[draenei] %s: %s", task, work.line(now))
+            logger.info("%s: %s", task, work.line(now))
 
     def finish(self, task: str) -> None:
         """The task is over; its stage's summary says how it went."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from collector.core.runs import (
     StageReport,
 )
 from collector.flow import Supply
+from collector.logs import logger
 from collector.runtime.opening import Need, RunOptions, Runtime, details_of, source_of, whole_list
 from collector.stages.api import ApiClient
 from collector.stages.audit import audit, close_crashed
@@ -30,8 +30,6 @@ from collector.stages.plan import PlanReport, plan
 from collector.stages.transfer import Chance, TransferOptions, transfer
 from collector.stages.verify import VerifyOptions, verify
 from collector.store.probe import fit_store
-
-logger = logging.getLogger("collector")
 
 PLAN_NEEDS = Need.SCHEMA | Need.HTTP
 UPKEEP_NEEDS = Need.SCHEMA | Need.STORE
@@ -172,7 +170,7 @@ async def run_janitor(runtime: Runtime, options: JanitorOptions) -> Tidied:
     settings = runtime.settings
     catalog = runtime.catalog.janitor
     lapsed = await catalog.release_lapsed()
-    logger.info("[draenei] janitor: released=%d dead_letters=%d", lapsed.released, lapsed.dead)
+    logger.info("janitor: released=%d dead_letters=%d", lapsed.released, lapsed.dead)
     closed = await close_crashed(
         runtime.catalog.runs,
         but=_NO_RUN,
@@ -183,10 +181,10 @@ async def run_janitor(runtime: Runtime, options: JanitorOptions) -> Tidied:
         log_audit(row)
     trimmed = await trim_old_runs(catalog, options.keep_days)
     rows = " ".join(f"{detail}={count}" for detail, count in trimmed.rows.items())
-    logger.info("[draenei] janitor: runs_trimmed=%d %s", trimmed.runs, rows)
+    logger.info("janitor: runs_trimmed=%d %s", trimmed.runs, rows)
     begun_before = datetime.now(UTC) - timedelta(seconds=options.upload_age_seconds)
     swept = await abort_stale_uploads(catalog, runtime.store, begun_before)
-    logger.info("[draenei] janitor: uploads_aborted=%d left=%d", swept.aborted, swept.left)
+    logger.info("janitor: uploads_aborted=%d left=%d", swept.aborted, swept.left)
     return Tidied(
         *(lapsed.released, lapsed.dead, len(closed), swept.aborted, swept.left),
         trimmed.runs,
@@ -212,14 +210,14 @@ async def run_verify(
         progress=runtime.progress,
     )
     counts = " ".join(f"{name}={count}" for name, count in findings.counts().items())
-    logger.info("[draenei] verify: %s", counts)
+    logger.info("verify: %s", counts)
     return findings
 
 
 def log_audit(row: AuditRow) -> None:
     """Say on one line what an audit says."""
     logger.info(
-        "[draenei] audit: run_id=%s status=%s inserted=%d updated=%d unchanged=%d uploaded=%d"
+        "audit: run_id=%s status=%s inserted=%d updated=%d unchanged=%d uploaded=%d"
         " adopted=%d download_failures=%d upload_failures=%d missing_s3=%d duration_seconds=%.3f",
         row.run_id,
         row.status,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -25,11 +24,10 @@ from collector.core.pacing import (
     pause_seconds,
 )
 from collector.core.retry import Patience, Trouble
+from collector.logs import logger
 from collector.ports import Http, Reply, RequestBudget
 from collector.sources import ApiRequest
 from collector.stages.outage import OutageWatch, Unanswered
-
-logger = logging.getLogger(__name__)
 
 # An answer that cannot be understood is asked for this often: it may have been cut short, or the
 # site is being changed at this moment.
@@ -210,7 +208,7 @@ def _is_nothing_here(reply: Reply) -> bool:
 def _say_what_comes(state: RetryCallState) -> None:
     request: ApiRequest = state.args[0]
     logger.info(
-        "[draenei] api: try %d of %d failed: %s; asking again in %.1f s for %s",
+        "api: try %d of %d failed: %s; asking again in %.1f s for %s",
         state.attempt_number,
         API_TRIES,
         _problem(state),
@@ -276,7 +274,7 @@ class Pacer:
         while isinstance(granted := await self._budget.take(), Wait):
             until = self._clock() + granted.seconds
             if until - told_until > grown_by:
-                logger.info("[draenei] api: waiting %.0f s for the rate limit", granted.seconds)
+                logger.info("api: waiting %.0f s for the rate limit", granted.seconds)
                 told_until, grown_by = until, TELL_AGAIN_SECONDS
             await anyio.sleep(min(granted.seconds, ASK_AGAIN_SECONDS))
         return granted
@@ -287,4 +285,4 @@ class Pacer:
             try:
                 await self._budget.end(slot, announced)
             except Outage as problem:
-                logger.warning("[draenei] api: a slot could not be given back: %s", problem)
+                logger.warning("api: a slot could not be given back: %s", problem)

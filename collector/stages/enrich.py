@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from dataclasses import dataclass
 
@@ -14,11 +13,10 @@ from collector.core.errors import Code, CollectorError, Edge, Outage, PayloadErr
 from collector.core.runs import StageName, StageReport
 from collector.core.wallpapers import Rejected, WallpaperDetails
 from collector.flow import task_group
+from collector.logs import logger
 from collector.ports import Progress
 from collector.sources.wallhaven import WallhavenDetails
 from collector.stages.api import ApiClient
-
-logger = logging.getLogger(__name__)
 
 # As many as are claimed, asked about and saved together: enough to hide the latency, and all that
 # a process that is killed has asked for in vain.
@@ -171,7 +169,7 @@ class _Enricher:
 def _warn(finding: Finding) -> None:
     wallhaven_id, found = finding.target.wallhaven_id, finding.found
     if isinstance(found, Rejected):
-        logger.warning("[draenei] %s: the answer is of no use: %s", wallhaven_id, found.reason)
+        logger.warning("%s: the answer is of no use: %s", wallhaven_id, found.reason)
     elif found is not None:
         for tag in found.rejected_tags:
-            logger.warning("[draenei] %s: a tag is left out: %s", wallhaven_id, tag.reason)
+            logger.warning("%s: a tag is left out: %s", wallhaven_id, tag.reason)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,12 +13,11 @@ from collector.core.incremental import Descent, stretches
 from collector.core.paging import LedgerPage, Sweep
 from collector.core.runs import Json, StageName, StageReport
 from collector.flow import task_group
+from collector.logs import logger
 from collector.ports import Progress
 from collector.sources import Source
 from collector.stages.api import ApiClient
 from collector.stages.pages import PageReader
-
-logger = logging.getLogger(__name__)
 
 # More does not help: the rate limit, not the latency, bounds the pages per minute then.
 PAGES_IN_FLIGHT = 8
@@ -118,9 +116,7 @@ def matches_nothing(source: Source, *, is_empty: bool) -> dict[str, Json]:
     """Return, once it was said aloud, which search has no items; {} where it has some."""
     if not is_empty:
         return {}
-    logger.warning(
-        "[draenei] the search matches nothing: %s; check its words and filters", source.search_key
-    )
+    logger.warning("the search matches nothing: %s; check its words and filters", source.search_key)
     return {MATCHES_NOTHING: source.search_key}
 
 
@@ -129,7 +125,7 @@ def _gap(pages: Sweep | Descent) -> dict[str, Json]:
     if not isinstance(pages, Descent) or pages.is_whole:
         return {}
     logger.warning(
-        "[draenei] what lies below page %d was not read; the next run goes on there",
+        "what lies below page %d was not read; the next run goes on there",
         pages.lowest_page,
     )
     return {"gap_below_page": pages.lowest_page}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from itertools import count
 
@@ -10,10 +9,8 @@ import anyio
 
 from collector.core.errors import Edge, Outage, PayloadError, Unreadable
 from collector.core.retry import LEAST_TRIES, MOST_BLOCKED, Patience, Trouble, is_sign_of_life
+from collector.logs import logger
 from collector.ports import Reply
-
-logger = logging.getLogger(__name__)
-
 
 Send = Callable[[], Awaitable[Reply]]
 
@@ -116,7 +113,7 @@ class OutageWatch:
         # The last question is asked when the time is up.
         seconds = min(self._patience.pause_seconds(tries, self._jitter()), self._left_seconds)
         logger.info(
-            "[draenei] api: outage since %.0f s (%s); asking again in %.1f s",
+            "api: outage since %.0f s (%s); asking again in %.1f s",
             self._lasted_seconds,
             unanswered.problem,
             seconds,
@@ -141,7 +138,7 @@ class OutageWatch:
     def _heard(self, reply: Reply) -> Reply:
         self._reached = True
         if self._last:
-            logger.info("[draenei] api: answers again, after %.0f s", self._lasted_seconds)
+            logger.info("api: answers again, after %.0f s", self._lasted_seconds)
             self._close()
         return reply
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 
 from collector.catalog import Pages
@@ -11,10 +10,9 @@ from collector.core.paging import CoveredPage, LedgerPage, PageRead, UnreadableP
 from collector.core.runs import Json
 from collector.core.wallpapers import Contradiction, Page
 from collector.failpoints import Point, reach
+from collector.logs import logger
 from collector.sources import ApiRequest, Source
 from collector.stages.api import ApiClient
-
-logger = logging.getLogger(__name__)
 
 # What the API has without filters grows by about one part in 10,000 a day: a total of yesterday
 # tells as much as one of now, and asking costs a call.
@@ -73,7 +71,7 @@ class PageReader:
             page = await self._witness_of(read.number, problem)
             if read.number <= page.last_page:
                 return await self._unreadable_page(read.number, page, problem)
-            logger.info("[draenei] the list ends with page %d now", page.last_page)
+            logger.info("the list ends with page %d now", page.last_page)
             page = Page(read.number, (), page.last_page, page.total, page.per_page)
         return await self._staged(page, read)
 
@@ -102,7 +100,7 @@ class PageReader:
         )
         await self._catalog.note_unreadable(self._run_key, unreadable)
         logger.warning(
-            "[draenei] page %d cannot be read, and page %d can: %s",
+            "page %d cannot be read, and page %d can: %s",
             number,
             other.number,
             problem.problem,
@@ -214,7 +212,7 @@ class PageReader:
     def _note_oddities(self, page: Page) -> None:
         if page.is_short:
             logger.warning(
-                "[draenei] page %d holds %d items of %d",
+                "page %d holds %d items of %d",
                 page.number,
                 len(page.items),
                 page.per_page,
@@ -222,7 +220,7 @@ class PageReader:
             self._short_pages.append(page.number)
         if page.unknown_fields and not self._unknown_fields:
             logger.warning(
-                "[draenei] fields without a column, kept in `raw`: %s",
+                "fields without a column, kept in `raw`: %s",
                 ", ".join(sorted(page.unknown_fields)),
             )
         self._unknown_fields.update(page.unknown_fields)

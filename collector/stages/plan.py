@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import asdict, dataclass
 
 from collector.catalog import Runs
@@ -10,10 +9,9 @@ from collector.core.errors import Unreadable
 from collector.core.planning import Estimate, Holdings, Plan, plan_backfill, sampled_pages
 from collector.core.runs import Json
 from collector.core.wallpapers import Page
+from collector.logs import logger
 from collector.sources import ApiRequest, Source
 from collector.stages.api import ApiClient
-
-logger = logging.getLogger(__name__)
 
 # A kilobyte, and a third of a second: finer figures would pretend to be known.
 _GIGABYTE_DIGITS = 6
@@ -87,7 +85,7 @@ async def _sampled(source: Source, api: ApiClient, number: int) -> Page | None:
     try:
         return await _read(source, api, number, witness=source.page_request(1))
     except Unreadable as problem:
-        logger.warning("[draenei] page %d is left out of the plan: %s", number, problem.problem)
+        logger.warning("page %d is left out of the plan: %s", number, problem.problem)
         return None
 
 

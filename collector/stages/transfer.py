@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,12 +24,11 @@ from collector.core.tally import Tally
 from collector.core.transfers import Claim, DueImages, ItemFailure, StoredObject
 from collector.failpoints import Point, reach
 from collector.flow import ByteBudget, Supply, committed, task_group
+from collector.logs import logger
 from collector.ports import Http, ObjectStore, Progress
 from collector.stages.breakers import Breakers
 from collector.stages.leases import Leases
 from collector.stages.mirror import MirrorPorts, mirror_image
-
-logger = logging.getLogger(__name__)
 
 # Work that falls due later than this is the next run's: waiting costs more than it brings. Where
 # there is no next run, with a supply, the claims of a process that died are waited for, too.
@@ -186,7 +184,7 @@ class _Transfer:
     def _plan(self, due: DueImages) -> None:
         others = "others are left alone" if self._options.only else "others of the backlog"
         logger.info(
-            "[draenei] transfer: %d images of this run's pages, then %d %s",
+            "transfer: %d images of this run's pages, then %d %s",
             due.own,
             due.others,
             others,

@@ -8,7 +8,6 @@ the stages will get.
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from uuid import uuid4
@@ -20,6 +19,7 @@ from collector.core.errors import Code, Edge, ItemError, MissingRight, Outage
 from collector.core.images import ImageType
 from collector.core.keys import PROBE_PREFIX
 from collector.core.runs import Json
+from collector.logs import logger
 from collector.ports import ObjectExists, ObjectStore, Upload, WriteUnknown
 from collector.store import S3Store
 
@@ -29,7 +29,6 @@ _CONDITIONAL = f"{PROBE_PREFIX}conditional"
 _CHECKSUM = f"{PROBE_PREFIX}checksum"
 _BODY = b"draenei-collector probe\n"
 _SHA256 = hashlib.sha256(_BODY).digest()
-logger = logging.getLogger("collector")
 
 
 # A probe that a lost answer has spoiled says nothing; three in a row say that the store is ill.
@@ -164,7 +163,7 @@ async def fit_store(store: S3Store) -> Fitted:
     try:
         capabilities = await _probed(store)
     except MissingRight as refusal:
-        logger.warning("[draenei] the store may not be probed, so it is asked first: %s", refusal)
+        logger.warning("the store may not be probed, so it is asked first: %s", refusal)
         return Fitted(
             store.looking_first(),
             reads_back=False,
@@ -174,7 +173,7 @@ async def fit_store(store: S3Store) -> Fitted:
     if not capabilities.missing:
         return Fitted(store, reads_back=False, trusts_checksums=True, lacks={})
     missing = ", ".join(capabilities.missing)
-    logger.warning("[draenei] the store lacks %s; `collector doctor` says more", missing)
+    logger.warning("the store lacks %s; `collector doctor` says more", missing)
     if capabilities.replaces_objects:
         store = store.looking_first()
     return Fitted(

@@ -95,7 +95,7 @@ def test_a_line_of_the_log_names_the_file(
     _of_file(tmp_path, "WALLHAVEN_QUERY=elf")
     logging.getLogger("collector").warning("%s; `collector doctor` says more", "odd")
     said = capsys.readouterr().err
-    assert said == f"odd; `collector --env-file {tmp_path}/my.env doctor` says more\n"
+    assert said == f"[draenei] odd; `collector --env-file {tmp_path}/my.env doctor` says more\n"
 
 
 def test_a_locale_without_the_letters_escapes_them(monkeypatch: pytest.MonkeyPatch) -> None:

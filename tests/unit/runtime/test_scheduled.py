@@ -43,8 +43,8 @@ def test_it_says_now_and_then_how_far_it_is(caplog: pytest.LogCaptureFixture) ->
         progress.advance("images", 2, 3_000_000)
     progress.finish("images")
     assert caplog.messages == [
-        "[draenei] images: 60 of 500, 90 MB, 2.0 per second",
-        "[draenei] images: 120 of 500, 180 MB, 2.0 per second",
+        "images: 60 of 500, 90 MB, 2.0 per second",
+        "images: 120 of 500, 180 MB, 2.0 per second",
     ]
 
 
@@ -55,7 +55,7 @@ def test_work_without_a_known_end_and_without_bytes(caplog: pytest.LogCaptureFix
     progress.start("pages", None)
     clock.seconds += LOG_EVERY_SECONDS
     progress.advance("pages", 15)
-    assert caplog.messages == ["[draenei] pages: 15, 0.5 per second"]
+    assert caplog.messages == ["pages: 15, 0.5 per second"]
 
 
 def test_short_work_is_silent(caplog: pytest.LogCaptureFixture) -> None:

@@ -189,7 +189,7 @@ async def test_a_wait_before_the_next_try_is_told(caplog: pytest.LogCaptureFixtu
     http = ScriptedHttp(broken, broken, GOOD)
     await client(http, base_seconds=10.0).get(REQUEST, json.loads)
     assert caplog.messages == [
-        f"[draenei] api: try {number} of {API_TRIES} failed: {broken};"
+        f"api: try {number} of {API_TRIES} failed: {broken};"
         f" asking again in {after - before:.1f} s for {REQUEST.url}"
         for number, (before, after) in enumerate(pairwise(http.seconds), start=1)
     ]
@@ -510,7 +510,7 @@ async def test_a_long_wait_is_told_once_and_again_where_it_grows(
         await anyio.sleep(10)
         await paced.pause(1)
     assert caplog.messages == [
-        f"[draenei] api: waiting {seconds} s for the rate limit" for seconds in (30, 90)
+        f"api: waiting {seconds} s for the rate limit" for seconds in (30, 90)
     ]
 
 

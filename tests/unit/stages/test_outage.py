@@ -264,11 +264,11 @@ async def test_an_outage_is_told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "collector")
     await client(Site(FAULT, until=30.0)).get(REQUEST, json.loads)
     assert caplog.messages == [
-        "[draenei] api: outage since 0 s (HTTP 521); asking again in 2.5 s",
-        "[draenei] api: outage since 2 s (HTTP 521); asking again in 5.0 s",
-        "[draenei] api: outage since 8 s (HTTP 521); asking again in 10.0 s",
-        "[draenei] api: outage since 18 s (HTTP 521); asking again in 20.0 s",
-        "[draenei] api: answers again, after 38 s",
+        "api: outage since 0 s (HTTP 521); asking again in 2.5 s",
+        "api: outage since 2 s (HTTP 521); asking again in 5.0 s",
+        "api: outage since 8 s (HTTP 521); asking again in 10.0 s",
+        "api: outage since 18 s (HTTP 521); asking again in 20.0 s",
+        "api: answers again, after 38 s",
     ]
 
 

@@ -119,7 +119,7 @@ DATABASE_STATEMENTS = ("-- The object of a claim", "-- A try of a claim", "COMMI
 async def soak(minutes: float, seed: int, wallpapers: int) -> dict[str, Any]:
     """Break the world for so long, heal it, and return what came of it."""
     began = time.monotonic()
-    with TemporaryDirectory() as folder, passable_home() as home:
+    with TemporaryDirectory() as folder, passable_home(in_memory=False) as home:
         _draw(Path(folder))
         async with open_local_servers(home) as servers:
             assert servers.postgres is not None

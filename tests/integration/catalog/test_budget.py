@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import anyio
 import pytest
+from databases import TEMPLATE
 from memory_budget import MemoryBudget
 
 from collector.catalog import (
@@ -87,11 +89,18 @@ class PostgresWorld:
 
 
 @pytest.fixture(params=["memory", "postgres"])
-async def world(request: pytest.FixtureRequest, dsn: str) -> AsyncIterator[World]:
+async def world(
+    request: pytest.FixtureRequest,
+    new_database: Callable[[str], AbstractAsyncContextManager[str]],
+) -> AsyncIterator[World]:
     if request.param == "memory":
         yield MemoryWorld()
         return
-    async with open_database(dsn) as one, open_database(dsn) as other:
+    async with (
+        new_database(TEMPLATE) as dsn,
+        open_database(dsn) as one,
+        open_database(dsn) as other,
+    ):
         yield PostgresWorld([one, other])
 
 

@@ -20,12 +20,13 @@ MINUTES ?= 2
 ROUNDS ?= 5
 export COLLECTOR_HOME ?= $(CURDIR)/.collector
 
-.PHONY: help setup demo test test-airflow test-celery compose-smoke lint advisories clean \
+.PHONY: help setup demo test test-all test-airflow test-celery compose-smoke lint advisories clean \
 	requirements bench bench-full bench-tune bench-load reliability soak
 
 help:
 	@echo "make demo           set up, then mirror a simulated search end to end"
-	@echo "make test           set up, then run the test suite"
+	@echo "make test           set up, then run the tests: minutes"
+	@echo "make test-all       the others: all faults, PostgreSQL 15, a million rows"
 	@echo "make test-airflow   set up $(AIRFLOW_VENV), then run the stack of docker-compose.yml"
 	@echo "make test-celery    the same with two Celery workers, one of which is killed"
 	@echo "make compose-smoke  the stack in containers, where there is an engine"
@@ -47,7 +48,11 @@ demo: $(VENV)/.local
 	@$(BIN)/python -m collector demo
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow"
+
+# The two together run every test once, but for those of Airflow.
+test-all: $(VENV)/.dev
+	@$(BIN)/python -m pytest $(PYTEST_ARGS) -m slow
 
 test-airflow: $(AIRFLOW_VENV)/.ready
 	@$(AIRFLOW_VENV)/bin/python -m pytest $(PYTEST_ARGS) tests/airflow --ignore tests/airflow/celery

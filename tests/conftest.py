@@ -1,4 +1,4 @@
-"""What holds for every test: none may block the event loop, none leaves its logging behind."""
+"""What holds for every test: its tier, no blocked event loop, and no logging left behind."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -15,6 +16,26 @@ import aioresponses
 import pytest
 from aiohttp.client_proto import ResponseHandler
 from loop_guard import Collections, Queues, watched
+
+TESTS = Path(__file__).parent
+# Too long for `make test`, which runs what is marked as a smoke test of them.
+SLOW_FOLDERS = [
+    TESTS / "end_to_end",
+    TESTS / "integration/faults",
+    TESTS / "integration/local",
+]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow, beside what is marked where it stands, all of the slow folders.
+
+    `make test` runs what is not slow, and `make test-all` what is.
+    """
+    for item in items:
+        is_in_slow_folder = any(folder in item.path.parents for folder in SLOW_FOLDERS)
+        if is_in_slow_folder and item.get_closest_marker("smoke") is None:
+            item.add_marker("slow")
 
 
 def pytest_configure() -> None:

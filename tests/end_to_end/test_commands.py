@@ -15,7 +15,10 @@ from pathlib import Path
 from urllib.request import urlopen
 from uuid import uuid4
 
+import anyio
 import pytest
+from databases import execute
+from original import ORIGINAL
 from PIL import Image
 
 from collector.catalog.migrations import known_migrations
@@ -47,6 +50,7 @@ AUDIT_KEYS = {
 }
 
 
+@pytest.mark.smoke
 def test_demo_twice_stores_everything_once(collector, home: Path) -> None:
     env = {"COLLECTOR_HOME": str(home)}
     first = collector("demo", "--wallpapers", "12", "--json", env=env)
@@ -91,6 +95,7 @@ def test_an_object_is_fetched_into_the_current_folder(collector, simulator, tmp_
     assert not (tmp_path / "absent.png").exists()
 
 
+@pytest.mark.smoke
 def test_what_was_given_up_is_listed_requeued_and_explained(collector, simulator) -> None:
     strict = {"COLLECTOR_MAX_IMAGE_BYTES": "10", "COLLECTOR_MAX_DEAD_PERCENT": "100"}
     assert collector("migrate").status == 0
@@ -130,6 +135,7 @@ def test_hosts_that_are_not_listed_are_a_wrong_setting(collector, simulator) -> 
     assert collector("run", "--json", env=simulator).answer["images_uploaded"] == 40
 
 
+@pytest.mark.smoke
 def test_a_bucket_that_lacks_images_is_told_and_filled_again(collector, simulator) -> None:
     assert collector("migrate").status == 0
     assert collector("run", "--limit", "3", env=simulator).status == 0
@@ -168,6 +174,17 @@ def test_migrate_is_safe_to_repeat(collector) -> None:
     assert collector("migrate").status == 0
     again = collector("migrate", "--json")
     assert again.answer == {"applied": [], "version": VERSION}
+
+
+@pytest.mark.smoke
+def test_migrate_takes_over_what_the_original_stored(collector, simulator, database_url) -> None:
+    anyio.run(execute, database_url, ORIGINAL)
+    migrated = collector("migrate", "--json")
+    assert (migrated.status, migrated.answer["version"]) == (0, VERSION), migrated.stderr
+    before = collector("status", "--json").answer
+    assert (before["wallpapers"], before["pending"]) == (3, 1)
+    ran = collector("run", "--limit", "3", "--json", env=simulator)
+    assert (ran.status, ran.answer["images_uploaded"]) == (0, 3), ran.stderr
 
 
 @pytest.mark.parametrize(
@@ -346,6 +363,7 @@ def test_a_simulator_follows_its_profile_and_what_is_given_wins(environment, tmp
         assert printed["WALLHAVEN_REQUESTS_PER_MINUTE"] == "450"
 
 
+@pytest.mark.smoke
 def test_run_status_and_stages_against_a_simulator(collector, simulator) -> None:
     assert collector("migrate").status == 0
     limited = collector("run", "--limit", "3", "--json", env=simulator)
@@ -423,6 +441,7 @@ def test_an_enrichment_is_a_run_of_its_own_and_status_tells_its_share(collector,
     assert "enriched_percent  25.0" in collector("status").stdout
 
 
+@pytest.mark.smoke
 def test_doctor_finds_all_well(collector, simulator) -> None:
     assert collector("migrate").status == 0
     ended = collector("doctor", "--json", env=simulator)
@@ -508,6 +527,7 @@ def test_doctor_names_what_it_checks_once(collector) -> None:
     assert "no connection to 127.0.0.1:1" in checks[0]["found"]
 
 
+@pytest.mark.smoke
 def test_sigterm_ends_a_run_cleanly_and_the_command_that_it_names_resumes(
     environment, tmp_path: Path, collector, simulator
 ) -> None:

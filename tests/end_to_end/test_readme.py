@@ -34,10 +34,11 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 # A first start on a busy machine takes a few seconds; this only bounds a hang.
 COMMAND_TIMEOUT_SECONDS = 60
 # What each target of make runs in the end, as the tests may do it: without a second venv, and
-# `test` without itself.
+# `test` and `test-all` without themselves.
 RECIPES = {
     "demo": "$(BIN)/python -m collector demo",
-    "test": "$(BIN)/python -m pytest $(PYTEST_ARGS)",
+    "test": '$(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow"',
+    "test-all": "$(BIN)/python -m pytest $(PYTEST_ARGS) -m slow",
     "test-airflow": "-m pytest $(PYTEST_ARGS) tests/airflow",
     "test-celery": "-m pytest tests/airflow/celery",
     "soak": "tests/soak.py",

@@ -36,7 +36,7 @@ def s3_server() -> Iterator[LocalS3]:
         yield servers.s3
 
 
-@pytest.fixture(scope="session", params=["embedded", "15"])
+@pytest.fixture(scope="session", params=["embedded", pytest.param("15", marks=pytest.mark.slow)])
 def postgres_server(request: pytest.FixtureRequest) -> Iterator[LocalPostgres]:
     """The embedded PostgreSQL, and 15 where its programs are on the machine."""
     binaries = None if request.param == "embedded" else SYSTEM_POSTGRES_15

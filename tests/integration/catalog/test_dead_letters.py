@@ -37,6 +37,7 @@ async def fill(database: Database, count: int) -> None:
         await session.connection.execute(FILL.format(letters=count))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["all", "by item", "by number"])
 @pytest.mark.parametrize("done", ["requeue", "resolve"])
 async def test_closing_many_costs_as_much_for_each_as_closing_few(

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import pytest
 
 from collector.catalog import Database, Enrichments
 from collector.catalog.queries import load_queries
@@ -69,6 +70,7 @@ async def explained(
     return plan["Plan"]
 
 
+@pytest.mark.slow
 async def test_a_choice_among_a_million_reads_a_few_pages_of_an_index(database: Database) -> None:
     async with database.session() as session:
         await session.connection.execute(FILL, timeout=100)

@@ -34,6 +34,8 @@ from collector.core.transfers import Outcome, StoredObject
 from collector.core.wallpapers import Page, Wallpaper
 from collector.local import LocalPostgres
 
+pytestmark = pytest.mark.slow
+
 MANY, FEW = 1_000_000, 10_000
 TEMPLATE = "collector_template"
 # A connection keeps the plan of a statement after some calls, made without knowing the values.

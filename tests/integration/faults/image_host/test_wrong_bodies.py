@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import re
@@ -378,9 +379,21 @@ async def test_a_body_above_the_limit_is_not_read_to_its_end(
 async def test_a_body_above_the_limit_leaves_no_part_of_itself(
     open_faults: OpenFaults, small_images: Path
 ) -> None:
-    endless = Endless(*ENDLESS["in chunks"])
+    head, piece = ENDLESS["in chunks"]
+    is_stored = asyncio.Event()
+
+    async def stored(exchange: Exchange) -> None:
+        is_stored.set()
+        await exchange.relay()
+
+    async def endless(exchange: Exchange) -> None:
+        await exchange.send(head + piece * (PART_BYTES // len(NOISE) + 1))
+        await is_stored.wait()
+        await Endless(b"", piece)(exchange)
+
     limited = {**GIVES_UP, "collector_max_image_bytes": 2 * PART_BYTES}
     async with open_faults(small(small_images, 3), SIZE_UNKNOWN, **limited) as world:
+        world.store.on(of_part(1), stored)
         assert await given_up(world, {"it": endless}) == {"it": (Code.TOO_LARGE, 1)}
         assert world.store.count(of_part(1)) == 1
         assert world.store.count(of_part(2)) == 0

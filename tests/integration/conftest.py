@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
@@ -20,8 +20,8 @@ from collector.catalog import Database, open_database
 from collector.local import LocalPostgres, LocalS3, open_local_servers
 
 SYSTEM_POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
-# Tests need no durability; the statement log shows what was asked (COPY above all).
-POSTGRES_SETTINGS = {"fsync": "off", "full_page_writes": "off", "log_statement": "all"}
+# Tests need no durability, and their servers may lie in memory.
+POSTGRES_SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "128MB"}
 
 
 @pytest.fixture(scope="session")
@@ -36,12 +36,8 @@ def s3_server() -> Iterator[LocalS3]:
         yield servers.s3
 
 
-@pytest.fixture(scope="session", params=["embedded", pytest.param("15", marks=pytest.mark.slow)])
-def postgres_server(request: pytest.FixtureRequest) -> Iterator[LocalPostgres]:
-    """The embedded PostgreSQL, and 15 where its programs are on the machine."""
-    binaries = None if request.param == "embedded" else SYSTEM_POSTGRES_15
-    if binaries is not None and not binaries.is_dir():
-        pytest.skip("no PostgreSQL 15 on this machine")
+@contextmanager
+def _postgres(binaries: Path | None) -> Iterator[LocalPostgres]:
     with (
         passable_home() as home,
         start_blocking_portal() as portal,
@@ -57,6 +53,25 @@ def postgres_server(request: pytest.FixtureRequest) -> Iterator[LocalPostgres]:
         assert running.postgres is not None
         portal.call(make_template, running.postgres.dsn)
         yield running.postgres
+
+
+@pytest.fixture(scope="session")
+def embedded_postgres() -> Iterator[LocalPostgres]:
+    """The embedded PostgreSQL."""
+    with _postgres(None) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=["embedded", pytest.param("15", marks=pytest.mark.slow)])
+def postgres_server(request: pytest.FixtureRequest) -> Iterator[LocalPostgres]:
+    """The embedded PostgreSQL, and 15 where its programs are on the machine."""
+    if request.param == "embedded":
+        yield request.getfixturevalue("embedded_postgres")
+        return
+    if not SYSTEM_POSTGRES_15.is_dir():
+        pytest.skip("no PostgreSQL 15 on this machine")
+    with _postgres(SYSTEM_POSTGRES_15) as server:
+        yield server
 
 
 @pytest.fixture

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from uuid import uuid4
 
 import pytest
-from anyio.from_thread import start_blocking_portal
-from databases import make_template
 from faulty_world import OpenFaults, open_faulty_world
-from homes import passable_home
 
 from collector.core.retry import EdgeHealth
-from collector.local import LocalPostgres, LocalS3, open_local_servers
-
-POSTGRES_SETTINGS = {"fsync": "off", "full_page_writes": "off"}
+from collector.local import LocalPostgres, LocalS3
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[LocalPostgres]:
-    """The embedded PostgreSQL."""
-    with (
-        passable_home() as home,
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(
-            open_local_servers(home, s3=False, postgres_settings=POSTGRES_SETTINGS)
-        ) as running,
-    ):
-        assert running.postgres is not None
-        portal.call(make_template, running.postgres.dsn)
-        yield running.postgres
+def postgres_server(embedded_postgres: LocalPostgres) -> LocalPostgres:
+    """The embedded PostgreSQL alone."""
+    return embedded_postgres
 
 
 @pytest.fixture

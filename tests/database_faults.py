@@ -19,7 +19,6 @@ from collector.runtime.opening import RunOptions
 SOON_SECONDS = 10.0
 FOR_EVER = 1_000_000
 REFRESH = RunOptions(refresh=True)
-OPEN_RUN = "-- The run begins, or goes on"
 
 
 @asynccontextmanager

@@ -186,6 +186,7 @@ def test_killed_at_any_moment_the_same_command_goes_on_and_repeats_no_page(
     assert pages_asked(site) == asked
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("site", [3], indirect=True)
 def test_killed_with_the_last_images_in_hand_none_is_forgotten(
     collector, begin, site: Simulator, settings, environment, servers

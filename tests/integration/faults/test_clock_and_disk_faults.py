@@ -61,6 +61,7 @@ def wandering_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: real() + 3600 * next(hours))
 
 
+@pytest.mark.smoke
 @pytest.mark.case("CLK-01")
 @pytest.mark.usefixtures("wandering_clock")
 async def test_leases_and_deadlines_heed_no_clock_of_this_machine(
@@ -349,6 +350,7 @@ async def test_a_full_disk_under_the_log_loses_no_image(
 # --- DSK-04: memory ------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @pytest.mark.case("DSK-04")
 async def test_bodies_in_flight_are_bounded_in_bytes_and_not_by_their_count(
     open_faults: OpenFaults, large_images: Path

@@ -143,6 +143,7 @@ def _about(wallhaven_id: str) -> Callable[..., bool]:
     return lambda asked: wallhaven_id in asked.path
 
 
+@pytest.mark.smoke
 @pytest.mark.case("PROC-08")
 async def test_a_dead_letter_that_cannot_be_written_leaves_the_item_to_be_tried(
     open_faults: OpenFaults, small_images: Path

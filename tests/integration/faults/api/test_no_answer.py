@@ -150,6 +150,7 @@ async def test_an_api_that_goes_away_for_good_ends_the_run_in_time(
         await converge_to_all(world)
 
 
+@pytest.mark.smoke
 @pytest.mark.case("API-02")
 @pytest.mark.parametrize("then", ["reset", "close"])
 async def test_a_listing_that_breaks_off_is_asked_for_again_as_a_whole(

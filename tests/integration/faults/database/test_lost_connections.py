@@ -248,6 +248,7 @@ async def test_a_page_whose_commit_was_not_heard_of_is_staged_once(
         await world.check()
 
 
+@pytest.mark.smoke
 @pytest.mark.case("PG-08")
 async def test_a_merge_whose_commit_was_not_heard_of_counts_once(
     open_faults: OpenFaults, small_images: Path

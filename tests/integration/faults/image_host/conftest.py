@@ -20,7 +20,7 @@ from collector.runtime import opening
 from collector.stages import mirror
 
 
-@pytest.fixture(params=["fast lane", "aiohttp"])
+@pytest.fixture(params=["fast lane", pytest.param("aiohttp", marks=pytest.mark.slow)])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Way:
     """Images take the fast lane, with aiohttp behind it, or aiohttp alone."""
     if request.param == "aiohttp":

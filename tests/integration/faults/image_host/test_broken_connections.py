@@ -69,6 +69,7 @@ RESETS: dict[str, Fault] = {
 }
 
 
+@pytest.mark.smoke
 @pytest.mark.case("CDN-01")
 async def test_an_image_that_is_cut_off_is_fetched_again_from_its_start(
     open_faults: OpenFaults, small_images: Path, way: Way

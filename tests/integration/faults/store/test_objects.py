@@ -122,6 +122,7 @@ def true_bytes(world: FaultyWorld, key: str) -> bytes:
 # --- S3-12 to S3-15: conditions ------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @pytest.mark.case("S3-12")
 async def test_an_object_that_is_there_because_ours_has_landed_is_ours(
     open_faults: OpenFaults, small_images: Path

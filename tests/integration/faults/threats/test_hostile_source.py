@@ -159,6 +159,7 @@ async def test_no_redirect_leads_where_we_do_not_go(
 # --- SEC-02, SEC-03, SEC-06: texts of the source -------------------------------------------------
 
 
+@pytest.mark.smoke
 @pytest.mark.case("SEC-02")
 async def test_no_text_of_the_source_shapes_a_key(
     open_faults: OpenFaults, small_images: Path

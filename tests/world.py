@@ -15,11 +15,10 @@ from collector.cli.progress import SilentProgress
 from collector.core.audit import AuditRow
 from collector.core.runs import Run, StageName, StageReport
 from collector.local import LocalS3
-from collector.runtime.opening import Need, RunOptions, Runtime, open_runtime, s3_options
+from collector.runtime.opening import Need, RunOptions, Runtime, open_runtime
 from collector.runtime.running import run_all_stages, run_one_stage
 from collector.settings import Settings
 from collector.simulator import Hooks, Simulator, SimulatorOptions, open_simulator
-from collector.store import open_s3
 
 OpenWorld = Callable[..., AbstractAsyncContextManager["World"]]
 
@@ -90,7 +89,7 @@ async def open_world(
     hooks: Hooks | None = None,
     **changes: Any,
 ) -> AsyncIterator[World]:
-    """Open a world; `changes` are settings that the test is about."""
+    """Open a world on a bucket that is there; `changes` are settings that the test is about."""
     async with open_simulator(options or SimulatorOptions(), hooks or Hooks()) as simulator:
         settings = Settings(
             **{
@@ -107,7 +106,5 @@ async def open_world(
                 **changes,
             }
         )
-        async with open_s3(s3_options(settings)) as store:
-            await store.create_bucket()
         async with open_runtime(settings, EVERYTHING, SilentProgress()) as runtime:
             yield World(simulator, runtime, settings)

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 import world
+from aiobotocore.session import get_session
 from anyio.from_thread import start_blocking_portal
 from databases import TEMPLATE, execute, make_template, with_name
 from homes import passable_home
@@ -132,7 +133,27 @@ def large_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def make_bucket(s3_server: LocalS3) -> Iterator[Callable[[str], object]]:
+    """Make a bucket, by one client for all tests: to open one costs as much as a small run."""
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(
+            get_session().create_client(
+                "s3",
+                endpoint_url=s3_server.endpoint_url,
+                region_name=s3_server.region,
+                aws_access_key_id=s3_server.access_key,
+                aws_secret_access_key=s3_server.secret_key,
+            )
+        ) as client,
+    ):
+        yield lambda name: portal.call(partial(client.create_bucket, Bucket=name))
+
+
 @pytest.fixture
-def open_world(dsn: str, s3_server: LocalS3) -> OpenWorld:
+def open_world(dsn: str, s3_server: LocalS3, make_bucket: Callable[[str], object]) -> OpenWorld:
     """Open a simulator and a runtime on this test's database and a bucket of its own."""
-    return partial(world.open_world, dsn, s3_server, f"test-{uuid4().hex[:20]}")
+    bucket = f"test-{uuid4().hex[:20]}"
+    make_bucket(bucket)
+    return partial(world.open_world, dsn, s3_server, bucket)

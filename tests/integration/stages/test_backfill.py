@@ -152,6 +152,7 @@ async def test_after_a_part_of_it_a_run_reads_all(
         assert pages_asked(world)[asked:] == [1, 2, 3]
 
 
+@pytest.mark.slow
 async def test_it_comes_to_the_end_however_often_it_is_interrupted_and_stages_no_page_twice(
     open_world: OpenWorld, small_images: Path
 ) -> None:
@@ -175,6 +176,7 @@ async def test_it_comes_to_the_end_however_often_it_is_interrupted_and_stages_no
         assert row.images_uploaded + row.images_adopted == 720
 
 
+@pytest.mark.slow
 async def test_pages_are_read_and_images_are_stored_at_once(
     open_world: OpenWorld, small_images: Path
 ) -> None:
@@ -194,6 +196,7 @@ async def test_pages_are_read_and_images_are_stored_at_once(
         assert order.index("image") < last_page
 
 
+@pytest.mark.slow
 async def test_uploads_and_deletions_meanwhile_hide_nothing_that_stays(
     open_world: OpenWorld, small_images: Path
 ) -> None:
@@ -390,6 +393,7 @@ async def test_a_list_that_is_empty_is_certified_by_name(
         assert any("the search matches nothing" in text for text in caplog.messages)
 
 
+@pytest.mark.slow
 async def test_a_broken_api_lets_the_images_that_are_known_be_stored(
     open_world: OpenWorld, small_images: Path
 ) -> None:
@@ -438,6 +442,7 @@ async def test_a_collection_can_be_mirrored(open_world: OpenWorld, small_images:
         assert row.images_uploaded == certificate(row)["seen"]
 
 
+@pytest.mark.slow
 async def test_two_at_once_read_the_list_once_and_go_on_with_one_crawl(
     open_world: OpenWorld, small_images: Path
 ) -> None:
@@ -463,6 +468,7 @@ async def test_two_at_once_read_the_list_once_and_go_on_with_one_crawl(
         assert is_over(await find_crawl(world.runtime, WHOLE), WHOLE)
 
 
+@pytest.mark.slow
 async def test_a_run_at_the_same_time_shares_the_work(
     open_world: OpenWorld, small_images: Path
 ) -> None:

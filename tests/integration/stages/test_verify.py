@@ -275,6 +275,7 @@ async def test_what_the_original_stored_is_there_and_proves_nothing(
         assert kinds(await found(world)) == {key: Kind.MISSING}
 
 
+@pytest.mark.slow
 async def test_a_hundred_thousand_objects_are_verified_in_flat_memory(database: Database) -> None:
     store, body = MemoryStore(), b"image"
     digest = hashlib.sha256(body)

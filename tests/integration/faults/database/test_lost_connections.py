@@ -286,7 +286,7 @@ async def test_claims_that_were_not_heard_of_lapse_and_cost_one_try(
 async def test_an_image_whose_confirmation_was_not_heard_of_is_stored_once(
     open_faults: OpenFaults, small_images: Path, monkeypatch: pytest.MonkeyPatch, cut: Cut
 ) -> None:
-    monkeypatch.setattr("collector.flow.COMMIT_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr("collector.flow.COMMIT_TIMEOUT_SECONDS", 1.0)
     async with open_faults(small(small_images, 8), collector_in_flight=1) as world:
         world.database.on(CONFIRM, cut, skip=3)
         audit = await world.run()

@@ -395,7 +395,8 @@ async def test_a_body_above_the_limit_leaves_no_part_of_itself(
     async with open_faults(small(small_images, 3), SIZE_UNKNOWN, **limited) as world:
         world.store.on(of_part(1), stored)
         assert await given_up(world, {"it": endless}) == {"it": (Code.TOO_LARGE, 1)}
-        assert world.store.count(of_part(1)) == 1
+        # None if the body came to its limit before the first part was on its way.
+        assert world.store.count(of_part(1)) <= 1
         assert world.store.count(of_part(2)) == 0
         await world.check()
 

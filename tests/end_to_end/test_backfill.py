@@ -228,17 +228,3 @@ def test_sigterm_lets_go_at_once_of_own_servers_too_and_the_same_command_goes_on
     assert (row["status"], row["missing_s3_after_run"]) == ("succeeded", 0)
     assert row["images_uploaded"] + row["images_adopted"] == len(site.catalogue)
     assert row["report"]["certificate"]["verdict"] == "complete"
-
-
-@pytest.mark.parametrize(
-    ("words", "env", "named"),
-    [
-        (("--from-page", "5", "--to-page", "4"), {}, "--to-page: must not be below --from-page, 5"),
-        ((), {"WALLHAVEN_SORTING": "toplist"}, "WALLHAVEN_SORTING"),
-    ],
-)
-def test_wrong_options_are_exit_2_with_one_clear_line(collector, words, env, named) -> None:
-    ended = collector("backfill", *words, "--json", env=env)
-    assert (ended.status, ended.stdout) == (2, "")
-    assert named in ended.stderr
-    assert ended.stderr.count("\n") == 1

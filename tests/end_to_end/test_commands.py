@@ -164,12 +164,6 @@ def test_the_janitor_finds_nothing_where_nobody_died(collector) -> None:
     assert collector("janitor", "--keep-days", "-1").status == 2
 
 
-def test_embedded_servers_need_no_settings(collector, home: Path) -> None:
-    env = {"COLLECTOR_HOME": str(home), "DATABASE_URL": ""}
-    status = collector("status", "--json", env=env)
-    assert (status.status, status.answer["pending"], status.answer["runs"]) == (0, 0, [])
-
-
 def test_migrate_is_safe_to_repeat(collector) -> None:
     assert collector("migrate").status == 0
     again = collector("migrate", "--json")
@@ -214,6 +208,12 @@ def test_migrate_takes_over_what_the_original_stored(collector, simulator, datab
             {"WALLHAVEN_ATLEAST": "1x1"},
             "WALLHAVEN_ATLEAST: is ignored",
         ),
+        (
+            ("backfill", "--from-page", "5", "--to-page", "4"),
+            {},
+            "--to-page: must not be below --from-page, 5",
+        ),
+        (("backfill",), {"WALLHAVEN_SORTING": "toplist"}, "WALLHAVEN_SORTING"),
         (("run", "--nonsense"), {}, "--nonsense"),
         (("dead", "requeue"), {}, "say which"),
         (("dead", "resolve", "abc", "--all"), {}, "say which"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import subprocess
 import sys
@@ -12,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import collector
-from collector.cli.streams import _has_no_reader
 
 CHECKOUT = Path(collector.__file__).parents[1]
 # A command takes a fraction of a second; this only bounds a hang.
@@ -87,10 +85,3 @@ def test_what_is_printed_is_whole() -> None:
     command = [sys.executable, "-m", "collector", "version"]
     said = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
     assert (said.stdout, said.stderr) == (f"{collector.__version__}\n", "")
-
-
-@pytest.mark.parametrize(
-    ("number", "is_lost"), [(errno.EPIPE, True), (errno.ENOSPC, False), (errno.EBADF, False)]
-)
-def test_only_a_reader_that_left_is_no_error_of_the_answer(number: int, is_lost: bool) -> None:
-    assert _has_no_reader(OSError(number, "")) is is_lost

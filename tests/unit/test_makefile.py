@@ -132,6 +132,13 @@ def test_all_that_is_installed_is_locked_by_hash() -> None:
     ]
 
 
+def test_each_test_is_in_one_of_two_tiers() -> None:
+    chosen = re.findall(
+        r"^(test(?:-all)?):.*\n\t.*\$\(PYTEST_ARGS\) -m (.*)$", MAKEFILE, re.MULTILINE
+    )
+    assert chosen == [("test", '"not slow"'), ("test-all", "slow")]
+
+
 def test_nothing_but_pip_installs() -> None:
     recipes = [line for line in MAKEFILE.splitlines() if "/uv" in line]
     assert len(recipes) == 1

@@ -86,30 +86,30 @@ async def ours_daily(dsn: str, answers: list[bytes], run_id: str) -> None:
             Loads(database),
         )
         for start in range(0, len(answers), DAILY_PAGES):
-            run_key = await runs.open_run(Run("bench", f"{run_id} {start}"))
-            await _stage(pages, run_key, answers[start : start + DAILY_PAGES])
-            await loads.merge(run_key)
+            audit_id = await runs.open_run(Run("bench", f"{run_id} {start}"))
+            await _stage(pages, audit_id, answers[start : start + DAILY_PAGES])
+            await loads.merge(audit_id)
 
 
 async def ours_backfill(dsn: str, answers: list[bytes], run_id: str) -> None:
     """Read everything in one run, and merge what is there while reading on."""
     async with open_database(dsn) as database:
-        run_key = await Runs(database).open_run(Run("bench", run_id))
+        audit_id = await Runs(database).open_run(Run("bench", run_id))
         loads, ready = Loads(database), asyncio.Semaphore(0)
 
         async def merge() -> None:
             for _ in range(0, len(answers), BACKFILL_PAGES):
                 await ready.acquire()
-                await loads.merge(run_key)
+                await loads.merge(audit_id)
 
         async with task_group() as tasks:
             tasks.start_soon(merge)
-            await _stage(Pages(database), run_key, answers, ready.release)
+            await _stage(Pages(database), audit_id, answers, ready.release)
 
 
 async def _stage(
     pages: Pages,
-    run_key: int,
+    audit_id: int,
     answers: list[bytes],
     note: Callable[[], None] = lambda: None,
 ) -> None:
@@ -117,7 +117,7 @@ async def _stage(
 
     async def read() -> None:
         for number, body in waiting:
-            await pages.stage_page(run_key, "q=bench", parse_page(body, number))
+            await pages.stage_page(audit_id, "q=bench", parse_page(body, number))
             if (done := next(staged)) % BACKFILL_PAGES == 0 or done == len(answers):
                 note()
 

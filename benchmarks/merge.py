@@ -86,13 +86,13 @@ async def stage(dsn: str, wallpapers: int) -> None:
     async with open_database(dsn) as database:
         async with database.session() as session:
             await migrate(session)
-        run_key = await Runs(database).open_run(Run("bench", "read"))
+        audit_id = await Runs(database).open_run(Run("bench", "read"))
         pages, waiting = Pages(database), iter(range(1, wallpapers // PAGE_ITEMS + 1))
 
         async def read() -> None:
             for number in waiting:
                 found = parse_page(body(catalogue, number, wallpapers), number)
-                await pages.stage_page(run_key, "q=bench", found)
+                await pages.stage_page(audit_id, "q=bench", found)
 
         async with task_group() as tasks:
             for _ in range(STAGERS):
@@ -105,23 +105,23 @@ async def merge(dsn: str, way: str, wallpapers: int) -> dict[str, Any]:
         timed = TimedDatabase(database)
         loads = Loads(timed, WAYS[way])  # type: ignore[arg-type]
         runs = Runs(database)
-        run_key = await runs.open_run(Run("bench", "read"))
+        audit_id = await runs.open_run(Run("bench", "read"))
         if way == "leftovers":
             async with database.session() as session:
                 await session.connection.execute(
                     "UPDATE draenei_content.run_audit SET status = 'crashed'"
                 )
-            run_key = await runs.open_run(Run("bench", "other"))
+            audit_id = await runs.open_run(Run("bench", "other"))
         began = time.perf_counter()
         try:
-            await (loads.merge_leftovers if way == "leftovers" else loads.merge)(run_key)
+            await (loads.merge_leftovers if way == "leftovers" else loads.merge)(audit_id)
         except Outage as problem:
             return {
                 "problem": str(problem).rpartition(": ")[2],
                 "seconds": round(time.perf_counter() - began, 2),
             }
         seconds = round(time.perf_counter() - began, 2)
-        assert (await loads.loaded(run_key)).inserted == wallpapers
+        assert (await loads.loaded(audit_id)).inserted == wallpapers
     return {
         "seconds": seconds,
         "transactions": len(timed.seconds),

@@ -199,10 +199,10 @@ class Http(Protocol):
         Raises PayloadError when it is too large, Outage when refused.
         """
 
-    def open(self, url: str, *, most_bytes: int | None = None) -> AbstractAsyncContextManager[Body]:
+    def open(self, url: str, *, max_bytes: int | None = None) -> AbstractAsyncContextManager[Body]:
         """GET an image; leaving the context drops what was not read.
 
-        There is room for `most_bytes`: of more, nothing is taken in before it is asked for.
+        There is room for `max_bytes`: of more, nothing is taken in before it is asked for.
 
         A few redirects are followed, to listed hosts only. Raises ItemError: permanent where
         one leads elsewhere, transient, or systemic where nobody answers.

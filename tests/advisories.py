@@ -25,7 +25,7 @@ _ANSWER_SECONDS = 30
 _PACKAGE = re.compile(r"^[A-Za-z0-9._-]+(?:\[[^]]*\])?==", re.MULTILINE)
 # How its traceback ends where nobody answers.
 _UNREACHED = re.compile(r"(?:ConnectionError|ServiceError|ConnectTimeout|ReadTimeout)\b")
-_MOST_COMPLAINT = 2000
+_MAX_COMPLAINT = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def judge(printed: str, complaints: str, packages: int) -> Audit:
         return read(json.loads(printed))
     if _UNREACHED.search(complaints):
         return Audit(0, packages, ())
-    raise SystemExit(f"[advisories] pip-audit failed: {complaints[-_MOST_COMPLAINT:]}")
+    raise SystemExit(f"[advisories] pip-audit failed: {complaints[-_MAX_COMPLAINT:]}")
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ import asyncpg
 from collector.ports import ObjectStore
 
 ENDED = {"succeeded", "partial", "failed", "interrupted", "crashed"}
-MOST_TRIES_IN_A_RUN = 2
+MAX_TRIES_IN_A_RUN = 2
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _tries(rows: Rows, evidence: Evidence) -> None:
     most = max((row["attempts"] for row in rows.transfers), default=0)
     assert most <= evidence.max_attempts, f"I10: tried {most} times"
     assert max((item["tries"] for item in rows.items), default=0) <= max(
-        MOST_TRIES_IN_A_RUN, evidence.max_attempts
+        MAX_TRIES_IN_A_RUN, evidence.max_attempts
     )
 
 

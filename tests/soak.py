@@ -47,7 +47,7 @@ JANITOR_PAUSE_SECONDS = 5.0
 DATABASE_PAUSE_SECONDS = 10.0
 SMALL_PICTURES, LARGE_PICTURE_PIXELS = 199, 2000
 # Rounds in which all that was given up is tried again, where nothing misbehaves any more.
-MOST_ROUNDS = 5
+MAX_ROUNDS = 5
 # A live claim notes its upload within milliseconds.
 UPLOAD_AGE_SECONDS = "30"
 SETTINGS = {
@@ -194,9 +194,9 @@ async def _worker(world: FaultyWorld, number: int, chance: random.Random, tally:
         run_id = f"soak-{number}-{tally.starts}"
         async with started(world.settings, *stage, "--run-id", run_id) as running:
             tally.starts += 1
-            life = chance.uniform(SHORTEST_LIFE_SECONDS, LONGEST_LIFE_SECONDS)
+            history = chance.uniform(SHORTEST_LIFE_SECONDS, LONGEST_LIFE_SECONDS)
             try:
-                tally.ends[await asyncio.wait_for(running.process.wait(), life)] += 1
+                tally.ends[await asyncio.wait_for(running.process.wait(), history)] += 1
             except TimeoutError:
                 running.process.kill()
                 tally.kills += 1
@@ -220,7 +220,7 @@ async def _healed(world: FaultyWorld) -> int:
     """Let everything work, and go on until nothing is left; return how many rounds that took."""
     world.heal()
     await sleep(SETTINGS["collector_lease_seconds"] + 1)
-    for number in range(1, MOST_ROUNDS + 1):
+    for number in range(1, MAX_ROUNDS + 1):
         await collector(world.settings, "janitor", "--upload-age", "0", "--run-silence", "0")
         await collector(world.settings, "dead", "requeue", "--all")
         ended = await collector(
@@ -229,7 +229,7 @@ async def _healed(world: FaultyWorld) -> int:
         if ended.status == 0 and json.loads(ended.stdout)["status"] == "succeeded":
             return number
         sys.stderr.write(ended.stderr[-2000:])
-    return MOST_ROUNDS
+    return MAX_ROUNDS
 
 
 async def _judged(world: FaultyWorld) -> str | None:

@@ -26,7 +26,7 @@ TRIES_OF_A_RUN = 2
 # Where a test waits for a time-out: long for an answer on loopback, short for us.
 SILENCE_SECONDS = 0.8
 # What is bounded by less ends long before.
-MOST_SECONDS = 20.0
+MAX_SECONDS = 20.0
 
 
 def set_store_options(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:

@@ -100,13 +100,13 @@ async def carry(order: Order) -> Cost:
             fast_lane=order.fast_lane,
         ) as web,
         open_s3(options) as store,
-        _backlog(order) as (run_key, catalog),
+        _backlog(order) as (audit_id, catalog),
     ):
         watch = _Watch(len(order.bodies) // order.watch_rss if order.watch_rss else 0)
         gc.freeze()  # as open_runtime() does
         began_at, cpu_seconds = time.time(), _cpu_seconds()
         report = await transfer(
-            run_key,
+            audit_id,
             catalog=catalog,
             http=web,
             store=store,
@@ -132,8 +132,8 @@ async def _backlog(order: Order) -> AsyncIterator[tuple[int, Transfers]]:
         yield 1, MemoryCatalog(order.bodies, order.origin_url)
         return
     async with open_database(order.dsn) as database:
-        run_key = await Runs(database).open_run(Run("bench", order.run_id))
-        yield run_key, Transfers(database, ClaimPolicy(lease_seconds=120, max_attempts=1))
+        audit_id = await Runs(database).open_run(Run("bench", order.run_id))
+        yield audit_id, Transfers(database, ClaimPolicy(lease_seconds=120, max_attempts=1))
 
 
 class _Watch(SilentProgress):

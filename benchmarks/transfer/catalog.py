@@ -27,8 +27,8 @@ class MemoryCatalog:
     def _all(found: Sequence[Body], origin_url: str) -> Iterator[Claim]:
         for key, body in enumerate(found):
             yield Claim(
-                run_key=1,
-                wallpaper_key=key,
+                audit_id=1,
+                wallpaper_id=key,
                 owner=OWNER,
                 fence=FENCE,
                 attempt=1,
@@ -44,9 +44,9 @@ class MemoryCatalog:
             )
 
     async def claim(
-        self, _: int, most: int, run_limit: int = 0, *, only: bool = False
+        self, _: int, max_items: int, run_limit: int = 0, *, only: bool = False
     ) -> list[Claim]:
-        return list(islice(self._claims, most))
+        return list(islice(self._claims, max_items))
 
     async def mark_listed(self, _: int) -> None:
         pass
@@ -59,7 +59,7 @@ class MemoryCatalog:
         return True
 
     async def heartbeat(self, claims: Sequence[Claim]) -> set[int]:
-        return {claim.wallpaper_key for claim in claims}
+        return {claim.wallpaper_id for claim in claims}
 
     async def journal_upload(self, _: Claim, __: str) -> bool:
         return True

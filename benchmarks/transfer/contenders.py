@@ -121,7 +121,7 @@ def ended(workers: Iterable[subprocess.Popen[str]]) -> list[dict[str, Any]]:
 def _together(*workers: subprocess.Popen[str]) -> Taken:
     costs = ended(workers)
     for cost in costs:
-        if cost["report"]["failed_tries"]:
+        if cost["report"]["failed_attempts"]:
             raise SystemExit(f"not all was carried: {cost['report']}")
     return Taken(
         cpu_seconds=sum(cost["cpu_seconds"] for cost in costs),

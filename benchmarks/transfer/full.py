@@ -146,7 +146,7 @@ async def claims_among(row_counts: list[int]) -> dict[str, Any]:
     }
 
 
-async def measure(items: int, images: int, most_rows: int) -> dict[str, Any]:
+async def measure(items: int, images: int, max_rows: int) -> dict[str, Any]:
     """Return all parts."""
     tiny = [Body(f"w{number:07}", "jpg", TINY_BYTES) for number in range(items)]
     slow = [Body(f"s{number:07}", "jpg", SLOW_IMAGE_BYTES) for number in range(160)]
@@ -161,7 +161,7 @@ async def measure(items: int, images: int, most_rows: int) -> dict[str, Any]:
         "times_faster": round(one["seconds"] / four["seconds"], 2),
     }
     parts["drift"] = await anyio.to_thread.run_sync(drift, images)
-    parts["claims"] = await claims_among([10_000, 1_000_000, most_rows])
+    parts["claims"] = await claims_among([10_000, 1_000_000, max_rows])
     return parts
 
 

@@ -46,9 +46,9 @@ async def claims(dsn: str, rows: int) -> dict[str, Any]:
     await connection.execute("VACUUM ANALYZE", timeout=FILL_SECONDS)
     before = await connection.fetchval(_TOUCHED)
     async with open_database(dsn) as database:
-        run_key = await Runs(database).open_run(Run("bench", "claims"))
+        audit_id = await Runs(database).open_run(Run("bench", "claims"))
         transfers = Transfers(database, ClaimPolicy(lease_seconds=120, max_attempts=1))
-        claimed = [await transfers.claim(run_key, CLAIMED_AT_ONCE, 0) for _ in range(CLAIMS)]
+        claimed = [await transfers.claim(audit_id, CLAIMED_AT_ONCE, 0) for _ in range(CLAIMS)]
     # The sessions of the claims have told what they touched when they have ended.
     await _until_alone(connection)
     touched = await connection.fetchval(_TOUCHED) - before

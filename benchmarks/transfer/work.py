@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 1920, 1080
 # Of a lognormal distribution with a mean of 1.8 MB: half are below 1.3 MB, one in a hundred
 # above 8 MB.
 MEAN_BYTES, SIGMA = 1_800_000, 0.8
-LEAST_BYTES = 1_000
+MIN_BYTES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,12 @@ class Body:
         return "image/jpeg" if self.extension == "jpg" else "image/png"
 
 
-def lognormal(images: int, seed: int, most_bytes: int = 17_000_000) -> list[int]:
-    """Return that many sizes, `most_bytes` at most."""
+def lognormal(images: int, seed: int, max_bytes: int = 17_000_000) -> list[int]:
+    """Return that many sizes, `max_bytes` at most."""
     draws = random.Random(seed)  # noqa: S311 - work, not a secret
     mu = math.log(MEAN_BYTES) - SIGMA**2 / 2
     drawn = (int(draws.lognormvariate(mu, SIGMA)) for _ in range(images))
-    return [min(max(size, LEAST_BYTES), most_bytes) for size in drawn]
+    return [min(max(size, MIN_BYTES), max_bytes) for size in drawn]
 
 
 def bodies(sizes: list[int]) -> list[Body]:

@@ -28,7 +28,7 @@ LONGEST_REPLY_SECONDS = 60.0
 # set back, and would hold everybody up until the clock is there again.
 FARTHEST_SECONDS = 600.0
 # Free slots may all be in the hands of somebody who commits at this moment.
-LEAST_WAIT_SECONDS = 0.01
+MIN_WAIT_SECONDS = 0.01
 # A clean exit after SIGTERM has 4 s in all; giving a slot back gets this share of it.
 RETURN_SECONDS = 1.0
 
@@ -67,7 +67,7 @@ class SharedBudget:
         self._database = database
         self._allowance = allowance
         self._priority = priority
-        self._counted_for = (call.run_key, call.stage, call.worker) if call else (None, None, None)
+        self._counted_for = (call.audit_id, call.stage, call.worker) if call else (None, None, None)
 
     async def take(self) -> Slot | Wait:
         """Take a slot, or learn how long there is none. Cancelled, it takes nothing."""
@@ -124,7 +124,7 @@ class SharedBudget:
                 row = await session.one("take_slot", *arguments)
         if row["slot"] is not None:
             return Slot(row["slot"], holder)
-        return Wait(max(LEAST_WAIT_SECONDS, row["wait_seconds"]))
+        return Wait(max(MIN_WAIT_SECONDS, row["wait_seconds"]))
 
     async def _give_back(self, granted: Slot | Wait) -> None:
         if isinstance(granted, Slot):

@@ -41,7 +41,7 @@ class CrawlRange:
 class KnownCrawl:
     """A crawl and the run that reads it; `verdict` None while it is open."""
 
-    run_key: int
+    audit_id: int
     dag_id: str
     run_id: str
     verdict: CrawlVerdict | None
@@ -67,9 +67,9 @@ class Crawls:
             )
             if row is None:
                 return None
-            unreadable = await session.first("unreadable_pages", row["run_key"])
+            unreadable = await session.first("unreadable_pages", row["audit_id"])
         return KnownCrawl(
-            row["run_key"],
+            row["audit_id"],
             row["dag_id"],
             row["run_id"],
             CrawlVerdict(row["verdict"]) if row["verdict"] else None,
@@ -92,26 +92,26 @@ class Crawls:
         """
         try:
             async with self._database.transaction() as session:
-                run_key = await open_run(session, run)
+                audit_id = await open_run(session, run)
                 await session.execute(
                     "begin_crawl",
-                    run_key,
+                    audit_id,
                     wanted.search_key,
                     wanted.from_page,
                     wanted.to_page,
                     is_oldest_first,
                 )
-                await session.execute("reopen_crawl", run_key)
-                await session.execute("renew_tries", run_key)
+                await session.execute("reopen_crawl", audit_id)
+                await session.execute("renew_attempts", audit_id)
         except asyncpg.UniqueViolationError:
             known = await self.find(wanted)
             if known is None:
                 raise
-            return known.run_key
-        return run_key
+            return known.audit_id
+        return audit_id
 
     @retry_conflicts
-    async def end(self, run_key: int, verdict: CrawlVerdict, joined_to: str | None = None) -> bool:
+    async def end(self, audit_id: int, verdict: CrawlVerdict, joined_to: str | None = None) -> bool:
         """Note the verdict: the crawl is over.
 
         False where an image that the run tried is neither stored nor given up: it stays open.
@@ -120,11 +120,11 @@ class Crawls:
         """
         async with self._database.transaction() as session:
             if joined_to is not None:
-                await session.execute("join_watermark", run_key, joined_to)
-            return await session.value("end_crawl", run_key, verdict) is not None
+                await session.execute("join_watermark", audit_id, joined_to)
+            return await session.value("end_crawl", audit_id, verdict) is not None
 
     @asynccontextmanager
-    async def reading(self, run_key: int, stop: anyio.Event) -> AsyncIterator[None]:
+    async def reading(self, audit_id: int, stop: anyio.Event) -> AsyncIterator[None]:
         """Be the only process that reads the crawl; wait while another one is, or until `stop`.
 
         Two at once would stage pages in an order that is not that of their answers, and the ledger
@@ -134,7 +134,7 @@ class Crawls:
         """
         async with self._database.session() as session:
             is_told = False
-            while not await session.value("take_reading", run_key):
+            while not await session.value("take_reading", audit_id):
                 if stop.is_set():
                     break
                 if not is_told:
@@ -148,7 +148,7 @@ class Crawls:
                         yield
                 finally:
                     if not lost.is_set():
-                        await _end_reading(session, run_key)
+                        await _end_reading(session, audit_id)
 
 
 @asynccontextmanager
@@ -200,9 +200,9 @@ async def _require_answer(session: Session) -> None:
         session.connection.terminate()
 
 
-async def _end_reading(session: Session, run_key: int) -> None:
+async def _end_reading(session: Session, audit_id: int) -> None:
     with anyio.move_on_after(RELEASE_SECONDS, shield=True) as releasing:
-        await session.execute("end_reading", run_key)
+        await session.execute("end_reading", audit_id)
     if releasing.cancelled_caught:
         # Lent to the next one, it would hold the right still.
         session.connection.terminate()

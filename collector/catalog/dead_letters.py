@@ -9,7 +9,16 @@ from typing import Any
 import asyncpg
 
 from collector.catalog.database import Database, Session, retry_conflicts
-from collector.core.history import Changed, Choice, DeadLetter, Details, ItemRow, Life, Listing, Try
+from collector.core.history import (
+    Attempt,
+    Changed,
+    Choice,
+    DeadLetter,
+    Details,
+    History,
+    ItemRow,
+    Listing,
+)
 from collector.core.runs import StageName
 
 _COLUMNS = tuple(field.name for field in fields(DeadLetter))
@@ -88,14 +97,14 @@ class Items:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def life(self, wallhaven_id: str) -> Life:
+    async def history(self, wallhaven_id: str) -> History:
         """Return all that is known of an item, in one snapshot."""
         async with self._database.transaction("repeatable_read") as session:
             row = await session.first("item_row", wallhaven_id)
             listings = await session.fetch("item_listings", wallhaven_id)
             letters = await session.fetch("item_letters", wallhaven_id)
             more = await _of_row(session, row["id"]) if row else {}
-        return Life(
+        return History(
             wallhaven_id,
             ItemRow(**row) if row else None,
             [Listing(**each) for each in listings],
@@ -109,9 +118,9 @@ class Items:
         return [StoredRow(**row) for row in await self._database.fetch("stored_objects", limit)]
 
 
-async def _of_row(session: Session, wallpaper_key: int) -> dict[str, Any]:
-    details = await session.first("item_details", wallpaper_key)
+async def _of_row(session: Session, wallpaper_id: int) -> dict[str, Any]:
+    details = await session.first("item_details", wallpaper_id)
     return {
-        "tries": [Try(**each) for each in await session.fetch("item_tries", wallpaper_key)],
+        "tries": [Attempt(**each) for each in await session.fetch("item_attempts", wallpaper_id)],
         "details": Details(**details) if details else None,
     }

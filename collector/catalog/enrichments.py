@@ -38,9 +38,9 @@ class Enrichments:
             await session.execute("enlist_details", nsfw)
             await session.execute("refresh_favorites")
 
-    async def asked(self, run_key: int) -> int:
+    async def asked(self, audit_id: int) -> int:
         """Return about how many wallpapers the run has asked."""
-        return int(await self._database.value("asked_by_run", run_key))
+        return int(await self._database.value("asked_by_run", audit_id))
 
     async def answered_before(self) -> str | None:
         """Return the id of a wallpaper that the API has answered for, None if there is none yet."""
@@ -48,13 +48,13 @@ class Enrichments:
         return found
 
     @retry_conflicts
-    async def claim(self, most: int) -> list[Target]:
-        """Take up to `most` due wallpapers in hand for a fresh owner, in order of their value."""
+    async def claim(self, max_items: int) -> list[Target]:
+        """Claim up to `max_items` due wallpapers for a fresh owner, the most valuable first."""
         owner, targets = uuid4(), list[Target]()
         async with self._database.transaction() as session:
             await session.execute("reap_details")
             for queue in ("claim_first", "claim_again"):
-                wanted = most - len(targets)
+                wanted = max_items - len(targets)
                 if wanted > 0:
                     rows = await session.fetch(queue, owner, wanted, LEASE_SECONDS)
                     targets += [Target(**row) for row in rows]
@@ -71,7 +71,7 @@ class Enrichments:
             await _postpone(session, _keys(targets))
 
     @retry_conflicts
-    async def save(self, run_key: int, findings: Sequence[Finding]) -> None:
+    async def save(self, audit_id: int, findings: Sequence[Finding]) -> None:
         """Write details, tags, uploaders and counters, and what the run learned; hand all back.
 
         One transaction: on failure or cancellation nothing has changed.
@@ -87,7 +87,7 @@ class Enrichments:
             await _postpone(session, _keys(by_outcome[Outcome.UNUSABLE]))
             await session.execute(
                 "note_enrichments",
-                run_key,
+                audit_id,
                 _keys([each.target for each in findings]),
                 [each.outcome for each in findings],
                 [each.tags for each in findings],
@@ -102,7 +102,7 @@ class Enrichments:
 
 async def _save_enriched(session: Session, findings: Sequence[Finding]) -> None:
     answered = {
-        each.target.wallpaper_key: each.found
+        each.target.wallpaper_id: each.found
         for each in findings
         if isinstance(each.found, WallpaperDetails)
     }
@@ -154,4 +154,4 @@ async def _postpone(session: Session, keys: list[int]) -> None:
 
 
 def _keys(targets: Sequence[Target]) -> list[int]:
-    return [target.wallpaper_key for target in targets]
+    return [target.wallpaper_id for target in targets]

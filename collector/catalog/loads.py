@@ -46,18 +46,18 @@ class Loads:
         self._database = database
         self._max_items = max_items
 
-    async def merge(self, run_key: int) -> None:
+    async def merge(self, audit_id: int) -> None:
         """Merge this run's staged pages, the oldest first, in transactions of bounded size.
 
         Raises StagingMismatch when staging and ledger disagree. On any failure or cancellation what
         was merged until then stays, and the rest is staged still. The watermark moves with the last
         page of a reading.
         """
-        rows = await self._database.fetch("unmerged_pages", run_key)
+        rows = await self._database.fetch("unmerged_pages", audit_id)
         for batch in batches((UnmergedPage(*row) for row in rows), self._max_items):
-            await self._merge_pages(run_key, run_key, batch)
+            await self._merge_pages(audit_id, audit_id, batch)
 
-    async def merge_leftovers(self, run_key: int) -> None:
+    async def merge_leftovers(self, audit_id: int) -> None:
         """Merge what ended runs have left, run by run; their rows count in this run.
 
         Whatever is wrong with them is no problem of this run: it is logged, and left where it is. A
@@ -65,44 +65,46 @@ class Loads:
         `close_crashed`: that is how its pages come to be left.
         """
         try:
-            rows = await self._database.fetch("leftover_pages", run_key)
+            rows = await self._database.fetch("leftover_pages", audit_id)
             for (left_by, run_id), pages in groupby(rows, key=itemgetter("audit_id", "run_id")):
-                await self._merge_left(run_key, left_by, run_id, list(pages))
+                await self._merge_left(audit_id, left_by, run_id, list(pages))
         except Outage as error:
             logger.warning("load: pages of ended runs wait for the next load: %s", error)
 
     async def _merge_left(
-        self, run_key: int, left_by: int, run_id: str, rows: Sequence[asyncpg.Record]
+        self, audit_id: int, left_by: int, run_id: str, rows: Sequence[asyncpg.Record]
     ) -> None:
         whole = [UnmergedPage(r["page"], r["reading"], r["items"]) for r in rows if r["is_whole"]]
         left = len(rows) - len(whole)
         for batch in batches(whole, self._max_items):
-            left += await self._merge_sound(run_key, left_by, batch)
+            left += await self._merge_sound(audit_id, left_by, batch)
         if left:
             logger.warning("load: %d pages of run %s cannot be merged", left, run_id)
 
-    async def _merge_sound(self, run_key: int, left_by: int, pages: Sequence[UnmergedPage]) -> int:
+    async def _merge_sound(self, audit_id: int, left_by: int, pages: Sequence[UnmergedPage]) -> int:
         """Merge those of the pages that can be, and return how many cannot; raises Outage alone."""
         try:
-            await self._merge_pages(run_key, left_by, pages)
+            await self._merge_pages(audit_id, left_by, pages)
         except Outage:
             raise
         except Exception:
             if len(pages) > 1:
                 half = len(pages) // 2
-                first = await self._merge_sound(run_key, left_by, pages[:half])
-                return first + await self._merge_sound(run_key, left_by, pages[half:])
+                first = await self._merge_sound(audit_id, left_by, pages[:half])
+                return first + await self._merge_sound(audit_id, left_by, pages[half:])
             logger.exception("load: a page that an ended run left")
             return 1
         return 0
 
     @retry_conflicts
-    async def _merge_pages(self, run_key: int, read_by: int, pages: Sequence[UnmergedPage]) -> None:
+    async def _merge_pages(
+        self, audit_id: int, read_by: int, pages: Sequence[UnmergedPage]
+    ) -> None:
         """Merge pages that the run `read_by` has staged, in one transaction, by this run."""
         numbers, readings = [it.number for it in pages], [it.reading for it in pages]
         async with self._database.transaction() as session:
             await session.execute("lock_merge", read_by)
-            taken = await session.one("take_pages", run_key, read_by, numbers, readings)
+            taken = await session.one("take_pages", audit_id, read_by, numbers, readings)
             load = taken["load_id"]
             if load is None:
                 return
@@ -111,19 +113,19 @@ class Loads:
                 raise StagingMismatch(staged["staged"], taken["staged"])
             if staged["staged"] and staged["has_newer"]:
                 await session.execute("drop_outdated", load)
-            merged = await session.one("merge_wallpapers", load, run_key)
+            merged = await session.one("merge_wallpapers", load, audit_id)
             await session.execute("merge_counters", load)
             if staged["rejected"]:
-                await session.execute("bury_rejected", load, run_key)
-            await session.execute("resolve_loaded", load, run_key)
+                await session.execute("give_up_rejected", load, audit_id)
+            await session.execute("resolve_loaded", load, audit_id)
             await session.execute("empty_staging", load)
             await session.execute("move_watermarks", load)
             await session.execute("end_load", load, taken["pages"], *merged)
 
-    async def loaded(self, run_key: int) -> LoadCounts:
+    async def loaded(self, audit_id: int) -> LoadCounts:
         """Return what all loads of the run have done together, each item counted once."""
         async with self._database.session() as session:
-            return LoadCounts(**await session.one("loaded", run_key))
+            return LoadCounts(**await session.one("loaded", audit_id))
 
 
 def batches(pages: Iterable[UnmergedPage], max_items: int) -> Iterator[list[UnmergedPage]]:

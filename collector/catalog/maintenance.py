@@ -23,9 +23,9 @@ class Verification:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def keyed_rows(self, behind_key: str, behind_row: int, most: int) -> list[KeyedRow]:
+    async def keyed_rows(self, behind_key: str, behind_row: int, max_items: int) -> list[KeyedRow]:
         """Return the next rows that name an object, in the byte order of their keys."""
-        rows = await self._database.fetch("keyed_rows", behind_key, behind_row, most)
+        rows = await self._database.fetch("keyed_rows", behind_key, behind_row, max_items)
         return [KeyedRow(**row) for row in rows]
 
     async def present_rows(self, wallhaven_ids: Sequence[str]) -> dict[str, PresentRow]:
@@ -54,18 +54,18 @@ class Verification:
     async def unstore(self, row: KeyedRow) -> bool:
         """Make the row one that is to be fetched again. False: it has changed meanwhile."""
         found = await self._database.value(
-            "unstore", row.wallpaper_key, row.s3_key, row.object_sha256
+            "unstore", row.wallpaper_id, row.s3_key, row.object_sha256
         )
         return found is not None
 
     async def adopt(self, row: PresentRow, s3_key: str, sha256: str, size_bytes: int) -> bool:
         """Commit that the object is the row's. False: it is stored already, or in hand."""
-        adopted = await self._database.value("adopt", row.wallpaper_key, s3_key, sha256, size_bytes)
+        adopted = await self._database.value("adopt", row.wallpaper_id, s3_key, sha256, size_bytes)
         return adopted is not None
 
     async def retry(self, row: PresentRow) -> bool:
         """Make the row due at once, given up as it may be. False: it is in hand."""
-        return await self._database.value("retry_dead", row.wallpaper_key) is not None
+        return await self._database.value("retry_dead", row.wallpaper_id) is not None
 
 
 class Janitor:
@@ -84,24 +84,24 @@ class Janitor:
             )
         return Lapsed(**row)
 
-    async def noted_uploads(self, behind_row: int, most: int) -> list[NotedUpload]:
+    async def noted_uploads(self, behind_row: int, max_items: int) -> list[NotedUpload]:
         """Return the next uploads noted for wallpapers that nobody has in hand, by row."""
-        rows = await self._database.fetch("noted_uploads", behind_row, most)
+        rows = await self._database.fetch("noted_uploads", behind_row, max_items)
         return [NotedUpload(**row) for row in rows]
 
     async def forget_upload(self, noted: NotedUpload) -> None:
         """Note that the upload is gone; a newer one of the same wallpaper stays noted."""
-        await self._database.execute("forget_upload", noted.wallpaper_key, noted.upload_id)
+        await self._database.execute("forget_upload", noted.wallpaper_id, noted.upload_id)
 
     async def uploads_in_hand(self, upload_ids: Sequence[str]) -> set[str]:
         """Return those of the uploads that belong to claims which live."""
         rows = await self._database.fetch("uploads_in_hand", list(upload_ids))
         return {row["upload_id"] for row in rows}
 
-    async def mark_trimmed(self, keep_days: int, most: int) -> int:
-        """Close for good up to `most` runs that ended so long ago; return how many."""
-        return int(await self._database.value("mark_trimmed", keep_days, most))
+    async def mark_trimmed(self, keep_days: int, max_items: int) -> int:
+        """Close for good up to `max_items` runs that ended so long ago; return how many."""
+        return int(await self._database.value("mark_trimmed", keep_days, max_items))
 
-    async def trim(self, detail: RunDetail, keep_days: int, most: int) -> int:
-        """Delete up to `most` rows of runs that are closed for good, in one transaction."""
-        return int(await self._database.value(f"trim_{detail}", keep_days, most))
+    async def trim(self, detail: RunDetail, keep_days: int, max_items: int) -> int:
+        """Delete up to `max_items` rows of runs that are closed for good, in one transaction."""
+        return int(await self._database.value(f"trim_{detail}", keep_days, max_items))

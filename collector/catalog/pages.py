@@ -55,24 +55,24 @@ class Pages:
         self._turn = anyio.Lock()
         self._waiting: list[_Entry] = []
 
-    async def covered_pages(self, run_key: int) -> list[LedgerPage]:
+    async def covered_pages(self, audit_id: int) -> list[LedgerPage]:
         """Return what this run has in its ledger, in the order in which it came."""
-        return [_entry(row) for row in await self._database.fetch("covered_pages", run_key)]
+        return [_entry(row) for row in await self._database.fetch("covered_pages", audit_id)]
 
     async def watermark(self, search_key: str) -> list[str]:
         """Return the first page's ids of the last whole reading that was merged, or []."""
         return list(await self._database.value("watermark", search_key) or ())
 
-    async def crawled_pages(self, run_key: int) -> list[LedgerPage]:
+    async def crawled_pages(self, audit_id: int) -> list[LedgerPage]:
         """Return `covered_pages`, with ids only where they may still join two slices."""
-        return [_entry(row) for row in await self._database.fetch("crawled_pages", run_key)]
+        return [_entry(row) for row in await self._database.fetch("crawled_pages", audit_id)]
 
-    async def pages_above(self, search_key: str, run_key: int) -> list[list[CoveredPage]]:
+    async def pages_above(self, search_key: str, audit_id: int) -> list[list[CoveredPage]]:
         """Return what earlier runs have read since the watermark was set, run by run, newest first.
 
         Between these pages and the watermark lies a gap.
         """
-        rows = await self._database.fetch("pages_above", search_key, run_key)
+        rows = await self._database.fetch("pages_above", search_key, audit_id)
         return [
             [_covered(row) for row in run] for _, run in groupby(rows, key=itemgetter("audit_id"))
         ]
@@ -87,19 +87,19 @@ class Pages:
         """Note how many wallpapers a search has now."""
         await self._database.execute("note_search_total", search_key, total)
 
-    async def has_read(self, run_key: int, search_key: str) -> bool:
+    async def has_read(self, audit_id: int, search_key: str) -> bool:
         """Say whether the run has read the search without a hole, and no later run has since."""
-        return await self._database.value("has_read", run_key, search_key) is not None
+        return await self._database.value("has_read", audit_id, search_key) is not None
 
-    async def note_reading(self, run_key: int, search_key: str, newest_ids: list[str]) -> None:
+    async def note_reading(self, audit_id: int, search_key: str, newest_ids: list[str]) -> None:
         """Note that the run read the search without a hole, its first page having had these ids.
 
         They become the watermark when the run's pages are merged.
         """
-        await self._database.execute("note_reading", run_key, search_key, newest_ids)
+        await self._database.execute("note_reading", audit_id, search_key, newest_ids)
 
     async def stage_page(
-        self, run_key: int, search_key: str, page: Page, reading: int = 1
+        self, audit_id: int, search_key: str, page: Page, reading: int = 1
     ) -> CoveredPage:
         """Enter the page into the ledger and COPY what is new on it, in one transaction.
 
@@ -108,7 +108,7 @@ class Pages:
         A reading that the ledger has already is left as it is, and what it says is returned.
         Cancelled, the page may be staged or not.
         """
-        entry = _Entry(run_key, search_key, page, reading)
+        entry = _Entry(audit_id, search_key, page, reading)
         self._waiting.append(entry)
         try:
             async with self._turn:
@@ -118,11 +118,11 @@ class Pages:
             self._waiting.remove(entry)
         return entry.entered
 
-    async def note_unreadable(self, run_key: int, page: UnreadablePage) -> None:
+    async def note_unreadable(self, audit_id: int, page: UnreadablePage) -> None:
         """Note in the ledger that the page could not be read just now."""
         await self._database.execute(
             "note_unreadable",
-            run_key,
+            audit_id,
             page.number,
             page.search_key,
             page.last_page,
@@ -155,7 +155,7 @@ class Pages:
 class _Entry:
     """A page on its way into the ledger; `covered` once it is committed."""
 
-    run_key: int
+    audit_id: int
     search_key: str
     page: Page
     reading: int
@@ -166,11 +166,11 @@ class _Entry:
     def compare(self, before: Mapping[str, ListedBefore]) -> None:
         """Find out how many items have rows, and what is new."""
         self.known = sum(wallhaven_id in before for wallhaven_id in self.page.ids)
-        self.records = staging_records(self.run_key, self.page, self.reading, before)
+        self.records = staging_records(self.audit_id, self.page, self.reading, before)
 
     @property
     def key(self) -> tuple[int, int, int]:
-        return self.run_key, self.page.number, self.reading
+        return self.audit_id, self.page.number, self.reading
 
     @property
     def entered(self) -> CoveredPage:
@@ -182,7 +182,7 @@ class _Entry:
     def arguments(self) -> tuple[Any, ...]:
         page = self.page
         return (
-            self.run_key,
+            self.audit_id,
             page.number,
             len(page.items),
             page.last_page,
@@ -222,7 +222,7 @@ async def listed_before(session: Session, ids: list[str]) -> dict[str, ListedBef
 
 
 def staging_records(
-    run_key: int, page: Page, reading: int, before: Mapping[str, ListedBefore]
+    audit_id: int, page: Page, reading: int, before: Mapping[str, ListedBefore]
 ) -> list[tuple[Any, ...]]:
     """Return the page's items as rows of `staged_wallpapers`, rejects included.
 
@@ -230,7 +230,7 @@ def staging_records(
     is left out.
     """
     return [
-        (run_key, page.number, reading, position, *record)
+        (audit_id, page.number, reading, position, *record)
         for position, item in enumerate(page.items)
         if (record := _record(item, before))
     ]

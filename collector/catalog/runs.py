@@ -34,19 +34,19 @@ class Runs:
         async with self._database.session() as session:
             return await open_run(session, run)
 
-    async def heartbeat(self, run_key: int) -> None:
+    async def heartbeat(self, audit_id: int) -> None:
         """Note that the run's process lives."""
-        await self._database.execute("run_heartbeat", run_key)
+        await self._database.execute("run_heartbeat", audit_id)
 
     async def begin_stage(self, call: StageCall) -> None:
         """Note that a worker begins a stage of the run."""
-        await self._database.execute("begin_stage", call.run_key, call.stage, call.worker)
+        await self._database.execute("begin_stage", call.audit_id, call.stage, call.worker)
 
     async def end_stage(self, call: StageCall, end: StageEnd) -> None:
         """Note how the stage ended for this worker."""
         await self._database.execute(
             "end_stage",
-            call.run_key,
+            call.audit_id,
             call.stage,
             call.worker,
             end.status,
@@ -54,32 +54,32 @@ class Runs:
             end.problem,
         )
 
-    async def running_stages(self, run_key: int) -> int:
+    async def running_stages(self, audit_id: int) -> int:
         """Return how many stages of the run have begun and not ended, dead ones included."""
-        return int(await self._database.value("running_stages", run_key))
+        return int(await self._database.value("running_stages", audit_id))
 
-    async def recount(self, run_key: int) -> Recount:
+    async def recount(self, audit_id: int) -> Recount:
         """Count anew what the run did; write nothing."""
         async with self._database.session() as session:
-            return await _recount(session, run_key)
+            return await _recount(session, audit_id)
 
     @retry_conflicts
-    async def close_run(self, run_key: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
+    async def close_run(self, audit_id: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
         """Count anew and write the audit row, both in one snapshot.
 
         Of a run whose details are trimmed, the row stays as it is, and is returned.
         """
         async with self._database.transaction("repeatable_read") as session:
-            return await _close(session, run_key, judge)
+            return await _close(session, audit_id, judge)
 
-    async def audit_row(self, run_key: int) -> AuditRow:
+    async def audit_row(self, audit_id: int) -> AuditRow:
         """Return the audit row of the run, as it was written last."""
         async with self._database.session() as session:
-            return _audit_row(await session.one("audit_row", run_key))
+            return _audit_row(await session.one("audit_row", audit_id))
 
-    async def stored_by(self, run_key: int, since: datetime | None = None) -> int:
+    async def stored_by(self, audit_id: int, since: datetime | None = None) -> int:
         """Return how many images the run has stored or adopted: all, or those `since` a time."""
-        return int(await self._database.value("stored_by", run_key, since))
+        return int(await self._database.value("stored_by", audit_id, since))
 
     async def find_run(self, run: Run) -> int | None:
         """Return the key of the run, None where it was never opened."""
@@ -106,9 +106,9 @@ class Runs:
         Of several that do this at once, one does.
         """
         async with self._database.transaction("repeatable_read") as session:
-            if not await session.value("lock_silent_run", silent.run_key, silent.heard_at):
+            if not await session.value("lock_silent_run", silent.audit_id, silent.heard_at):
                 return None
-            return await _close(session, silent.run_key, judge)
+            return await _close(session, silent.audit_id, judge)
 
     async def last_runs(self, limit: int) -> list[dict[str, Json]]:
         """Return the newest runs, newest first, ready for people or JSON."""
@@ -131,28 +131,28 @@ class Runs:
 
 async def open_run(session: Session, run: Run) -> int:
     """Begin the run, or go on with it, in a session; return its key. Raises RunTrimmed."""
-    run_key = await session.value("open_run", run.dag_id, run.run_id, run.logical_date)
-    if run_key is None:
-        run_key = await session.value("find_run", run.dag_id, run.run_id)
-        raise RunTrimmed(run.run_id, run_key)
-    return int(run_key)
+    audit_id = await session.value("open_run", run.dag_id, run.run_id, run.logical_date)
+    if audit_id is None:
+        audit_id = await session.value("find_run", run.dag_id, run.run_id)
+        raise RunTrimmed(run.run_id, audit_id)
+    return int(audit_id)
 
 
-async def _close(session: Session, run_key: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
-    recount = await _recount(session, run_key)
+async def _close(session: Session, audit_id: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
+    recount = await _recount(session, audit_id)
     verdict = judge(recount)
-    row = await session.first("close_run", run_key, *_verdict_values(verdict), *_counters(recount))
-    return _audit_row(row or await session.one("audit_row", run_key))
+    row = await session.first("close_run", audit_id, *_verdict_values(verdict), *_counters(recount))
+    return _audit_row(row or await session.one("audit_row", audit_id))
 
 
-async def _recount(session: Session, run_key: int) -> Recount:
-    values: dict[str, Any] = dict(await session.one("recount", run_key))
-    for name, count in (await session.one("loaded", run_key)).items():
+async def _recount(session: Session, audit_id: int) -> Recount:
+    values: dict[str, Any] = dict(await session.one("recount", audit_id))
+    for name, count in (await session.one("loaded", audit_id)).items():
         values[_AUDIT_COLUMNS.get(name, name)] = count
     for name in ("stage_reports", "enrichment"):
         values[name] = json.loads(values[name])
-    unreadable = [row["page"] for row in await session.fetch("unreadable_pages", run_key)]
-    crawl = await session.first("crawl_facts", run_key)
+    unreadable = [row["page"] for row in await session.fetch("unreadable_pages", audit_id)]
+    crawl = await session.first("crawl_facts", audit_id)
     facts = CrawlFacts(**crawl, unreadable_pages=unreadable) if crawl else None
     return Recount(**values, unreadable_pages=unreadable, crawl=facts)
 

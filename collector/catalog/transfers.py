@@ -46,9 +46,9 @@ class Transfers:
 
     @retry_conflicts
     async def claim(
-        self, run_key: int, most: int, run_limit: int = 0, *, only: bool = False
+        self, audit_id: int, max_items: int, run_limit: int = 0, *, only: bool = False
     ) -> list[Claim]:
-        """Claim up to `most` due items for a fresh owner; counts one attempt each.
+        """Claim up to `max_items` due items for a fresh owner; counts one attempt each.
 
         What the run's own pages list goes first, and nothing else is claimed if `only`.
         Claims of others whose lease has lapsed come back first: they are due at once, or dead
@@ -56,30 +56,33 @@ class Transfers:
         and what all its workers have in hand never exceed it together.
         """
         async with self._database.transaction() as session:
-            used = await session.value("lock_limit", run_key) if run_limit else None
-            await self._reap(session, run_key)
+            used = await session.value("lock_limit", audit_id) if run_limit else None
+            await self._reap(session, audit_id)
             if run_limit:
-                most = min(most, await _room(session, run_key, run_limit, used, most))
+                room = await _room(session, audit_id, run_limit, used, max_items)
+                max_items = min(max_items, room)
             rows = await session.fetch(
                 "claim",
-                run_key,
+                audit_id,
                 uuid4(),
                 RUN_ATTEMPTS,
-                max(0, most),
+                max(0, max_items),
                 self._policy.lease_seconds,
                 only,
             )
         return [Claim(**row) for row in rows]
 
-    async def _reap(self, session: Session, run_key: int) -> None:
+    async def _reap(self, session: Session, audit_id: int) -> None:
         lapsed = await session.fetch("reap_leases", self._policy.max_attempts)
         dead = [row["wallpaper_id"] for row in lapsed if row["is_dead"]]
         if dead:
-            await session.execute("bury_exhausted", dead, run_key, Code.EXHAUSTED, EXHAUSTED_REASON)
+            await session.execute(
+                "give_up_exhausted", dead, audit_id, Code.EXHAUSTED, EXHAUSTED_REASON
+            )
 
-    async def mark_listed(self, run_key: int) -> None:
+    async def mark_listed(self, audit_id: int) -> None:
         """Make what the run's merged pages list its own, so that it is claimed first."""
-        await self._database.execute("mark_listed", run_key)
+        await self._database.execute("mark_listed", audit_id)
 
     async def heartbeat(self, claims: Sequence[Claim]) -> set[int]:
         """Extend the leases; return the wallpaper keys that are still ours."""
@@ -99,7 +102,7 @@ class Transfers:
         confirmed = await self._database.value(
             "confirm",
             *_identity(claim),
-            claim.run_key,
+            claim.audit_id,
             stored.key,
             stored.sha256,
             stored.size_bytes,
@@ -117,20 +120,20 @@ class Transfers:
                 noted = await self._database.value(
                     "postpone",
                     *_identity(claim),
-                    claim.run_key,
+                    claim.audit_id,
                     failure.edge,
                     failure.code,
                     delay_seconds,
                 )
             case GiveUp(code):
-                noted = await self._bury(claim, failure, code)
+                noted = await self._give_up(claim, failure, code)
         return noted is not None
 
     @retry_conflicts
-    async def _bury(self, claim: Claim, failure: ItemFailure, code: Code) -> int | None:
+    async def _give_up(self, claim: Claim, failure: ItemFailure, code: Code) -> int | None:
         async with self._database.transaction() as session:
             letter: int | None = await session.value(
-                "bury", *_identity(claim), claim.run_key, failure.edge, code, failure.reason
+                "give_up", *_identity(claim), claim.audit_id, failure.edge, code, failure.reason
             )
             if letter is not None and (met := failure.stranger):
                 await session.execute(
@@ -143,7 +146,7 @@ class Transfers:
         await self._database.execute("release", *_identities(claims))
 
     @retry_conflicts
-    async def refund_outage(self, run_key: int, codes: Sequence[Code]) -> None:
+    async def refund_outage(self, audit_id: int, codes: Sequence[Code]) -> None:
         """Give back the tries of this run that failed with `codes`: an edge was down.
 
         Safe to repeat, and while other workers of the run go on: what is in their hands stays
@@ -151,12 +154,12 @@ class Transfers:
         """
         async with self._database.transaction() as session:
             # First the locks, then the change: it sees what was committed until they were had.
-            blamed = await session.fetch("lock_blamed", run_key, list(codes))
+            blamed = await session.fetch("lock_blamed", audit_id, list(codes))
             items = [row["wallpaper_id"] for row in blamed]
-            await session.execute("refund_outage", run_key, items, list(codes))
+            await session.execute("refund_outage", audit_id, items, list(codes))
 
     async def next_due_seconds(
-        self, run_key: int, run_limit: int = 0, *, only: bool = False, awaits_others: bool = True
+        self, audit_id: int, run_limit: int = 0, *, only: bool = False, awaits_others: bool = True
     ) -> float | None:
         """Return the wait until this run may claim again, None if it need not wait.
 
@@ -168,10 +171,10 @@ class Transfers:
         within_seconds = None if awaits_others else self._policy.lease_seconds / 2
         async with self._database.session() as session:
             wait: float | None
-            use = await _use(session, run_key, run_limit)
+            use = await _use(session, audit_id, run_limit)
             if use is None or use["stored"] + use["in_hand"] < run_limit:
                 wait = await session.value(
-                    "next_due_seconds", run_key, RUN_ATTEMPTS, only, within_seconds
+                    "next_due_seconds", audit_id, RUN_ATTEMPTS, only, within_seconds
                 )
             else:
                 wait = use["lapse_seconds"]
@@ -194,9 +197,9 @@ class Transfers:
         )
         return [KnownGood(**row) for row in rows]
 
-    async def due_images(self, run_key: int) -> DueImages:
+    async def due_images(self, audit_id: int) -> DueImages:
         """Return how many images are due or claimed, those of the run's own pages apart."""
-        rows = await self._database.fetch("due_images", run_key)
+        rows = await self._database.fetch("due_images", audit_id)
         return DueImages(**rows[0])
 
     async def backlog(self) -> Backlog:
@@ -205,35 +208,37 @@ class Transfers:
         return Backlog(**rows[0])
 
 
-async def _room(session: Session, run_key: int, run_limit: int, used: int | None, most: int) -> int:
+async def _room(
+    session: Session, audit_id: int, run_limit: int, used: int | None, max_items: int
+) -> int:
     """Return how many more a run may have; what it uses is counted only where that may be few.
 
     `used` is no less than what is used: counting takes as long as the run has stored much.
     """
-    if used is None or used + most > run_limit:
-        use = await session.one("limit_use", run_key)
+    if used is None or used + max_items > run_limit:
+        use = await session.one("limit_use", audit_id)
         used = use["stored"] + use["in_hand"]
-        await session.execute("note_limit_use", run_key, used)
+        await session.execute("note_limit_use", audit_id, used)
     return run_limit - used
 
 
-async def _use(session: Session, run_key: int, run_limit: int) -> asyncpg.Record | None:
+async def _use(session: Session, audit_id: int, run_limit: int) -> asyncpg.Record | None:
     """Count what a run uses of its limit; None where there is room for certain."""
     if not run_limit:
         return None
-    used = await session.value("limit_bound", run_key)
+    used = await session.value("limit_bound", audit_id)
     if used is not None and used < run_limit:
         return None
-    return await session.one("limit_use", run_key)
+    return await session.one("limit_use", audit_id)
 
 
 def _identity(claim: Claim) -> tuple[int, UUID, int]:
-    return claim.wallpaper_key, claim.owner, claim.fence
+    return claim.wallpaper_id, claim.owner, claim.fence
 
 
 def _identities(claims: Sequence[Claim]) -> tuple[list[int], list[UUID], list[int]]:
     return (
-        [claim.wallpaper_key for claim in claims],
+        [claim.wallpaper_id for claim in claims],
         [claim.owner for claim in claims],
         [claim.fence for claim in claims],
     )

@@ -74,7 +74,7 @@ def backfill(
     async def command(runtime: Runtime) -> Answer:
         known = await find_crawl(runtime, options)
         if known is not None and is_over(known, options):
-            row = await runtime.catalog.runs.audit_row(known.run_key)
+            row = await runtime.catalog.runs.audit_row(known.audit_id)
             return _nothing_to_do(row, invocation.command("run"))
         run = run_for(known, Run(DEFAULT_DAG_ID, new_run_id("backfill")), again=again)
         return _answer(await run_backfill(runtime, run, options, audits.append))

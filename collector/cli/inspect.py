@@ -13,7 +13,7 @@ from collector.core.errors import CODE_MEANING, Code, SettingsError
 from collector.core.runs import Json
 
 if TYPE_CHECKING:
-    from collector.core.history import Changed, Choice, DeadLetter, Life
+    from collector.core.history import Changed, Choice, DeadLetter, History
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -160,41 +160,41 @@ def explain(
     context: typer.Context,
     wallhaven_id: Annotated[str, typer.Argument(metavar="ID", help="Its id at the site.")],
 ) -> None:
-    """Tell the life of one wallpaper."""
+    """Tell the history of one wallpaper."""
     from collector.runtime.opening import Need
 
     async def command(runtime: Runtime) -> Answer:
-        life = await runtime.catalog.items.life(wallhaven_id)
-        if not life.is_known:
+        history = await runtime.catalog.items.history(wallhaven_id)
+        if not history.is_known:
             return Answer(
                 {"wallhaven_id": wallhaven_id, "state": "unknown"},
                 lambda console: console.print(f"{wallhaven_id}: no search has listed it here"),
                 Exit.FAILED,
             )
-        return Answer(life.as_json(), lambda console: _show_history(life, console))
+        return Answer(history.as_json(), lambda console: _show_history(history, console))
 
     raise typer.Exit(execute(invocation_of(context), Need.SCHEMA, command))
 
 
-def _show_history(life: Life, console: Console) -> None:
+def _show_history(history: History, console: Console) -> None:
     from collector.cli.output import show_lines, show_mapping
 
-    data = life.as_json()
+    data = history.as_json()
     shown = {name: data[name] for name in _SHOWN if data.get(name) is not None}
-    if life.details and life.details.tags:
-        shown["tags"] = ", ".join(life.details.tags)
-    show_mapping(life.wallhaven_id, shown, console)
+    if history.details and history.details.tags:
+        shown["tags"] = ", ".join(history.details.tags)
+    show_mapping(history.wallhaven_id, shown, console)
     console.print("what happened")
-    for event in life.events():
+    for event in history.events():
         console.print(f"  {event.at.isoformat(timespec='seconds')}  {event.what}", soft_wrap=True)
-    if problems := _problems(life):
+    if problems := _problems(history):
         console.print("what is wrong")
         show_lines(problems, console)
 
 
-def _problems(life: Life) -> dict[str, Json]:
+def _problems(history: History) -> dict[str, Json]:
     return {
         letter.code: f"{letter.reason} ({CODE_MEANING[Code(letter.code)]})"
-        for letter in life.letters
+        for letter in history.letters
         if letter.resolved_at is None
     }

@@ -17,7 +17,7 @@ from collector.core.errors import TooManyDead
 from collector.core.runs import Json, RunStatus, StageName
 
 # Below this many dead letters a run is not failed for their share: 1 of 10 is no pattern.
-LEAST_DEAD_FOR_FAILURE = 10
+MIN_DEAD_FOR_FAILURE = 10
 # How long the API did not answer a stage, in the stage's report.
 OUTAGE_SECONDS = "outage_seconds"
 # What the store of a transfer does not do by itself, in the stage's report.
@@ -126,7 +126,7 @@ def judge_run(recount: Recount, max_dead_percent: float) -> Verdict:
     """Say how the run ended, from the recount alone.
 
     Failed: no stage ran, or one failed or died, or the dead letters of one kind are above
-    `max_dead_percent` of what was handled and at least LEAST_DEAD_FOR_FAILURE. Partial: some
+    `max_dead_percent` of what was handled and at least MIN_DEAD_FOR_FAILURE. Partial: some
     items failed, were given up, are in other hands, or were not shown to a crawl, or some pages
     came short or could not be read. A running stage counts as failed: its process is gone.
     """
@@ -192,7 +192,7 @@ def judge_silent(recount: Recount, heard_at: datetime, max_dead_percent: float) 
 def too_many_dead(recount: Recount, max_dead_percent: float) -> TooManyDead | None:
     """Return the kind of which more than `max_dead_percent` were given up, None if there is none.
 
-    Fewer than LEAST_DEAD_FOR_FAILURE are never too many.
+    Fewer than MIN_DEAD_FOR_FAILURE are never too many.
     """
     unreadable = len(recount.unreadable_pages)
     kinds = (
@@ -208,7 +208,7 @@ def too_many_dead(recount: Recount, max_dead_percent: float) -> TooManyDead | No
 def is_too_many(dead: int, handled: int, max_dead_percent: float) -> bool:
     """Say whether `dead` of `handled` items given up are enough to fail a run."""
     share_percent = 100.0 * dead / max(1, handled)
-    return dead >= LEAST_DEAD_FOR_FAILURE and share_percent > max_dead_percent
+    return dead >= MIN_DEAD_FOR_FAILURE and share_percent > max_dead_percent
 
 
 def _extracted(recount: Recount) -> Mapping[str, Json]:

@@ -28,9 +28,9 @@ from collector.core.paging import (
 # at once further from "oldest first".
 PAGES_PER_SLICE = 25
 # A page that comes short, or cannot be read, this often is so for good: the certificate says so.
-MOST_READINGS = 3
+MAX_READINGS = 3
 # A list that still grows after so many last looks would keep us for ever.
-MOST_LAST_LOOKS = 5
+MAX_LAST_LOOKS = 5
 
 
 class Crawl:
@@ -85,8 +85,8 @@ class Crawl:
         """A page is staged, or was unreadable; what it says of the end is the newest word.
 
         A page that comes short is as good as unread: what is missing may be what has moved there.
-        It is read again before anything below it, until it is full or MOST_READINGS came short. One
-        that is unreadable is tried again when nothing else is left, MOST_READINGS times in all.
+        It is read again before anything below it, until it is full or MAX_READINGS came short. One
+        that is unreadable is tried again when nothing else is left, MAX_READINGS times in all.
         """
         number = page.number
         self._in_flight.discard(number)
@@ -103,7 +103,7 @@ class Crawl:
         self._short[number] = self._short.get(number, 0) + 1 if page.is_short else 0
         # Where the total, too, says that nothing is left for it, asking again would not help.
         is_behind = not page.items and self._list.is_behind(number)
-        is_read = not page.is_short or is_behind or self._short[number] >= MOST_READINGS
+        is_read = not page.is_short or is_behind or self._short[number] >= MAX_READINGS
         self._list.see(page, for_good=is_read)
         if is_read:
             self._read(number, page)
@@ -114,7 +114,7 @@ class Crawl:
             self._joins.give_up(number)
 
     def _is_given_up(self, number: int) -> bool:
-        return self._failures.get(number, 0) >= MOST_READINGS
+        return self._failures.get(number, 0) >= MAX_READINGS
 
     def _read(self, number: int, page: CoveredPage) -> None:
         self._read_at[number] = self._noted
@@ -192,7 +192,7 @@ class Crawl:
         is_first_look = self._readings.get(self.end, 0) <= 1
         has_changed = self._changed_at > self._read_at.get(self.end, 0)
         has_changed |= is_long and is_first_look and self._noted > self._read_at.get(self.end, 0)
-        if ends_before or not has_changed or self._readings.get(self.end, 0) > MOST_LAST_LOOKS:
+        if ends_before or not has_changed or self._readings.get(self.end, 0) > MAX_LAST_LOOKS:
             return None
         return self.end
 

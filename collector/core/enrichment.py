@@ -25,7 +25,7 @@ class Outcome(StrEnum):
 class Target:
     """A wallpaper that `owner` has in hand, to ask about."""
 
-    wallpaper_key: int
+    wallpaper_id: int
     owner: UUID
     wallhaven_id: str
 

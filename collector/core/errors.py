@@ -167,11 +167,11 @@ class OtherSearch(NotRetryable):
 class RunTrimmed(NotRetryable):
     """The details of the run are trimmed: its audit stands, and it cannot go on."""
 
-    def __init__(self, run_id: str, run_key: int) -> None:
+    def __init__(self, run_id: str, audit_id: int) -> None:
         super().__init__(
             f"run {run_id} ended long ago, and its details are trimmed; use another id"
         )
-        self.run_key = run_key
+        self.audit_id = audit_id
 
 
 class QuestionIgnored(CollectorError):

@@ -33,7 +33,7 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
+class Attempt:
     """How the last of a run's tries ended, and how many there were."""
 
     run_id: str
@@ -104,13 +104,13 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class History:
     """All that is known of one item; `row` is None where it was only ever rejected."""
 
     wallhaven_id: str
     row: ItemRow | None
     listings: Sequence[Listing]
-    tries: Sequence[Try]
+    tries: Sequence[Attempt]
     letters: Sequence[DeadLetter]
     details: Details | None
 
@@ -162,7 +162,7 @@ class Life:
             yield Event(self.details.enriched_at, f"enriched with {len(self.details.tags)} tags")
 
 
-def _told(each: Try) -> str:
+def _told(each: Attempt) -> str:
     tries = f"{each.tries} tries" if each.tries > 1 else "1 try"
     if each.code:
         return f"not stored by {each.run_id} in {tries}: {each.code} at {each.edge}"

@@ -20,7 +20,7 @@ from collector.core.paging import (
 )
 
 # A list that shrinks under every reading would keep us for ever: the next run goes on.
-MOST_SLIPS = 5
+MAX_SLIPS = 5
 
 
 def stretches(pages: Iterable[CoveredPage]) -> Iterator[Stretch]:
@@ -91,7 +91,7 @@ class _Leap(NamedTuple):
     behind: int | None = None
 
 
-class Descent:
+class IncrementalRead:
     """Hand out one page at a time, until one of the `watermark`, or the end.
 
     `watermark` holds the newest ids of the last reading without a hole: all that lies behind one of
@@ -226,7 +226,7 @@ class Descent:
         if last is None or page.number != last.number + 1 or page.total >= last.total:
             return False
         self._slips += 1
-        if self._slips > MOST_SLIPS:
+        if self._slips > MAX_SLIPS:
             self._may_have_hole = True
             return False
         self._anchor = frozenset(last.ids)

@@ -13,7 +13,7 @@ from collector.core.runs import Json
 
 # Differences that a report lists one by one; all are counted. A person reads a page or two, and
 # a million of them must not fill the memory.
-MOST_LISTED = 1_000
+MAX_LISTED = 1_000
 
 
 class Kind(StrEnum):
@@ -69,7 +69,7 @@ class KeyedRow:
     Hash and size are None where the synchronous original stored it: nothing proves such an object.
     """
 
-    wallpaper_key: int
+    wallpaper_id: int
     wallhaven_id: str
     s3_key: str
     object_sha256: str | None
@@ -80,7 +80,7 @@ class KeyedRow:
 class PresentRow:
     """A row as it is at this moment; `is_in_hand` while a worker holds its image."""
 
-    wallpaper_key: int
+    wallpaper_id: int
     wallhaven_id: str
     url: str
     file_type: str | None
@@ -132,7 +132,7 @@ class Difference:
 
 @dataclass(slots=True)
 class Findings:
-    """What a comparison has found so far: numbers of all, the first MOST_LISTED one by one.
+    """What a comparison has found so far: numbers of all, the first MAX_LISTED one by one.
 
     `unproven` rows are the original's, of which only the presence can be told; `in_hand` objects
     are being confirmed at this moment.
@@ -154,7 +154,7 @@ class Findings:
         self.kinds[difference.kind] += 1
         if difference.repair is not None:
             self.repairs[difference.repair] += 1
-        if len(self.listed) < MOST_LISTED:
+        if len(self.listed) < MAX_LISTED:
             self.listed.append(difference)
 
     @property
@@ -225,7 +225,7 @@ class Lapsed:
 class NotedUpload:
     """A multipart upload that was noted for a wallpaper which nobody has in hand."""
 
-    wallpaper_key: int
+    wallpaper_id: int
     wallhaven_id: str
     url: str
     file_type: str | None

@@ -13,7 +13,7 @@ WINDOW_SECONDS = 60.0
 # A Retry-After beyond this is treated as this: the run then gives up or resumes by itself.
 MAX_PAUSE_SECONDS = 300.0
 # "At once" is no answer to a 429: without a pause the next one would follow at once, too.
-LEAST_PAUSE_SECONDS = 1.0
+MIN_PAUSE_SECONDS = 1.0
 # A 429 that says nothing usable: one full window is surely enough.
 DEFAULT_PAUSE_SECONDS = WINDOW_SECONDS
 # Enrichment leaves so many slots of each window to the others: a daily run, which reads 3 to 5
@@ -62,7 +62,7 @@ class Announcement:
 
 
 # Numbers above this say nothing: no ceiling of ours comes near it.
-_MOST_ANNOUNCED = 1_000_000
+_MAX_ANNOUNCED = 1_000_000
 
 
 def announced(headers: Mapping[str, str]) -> Announcement:
@@ -70,13 +70,13 @@ def announced(headers: Mapping[str, str]) -> Announcement:
     limit = _whole_number(headers.get("X-RateLimit-Limit", ""))
     remaining = _whole_number(headers.get("X-RateLimit-Remaining", ""))
     return Announcement(
-        limit=min(limit, _MOST_ANNOUNCED) if limit else None,
-        remaining=None if remaining is None else min(remaining, _MOST_ANNOUNCED),
+        limit=min(limit, _MAX_ANNOUNCED) if limit else None,
+        remaining=None if remaining is None else min(remaining, _MAX_ANNOUNCED),
     )
 
 
 def pause_seconds(headers: Mapping[str, str], now_epoch_seconds: float) -> float:
-    """Return how long everybody waits after a 429, LEAST_PAUSE_SECONDS to MAX_PAUSE_SECONDS.
+    """Return how long everybody waits after a 429, MIN_PAUSE_SECONDS to MAX_PAUSE_SECONDS.
 
     Retry-After (seconds or an HTTP date) and X-RateLimit-Reset (epoch seconds) are read, the
     later one wins; nonsense and times that are past are ignored, and with nothing usable it is
@@ -92,7 +92,7 @@ def pause_seconds(headers: Mapping[str, str], now_epoch_seconds: float) -> float
         _until(_whole_number(headers.get("X-RateLimit-Reset", "")), now),
     ]
     wait_seconds = max((it for it in asked if it is not None), default=DEFAULT_PAUSE_SECONDS)
-    return min(MAX_PAUSE_SECONDS, max(LEAST_PAUSE_SECONDS, wait_seconds))
+    return min(MAX_PAUSE_SECONDS, max(MIN_PAUSE_SECONDS, wait_seconds))
 
 
 def retry_date_seconds(headers: Mapping[str, str]) -> float | None:

@@ -15,7 +15,7 @@ from collector.core.errors import Code, Edge, Fault
 # No wait between tries is longer: an hour is enough for a restart or a rate limit to pass.
 BACKOFF_CAP_SECONDS = 3600.0
 # With a base of 5 s, doubling 30 times passes any cap; more would overflow a float for nothing.
-_MOST_DOUBLINGS = 30
+_MAX_DOUBLINGS = 30
 # What each edge may say of any item: in trouble, after a block, or under a wrong setting. Of single
 # items a healthy edge says most of these, too; only their share tells the two apart.
 SUSPECT_CODES: Mapping[Edge, frozenset[Code]] = {
@@ -36,9 +36,9 @@ MAX_FAILING_SHARE = 0.5
 # With no success at all, this many attempts say that it is the edge: a run may have few items.
 MIN_ATTEMPTS = 5
 # Asked so often in all, however short the waits are: one lost answer is no outage.
-LEAST_TRIES = 3
+MIN_API_ATTEMPTS = 3
 # A challenge or a block is not for us to solve, and each request makes it last: asked this often.
-MOST_BLOCKED = 3
+MAX_BLOCKED = 3
 # In units of COLLECTOR_RETRY_BASE_SECONDS (5 s by default), so that they keep their proportion.
 # 60 s: one request a minute does no harm to a site in trouble, and notices soon that it is back.
 _LONGEST_PAUSE_BASES = 12.0
@@ -72,7 +72,7 @@ def backoff_seconds(attempt: int, base_seconds: float, jitter: float) -> float:
     `jitter` is uniform in [0, 1). Full jitter spreads retries best for the same load:
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ (2026-11-23).
     """
-    doublings = min(max(attempt - 1, 0), _MOST_DOUBLINGS)
+    doublings = min(max(attempt - 1, 0), _MAX_DOUBLINGS)
     return min(BACKOFF_CAP_SECONDS, base_seconds * 2.0**doublings) * jitter
 
 
@@ -177,7 +177,7 @@ class Trouble(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class OutagePolicy:
     """Bounds of an outage, in seconds."""
 
     base_seconds: float
@@ -186,7 +186,7 @@ class Patience:
     unreached_seconds: float
 
     @classmethod
-    def of(cls, base_seconds: float) -> Patience:
+    def of(cls, base_seconds: float) -> OutagePolicy:
         """Return the bounds that go with COLLECTOR_RETRY_BASE_SECONDS."""
         return cls(
             base_seconds=base_seconds,
@@ -202,8 +202,8 @@ class Patience:
 
     def left_seconds(self, lasted_seconds: float, *, reached: bool) -> float:
         """Return how much longer to wait; `reached`: the API has given a sign of itself before."""
-        most_seconds = self.outage_seconds if reached else self.unreached_seconds
-        return max(0.0, most_seconds - lasted_seconds)
+        max_seconds = self.outage_seconds if reached else self.unreached_seconds
+        return max(0.0, max_seconds - lasted_seconds)
 
 
 def is_sign_of_life(trouble: Trouble) -> bool:

@@ -75,7 +75,7 @@ class Run:
 class StageCall:
     """A stage of a run, as one worker does it."""
 
-    run_key: int
+    audit_id: int
     stage: StageName
     worker: int = 0
 
@@ -84,7 +84,7 @@ class StageCall:
 class SilentRun:
     """A run that is said to be running, and when it was last heard of."""
 
-    run_key: int
+    audit_id: int
     heard_at: datetime
 
 

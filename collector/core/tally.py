@@ -53,7 +53,7 @@ class Tally:
 
     def failed(self, *, is_given_up: bool) -> None:
         """Count a failed attempt, and the dead letter that it may have left."""
-        self._counts["failed_tries"] += 1
+        self._counts["failed_attempts"] += 1
         self._counts["dead_letters"] += is_given_up
 
     @property
@@ -62,7 +62,7 @@ class Tally:
         if not self._limit:
             return None
         spare = max(MIN_SPARE_ATTEMPTS, int(self._limit * SPARE_ATTEMPTS_SHARE))
-        return max(0, spare - self._counts["failed_tries"])
+        return max(0, spare - self._counts["failed_attempts"])
 
     @property
     def are_attempts_used_up(self) -> bool:
@@ -86,7 +86,7 @@ class Tally:
     def counts(self) -> dict[str, int]:
         """Return what the report of the stage counts."""
         names = ("images_uploaded", "images_adopted", "bytes_uploaded")
-        return {name: self._counts[name] for name in (*names, "dead_letters", "failed_tries")}
+        return {name: self._counts[name] for name in (*names, "dead_letters", "failed_attempts")}
 
     def details(self) -> dict[str, Json]:
         """Return what the report says beside the counts."""

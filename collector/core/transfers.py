@@ -31,8 +31,8 @@ class Claim:
     upload that an earlier owner left. `is_own`: the pages of this run list the wallpaper.
     """
 
-    run_key: int
-    wallpaper_key: int
+    audit_id: int
+    wallpaper_id: int
     owner: UUID
     fence: int
     attempt: int

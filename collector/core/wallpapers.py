@@ -14,7 +14,7 @@ from collector.core.errors import Code
 from collector.core.paging import lacks_items
 
 # Names of unknown fields go to logs and reports: enough to recognise them, and to see the drift.
-_MOST_NAMES = 20
+_MAX_NAMES = 20
 _NAME_CHARACTERS = 60
 
 
@@ -184,4 +184,4 @@ class WallpaperDetails:
 def field_names(extra: str | None) -> tuple[str, ...]:
     """Return the names of the unknown fields in an `extra`, bounded in number and length."""
     names = list(json.loads(extra)) if extra else []
-    return tuple(name[:_NAME_CHARACTERS] for name in names[:_MOST_NAMES])
+    return tuple(name[:_NAME_CHARACTERS] for name in names[:_MAX_NAMES])

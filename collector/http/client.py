@@ -12,8 +12,8 @@ from collector.core.addresses import redirect_target, require_allowed
 from collector.core.errors import Code, Edge, Fault, ItemError, Outage, PayloadError
 from collector.core.parts import Chunk
 from collector.http.addresses import PublicResolver, describe, source_error
-from collector.http.connection import gathered
-from collector.http.fast_client import Lane
+from collector.http.connection import coalesced
+from collector.http.fast_client import FastClient
 from collector.ports import Body, Reply
 
 # An answer of 64 items has about 80 kB; a hundred times that is not an answer any more.
@@ -24,7 +24,7 @@ READ_TIMEOUT_SECONDS = 30.0
 # An API answer comes whole within this, or is asked for again.
 REPLY_TIMEOUT_SECONDS = 60.0
 # An image host that has moved sends us on once; a chain is a mistake, or a trap.
-MOST_REDIRECTS = 3
+MAX_REDIRECTS = 3
 # Large reads cost less CPU per byte; two of these may lie in aiohttp's buffer per connection.
 READ_BUFFER_BYTES = 256 * 1024
 
@@ -43,11 +43,11 @@ class AiohttpClient:
         image_session: aiohttp.ClientSession,
         image_hosts: frozenset[str],
         user_agent: str,
-        lane: Lane | None = None,
+        lane: FastClient | None = None,
     ) -> None:
         self._session = session
         self._image_session = image_session
-        self._lane = lane
+        self._fast = lane
         self._image_hosts = image_hosts
         self._image_headers = {
             "User-Agent": user_agent,
@@ -78,29 +78,29 @@ class AiohttpClient:
             raise Outage(Edge.API, describe(error)) from None
 
     @asynccontextmanager
-    async def open(self, url: str, *, most_bytes: int | None = None) -> AsyncIterator[Body]:
+    async def open(self, url: str, *, max_bytes: int | None = None) -> AsyncIterator[Body]:
         """GET an image; leaving the context drops what was not read.
 
-        Up to MOST_REDIRECTS are followed, each to a listed host. Raises ItemError: host_refused,
+        Up to MAX_REDIRECTS are followed, each to a listed host. Raises ItemError: host_refused,
         redirect_refused (permanent) for one that is not listed, source_error (transient; systemic
         where no connection can be made).
         """
         require_allowed(url, self._image_hosts)
-        for _ in range(MOST_REDIRECTS + 1):
-            async with self._asked(url, most_bytes) as body:
+        for _ in range(MAX_REDIRECTS + 1):
+            async with self._asked(url, max_bytes) as body:
                 target = redirect_target(url, body.status, body.headers, self._image_hosts)
                 if target is None:
                     yield body
                     return
             url = target
         raise ItemError(
-            Code.REDIRECT_REFUSED, f"more than {MOST_REDIRECTS} redirects", fault=Fault.PERMANENT
+            Code.REDIRECT_REFUSED, f"more than {MAX_REDIRECTS} redirects", fault=Fault.PERMANENT
         )
 
     @asynccontextmanager
-    async def _asked(self, url: str, most_bytes: int | None) -> AsyncIterator[Body]:
-        if self._lane is not None:
-            async with self._lane.get(url, self._image_headers, most_bytes) as body:
+    async def _asked(self, url: str, max_bytes: int | None) -> AsyncIterator[Body]:
+        if self._fast is not None:
+            async with self._fast.get(url, self._image_headers, max_bytes) as body:
                 if body is not None:
                     yield body
                     return
@@ -134,7 +134,7 @@ class _AiohttpBody:
     async def chunks(self) -> AsyncIterator[Chunk]:
         try:
             clock = asyncio.get_running_loop().time
-            async for chunk in gathered(self._response.content.iter_any(), clock):
+            async for chunk in coalesced(self._response.content.iter_any(), clock):
                 yield chunk
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise source_error(error) from None
@@ -148,8 +148,8 @@ async def open_http(
 
     On the fast lane there are as many as images on their way, and `connections` of them are kept.
     """
-    lane = Lane(
-        most_idle=connections,
+    lane = FastClient(
+        max_idle=connections,
         connect_seconds=CONNECT_TIMEOUT_SECONDS,
         silence_seconds=READ_TIMEOUT_SECONDS,
     )

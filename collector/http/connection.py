@@ -19,11 +19,11 @@ from multidict import CIMultiDict
 SLAB_BYTES = 1024 * 1024
 # Where the socket is not read for a while, more than this is left to come. uvloop holds back less:
 # it stops at 256 KiB, after a read of as much at most.
-LEAST_REST_BYTES = 512 * 1024
+MIN_REST_BYTES = 512 * 1024
 _OK = 200
 _NOWHERE = memoryview(b"")
 # A usual head has half a kilobyte.
-MOST_HEAD_BYTES = 16 * 1024
+MAX_HEAD_BYTES = 16 * 1024
 HEAD_END = b"\r\n\r\n"
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([2-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
@@ -33,9 +33,9 @@ _FIELD = re.compile(
 )
 _LENGTH = re.compile(r"[0-9]{1,18}")
 # A view or a bytes object costs some 200 bytes beside its own: here, about one in a hundred.
-LEAST_CHUNK_BYTES = 16 * 1024
+MIN_CHUNK_BYTES = 16 * 1024
 # Whoever watches for a body that drips hears of it with the first piece after this.
-CRUMB_SECONDS = 1.0
+COALESCE_SECONDS = 1.0
 
 
 class BrokenOff(ConnectionError):
@@ -54,13 +54,13 @@ class Connection(asyncio.BufferedProtocol):
         self.is_new = True
         self.idle_since_seconds = 0.0
         self._transport: asyncio.Transport | None = None
-        self._head = memoryview(bytearray(MOST_HEAD_BYTES))
+        self._head = memoryview(bytearray(MAX_HEAD_BYTES))
         # Where bytes go now, how many are expected there, and how many are there. Nowhere: none is
         # expected.
         self._into = _NOWHERE
         self._expected = 0
         self._filled = 0
-        self._most_bytes: int | None = None
+        self._max_bytes: int | None = None
         self._answer: Head | None = None
         self._is_answered = False
         # Of the body: where it begins behind the head, what came there, what no slab was made for
@@ -82,18 +82,18 @@ class Connection(asyncio.BufferedProtocol):
         return is_taken and self._keeps_alive and not self._is_broken
 
     async def ask(
-        self, request: bytes, silence_seconds: float, most_bytes: int | None = None
+        self, request: bytes, silence_seconds: float, max_bytes: int | None = None
     ) -> Head | None:
         """Send a request and return the head of its answer, None where that is an odd one.
 
-        A body of more than `most_bytes` is not received before it is asked for. Raises BrokenOff
+        A body of more than `max_bytes` is not received before it is asked for. Raises BrokenOff
         where the connection ends first, TimeoutError.
         """
         if self._transport is None or self._is_broken:
             raise BrokenOff
         self._into, self._expected, self._filled = self._head, len(self._head), 0
         self._is_last = self._keeps_alive = self._is_answered = False
-        self._slab, self._most_bytes = _NOWHERE, most_bytes
+        self._slab, self._max_bytes = _NOWHERE, max_bytes
         self._read_on()
         self._transport.write(request)
         while not self._is_answered:
@@ -185,7 +185,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._keeps_alive = self._answer.keeps_alive
         self._left = self._answer.length_bytes or 0
-        has_room = self._most_bytes is None or self._left <= self._most_bytes
+        has_room = self._max_bytes is None or self._left <= self._max_bytes
         if self._answer.status == _OK and self._left and has_room:
             self._begin_slab()
         else:
@@ -200,7 +200,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._into is self._head:
             self._early = self._head[self._body_at : self._filled]
             is_unread = self._filled == len(self._head)
-        all_at_once = self._left <= SLAB_BYTES + LEAST_REST_BYTES
+        all_at_once = self._left <= SLAB_BYTES + MIN_REST_BYTES
         self._expected = self._left if all_at_once else SLAB_BYTES
         self._left -= self._expected
         self._is_last = not self._left
@@ -276,22 +276,22 @@ def _keeps_alive(headers: CIMultiDict[str]) -> bool:
     return "close" not in headers.get("Connection", "").lower()
 
 
-async def gathered(
+async def coalesced(
     pieces: AsyncIterator[bytes], clock: Callable[[], float]
 ) -> AsyncIterator[bytes]:
-    """Yield pieces of LEAST_CHUNK_BYTES as they are, and smaller ones together.
+    """Yield pieces of MIN_CHUNK_BYTES as they are, and smaller ones together.
 
     `clock` is monotonic seconds. What was held back when `pieces` raises is dropped.
     """
-    held, due = bytearray(), clock() + CRUMB_SECONDS
+    held, due = bytearray(), clock() + COALESCE_SECONDS
     async for piece in pieces:
-        if not held and len(piece) >= LEAST_CHUNK_BYTES:
+        if not held and len(piece) >= MIN_CHUNK_BYTES:
             yield piece
             continue
         if not held:
-            due = clock() + CRUMB_SECONDS
+            due = clock() + COALESCE_SECONDS
         held += piece
-        if len(held) >= LEAST_CHUNK_BYTES or clock() >= due:
+        if len(held) >= MIN_CHUNK_BYTES or clock() >= due:
             yield bytes(held)
             held.clear()
     if held:

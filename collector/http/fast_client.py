@@ -19,11 +19,11 @@ from typing import NamedTuple
 from aiohappyeyeballs import start_connection
 
 from collector.http.addresses import require_public, source_error, unreached_source
-from collector.http.connection import CRUMB_SECONDS, LEAST_CHUNK_BYTES, BrokenOff, Connection, Head
+from collector.http.connection import COALESCE_SECONDS, MIN_CHUNK_BYTES, BrokenOff, Connection, Head
 
 # Idle for longer, a connection may have been forgotten by whatever lies between, without a word:
 # aiohttp gives up its own as soon.
-MOST_IDLE_SECONDS = 15.0
+MAX_IDLE_SECONDS = 15.0
 # RFC 8305: the next address is tried when the one before it has not answered by then.
 NEXT_ADDRESS_SECONDS = 0.25
 # Letters that need no quoting, in a form that aiohttp would send as it stands, too.
@@ -43,11 +43,11 @@ class Place(NamedTuple):
     port: int
 
 
-class Lane:
-    """Connections to image hosts, of which `most_idle` are kept for each; none outlives `close`."""
+class FastClient:
+    """Connections to image hosts, of which `max_idle` are kept for each; none outlives `close`."""
 
-    def __init__(self, *, most_idle: int, connect_seconds: float, silence_seconds: float) -> None:
-        self._most_idle = most_idle
+    def __init__(self, *, max_idle: int, connect_seconds: float, silence_seconds: float) -> None:
+        self._max_idle = max_idle
         self._connect_seconds = connect_seconds
         self._silence_seconds = silence_seconds
         self._idle: dict[Place, list[Connection]] = {}
@@ -57,11 +57,11 @@ class Lane:
 
     @asynccontextmanager
     async def get(
-        self, url: str, headers: Mapping[str, str], most_bytes: int | None = None
-    ) -> AsyncIterator[LaneBody | None]:
+        self, url: str, headers: Mapping[str, str], max_bytes: int | None = None
+    ) -> AsyncIterator[FastBody | None]:
         """GET `url`; None where that is not for this lane, and aiohttp must be asked.
 
-        A body of more than `most_bytes` is not received before it is asked for. Raises ItemError.
+        A body of more than `max_bytes` is not received before it is asked for. Raises ItemError.
         Leaving the context drops what was not read; the connection is kept only where its answer
         was read to the end.
         """
@@ -72,7 +72,7 @@ class Lane:
             return
         connection = self._kept(place) or await self._connect(place)
         try:
-            yield await self._answer(place, connection, _request(address, headers), most_bytes)
+            yield await self._answer(place, connection, _request(address, headers), max_bytes)
         except BaseException:
             # Also where the answer came whole: it may be another request's.
             connection.abort()
@@ -88,10 +88,10 @@ class Lane:
         self._idle.clear()
 
     async def _answer(
-        self, place: Place, connection: Connection, request: bytes, most_bytes: int | None
-    ) -> LaneBody | None:
+        self, place: Place, connection: Connection, request: bytes, max_bytes: int | None
+    ) -> FastBody | None:
         try:
-            head = await connection.ask(request, self._silence_seconds, most_bytes)
+            head = await connection.ask(request, self._silence_seconds, max_bytes)
         except BrokenOff as error:
             # A kept connection may have been closed just as it was used again.
             if connection.is_new:
@@ -102,11 +102,11 @@ class Lane:
         if head is None or (head.status == _OK and head.length_bytes is None):
             self._odd.add(place)
             return None
-        return LaneBody(head, connection, self._silence_seconds)
+        return FastBody(head, connection, self._silence_seconds)
 
     def _kept(self, place: Place) -> Connection | None:
         idle = self._idle.get(place, [])
-        fresh_since = asyncio.get_running_loop().time() - MOST_IDLE_SECONDS
+        fresh_since = asyncio.get_running_loop().time() - MAX_IDLE_SECONDS
         while idle:
             connection = idle.pop()
             if connection.is_reusable and connection.idle_since_seconds >= fresh_since:
@@ -138,14 +138,14 @@ class Lane:
 
     def _let_go(self, place: Place, connection: Connection) -> None:
         idle = self._idle.setdefault(place, [])
-        if connection.is_reusable and len(idle) < self._most_idle:
+        if connection.is_reusable and len(idle) < self._max_idle:
             connection.idle_since_seconds = asyncio.get_running_loop().time()
             idle.append(connection)
         else:
             connection.abort()
 
 
-class LaneBody:
+class FastBody:
     """An answer whose body has not been read yet."""
 
     def __init__(self, head: Head, connection: Connection, silence_seconds: float) -> None:
@@ -170,11 +170,11 @@ class LaneBody:
     async def _chunk_behind(self, taken: int, expected: int) -> int:
         """Wait until a chunk has come behind the first `taken` bytes; return where it ends."""
         clock, filled = asyncio.get_running_loop().time, taken
-        due = clock() + CRUMB_SECONDS
+        due = clock() + COALESCE_SECONDS
         try:
             while True:
                 filled = await self._connection.more_than(filled, self._silence_seconds)
-                if filled == expected or filled - taken >= LEAST_CHUNK_BYTES or clock() >= due:
+                if filled == expected or filled - taken >= MIN_CHUNK_BYTES or clock() >= due:
                     return filled
         except (BrokenOff, TimeoutError) as error:
             raise source_error(error) from None

@@ -82,24 +82,24 @@ async def run_backfill(
     """
     source = whole_list(runtime.settings)
     begin = runtime.catalog.crawls.begin
-    run_key = await committed(
+    audit_id = await committed(
         begin(run, _range(source, options), is_oldest_first=source.is_oldest_first)
     )
-    work = _Backfill(runtime, run_key, source, options)
+    work = _Backfill(runtime, audit_id, source, options)
 
     async def begin_and_work() -> None:
         if on_begin is not None:
-            await on_begin(run_key)
+            await on_begin(audit_id)
         await work.run()
 
-    row = await run_audited(runtime, run_key, begin_and_work, on_audit)
+    row = await run_audited(runtime, audit_id, begin_and_work, on_audit)
     for problem in work.problems:
         on_problem(problem)
     verdict = _verdict(row)
     if verdict is None or not work.is_done:
         return row
     joined_to = _joined_to(source, options, verdict)
-    if not await runtime.catalog.crawls.end(run_key, verdict, joined_to):
+    if not await runtime.catalog.crawls.end(audit_id, verdict, joined_to):
         problem = ImagesLeft()
         logger.warning("%s", problem)
         on_problem(problem)
@@ -126,7 +126,7 @@ def _range(source: Source, options: BackfillOptions) -> CrawlRange:
 @dataclass
 class _Backfill:
     runtime: Runtime
-    run_key: int
+    audit_id: int
     source: Source
     options: BackfillOptions
     staged: Supply = field(default_factory=Supply)
@@ -137,7 +137,7 @@ class _Backfill:
 
     async def run(self) -> None:
         async with task_group() as tasks:
-            api = self.runtime.api(Priority.BACKFILL, StageCall(self.run_key, StageName.EXTRACT))
+            api = self.runtime.api(Priority.BACKFILL, StageCall(self.audit_id, StageName.EXTRACT))
             read = partial(self._extract, api)
             tasks.start_soon(self._stage, StageName.EXTRACT, read, self.staged.close, api)
             tasks.start_soon(self._stage, StageName.LOAD, self._load, self.loaded.close)
@@ -169,7 +169,7 @@ class _Backfill:
         on_end: Callable[[], object],
         api: ApiClient | None = None,
     ) -> None:
-        call = StageCall(self.run_key, stage)
+        call = StageCall(self.audit_id, stage)
         try:
             self.reports[stage] = await recorded(self.runtime, call, api, work)
         except CollectorError as problem:
@@ -179,10 +179,10 @@ class _Backfill:
             on_end()
 
     async def _extract(self, api: ApiClient) -> StageReport:
-        await close_crashed_runs(self.runtime, self.run_key)
-        async with self.runtime.catalog.crawls.reading(self.run_key, self.stop):
+        await close_crashed_runs(self.runtime, self.audit_id)
+        async with self.runtime.catalog.crawls.reading(self.audit_id, self.stop):
             return await crawl(
-                self.run_key,
+                self.audit_id,
                 source=self.source,
                 api=api,
                 catalog=self.runtime.catalog.pages,
@@ -195,7 +195,7 @@ class _Backfill:
 
     async def _load(self) -> StageReport:
         return await load_as_staged(
-            self.run_key,
+            self.audit_id,
             catalog=self.runtime.catalog.loads,
             staged=self.staged,
             loaded=self.loaded,
@@ -205,7 +205,7 @@ class _Backfill:
         limit, stored_before = await self._limit()
         return await run_transfer(
             self.runtime,
-            self.run_key,
+            self.audit_id,
             RunOptions(limit=limit),
             stored_before=stored_before,
             supply=self.loaded,
@@ -217,6 +217,6 @@ class _Backfill:
         if not limit:
             return 0, 0
         runs = self.runtime.catalog.runs
-        stored = await runs.stored_by(self.run_key)
-        counted = await runs.stored_by(self.run_key, since) if since else 0
+        stored = await runs.stored_by(self.audit_id)
+        counted = await runs.stored_by(self.audit_id, since) if since else 0
         return stored - counted + limit, stored

@@ -58,19 +58,19 @@ async def run_one_stage(
     then: its caller may never see the audit's verdict.
     """
     try:
-        run_key = await committed(runtime.catalog.runs.open_run(run))
+        audit_id = await committed(runtime.catalog.runs.open_run(run))
     except RunTrimmed as trimmed:
         if stage is not StageName.AUDIT:
             raise
-        run_key = trimmed.run_key
+        audit_id = trimmed.audit_id
     if stage is StageName.AUDIT:
-        return await _audited(runtime, run_key)
-    async with _heartbeat(runtime, run_key):
-        report = await _recorded(runtime, StageCall(run_key, stage, run.worker), options)
+        return await _audited(runtime, audit_id)
+    async with _heartbeat(runtime, audit_id):
+        report = await _recorded(runtime, StageCall(audit_id, stage, run.worker), options)
     if stage is StageName.TRANSFER:
         # Noted as succeeded: the audit says by itself that too many items were given up.
         await require_few_dead(
-            run_key,
+            audit_id,
             catalog=runtime.catalog.runs,
             max_dead_percent=runtime.settings.collector_max_dead_percent,
         )
@@ -101,9 +101,9 @@ async def run_stage_alone(
 async def _closed_where_idle(runtime: Runtime, run: Run) -> None:
     with anyio.move_on_after(LAST_WORDS_SECONDS, shield=True):
         try:
-            run_key = await runtime.catalog.runs.find_run(run)
-            if run_key is not None and not await runtime.catalog.runs.running_stages(run_key):
-                await _audited(runtime, run_key)
+            audit_id = await runtime.catalog.runs.find_run(run)
+            if audit_id is not None and not await runtime.catalog.runs.running_stages(audit_id):
+                await _audited(runtime, audit_id)
         except CollectorError as error:
             logger.warning("the audit could not be written: %s", error)
 
@@ -123,22 +123,22 @@ async def run_all_stages(
     Raises what went wrong where even the audit cannot be written.
     """
     reach(Point.STARTED)
-    run_key = await committed(runtime.catalog.runs.open_run(run))
+    audit_id = await committed(runtime.catalog.runs.open_run(run))
     reach(Point.RUN_OPENED)
 
     async def work() -> None:
         for stage in stages:
             try:
-                await _recorded(runtime, StageCall(run_key, stage, run.worker), options)
+                await _recorded(runtime, StageCall(audit_id, stage, run.worker), options)
             except CollectorError as error:
                 logger.error("%s", error)
 
-    return await run_audited(runtime, run_key, work, on_audit)
+    return await run_audited(runtime, audit_id, work, on_audit)
 
 
 async def run_audited(
     runtime: Runtime,
-    run_key: int,
+    audit_id: int,
     work: Callable[[], Awaitable[None]],
     on_audit: Callable[[AuditRow], None],
 ) -> AuditRow:
@@ -148,36 +148,38 @@ async def run_audited(
     Raises what went wrong where even the audit cannot be written.
     """
     try:
-        async with _heartbeat(runtime, run_key):
+        async with _heartbeat(runtime, audit_id):
             await work()
     except CollectorError as error:
         logger.error("%s", error)
     except BaseException:
-        await _last_words(runtime, run_key, on_audit)
+        await _last_words(runtime, audit_id, on_audit)
         raise
     # A signal that comes now comes too late: the work is done, and its row shall say so.
     with anyio.CancelScope(shield=True):
-        row = await _audited(runtime, run_key)
+        row = await _audited(runtime, audit_id)
     on_audit(row)
     return row
 
 
-async def _last_words(runtime: Runtime, run_key: int, on_audit: Callable[[AuditRow], None]) -> None:
+async def _last_words(
+    runtime: Runtime, audit_id: int, on_audit: Callable[[AuditRow], None]
+) -> None:
     with anyio.move_on_after(LAST_WORDS_SECONDS, shield=True):
         try:
-            on_audit(await _audited(runtime, run_key))
+            on_audit(await _audited(runtime, audit_id))
         except CollectorError as error:
             logger.warning("the audit could not be written: %s", error)
 
 
 @asynccontextmanager
-async def _heartbeat(runtime: Runtime, run_key: int) -> AsyncIterator[None]:
+async def _heartbeat(runtime: Runtime, audit_id: int) -> AsyncIterator[None]:
     """Say now and then that the run lives: of one that does not, others take the staged pages."""
 
     async def beat() -> None:
         while True:
             await anyio.sleep(HEARTBEAT_SECONDS)
-            await runtime.catalog.runs.heartbeat(run_key)
+            await runtime.catalog.runs.heartbeat(audit_id)
 
     async with task_group() as tasks:
         tasks.start_soon(beat)
@@ -185,8 +187,8 @@ async def _heartbeat(runtime: Runtime, run_key: int) -> AsyncIterator[None]:
         tasks.cancel_scope.cancel()
 
 
-async def _audited(runtime: Runtime, run_key: int) -> AuditRow:
-    row = await run_audit(runtime, run_key)
+async def _audited(runtime: Runtime, audit_id: int) -> AuditRow:
+    row = await run_audit(runtime, audit_id)
     log_audit(row)
     return row
 
@@ -229,21 +231,21 @@ async def _done(
     runtime: Runtime, call: StageCall, options: RunOptions, api: ApiClient | None
 ) -> StageReport:
     if call.stage is StageName.LOAD:
-        return await run_load(runtime, call.run_key)
+        return await run_load(runtime, call.audit_id)
     if api is None:
-        return await run_transfer(runtime, call.run_key, options)
+        return await run_transfer(runtime, call.audit_id, options)
     if call.stage is StageName.ENRICH:
-        return await run_enrich(runtime, call.run_key, options, api)
-    await close_crashed_runs(runtime, call.run_key)
-    return await run_extract(runtime, call.run_key, options, api)
+        return await run_enrich(runtime, call.audit_id, options, api)
+    await close_crashed_runs(runtime, call.audit_id)
+    return await run_extract(runtime, call.audit_id, options, api)
 
 
-async def close_crashed_runs(runtime: Runtime, run_key: int) -> None:
+async def close_crashed_runs(runtime: Runtime, audit_id: int) -> None:
     """Write the audits of runs that crashed; a problem with them is no problem of this run."""
     try:
         rows = await close_crashed(
             runtime.catalog.runs,
-            but=run_key,
+            but=audit_id,
             max_dead_percent=runtime.settings.collector_max_dead_percent,
         )
     except CollectorError as error:

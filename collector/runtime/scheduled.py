@@ -52,7 +52,7 @@ SETTLE_POLL_SECONDS = 0.25
 # Often enough to see that work goes on, seldom enough to leave the log readable.
 LOG_EVERY_SECONDS = 30.0
 # Differences that a task's log names; `collector verify --json` has more.
-MOST_LOGGED = 20
+MAX_LOGGED = 20
 
 # Figures of a plan that its line in the log names.
 _PLAN_LINE = ("images", "pages", "api_calls", "hours", "gigabytes", "puts", "calls_left")
@@ -146,10 +146,10 @@ def backfill(form: Mapping[str, Any], scheduled: ScheduledRun) -> dict[str, int]
                 known.run_id,
                 known.verdict,
             )
-            return await runtime.catalog.runs.audit_row(known.run_key)
+            return await runtime.catalog.runs.audit_row(known.audit_id)
 
-        async def plan(run_key: int) -> None:
-            planned.update(await _planned(runtime, run_key, options))
+        async def plan(audit_id: int) -> None:
+            planned.update(await _planned(runtime, audit_id, options))
 
         going_on = run_for(known, run, again=options.again)
         row = await run_backfill(
@@ -180,7 +180,7 @@ def _is_read_by(run: Run, known: KnownCrawl | None) -> bool:
     return known is not None and (known.dag_id, known.run_id) == (run.dag_id, run.run_id)
 
 
-async def _planned(runtime: Runtime, run_key: int, options: BackfillOptions) -> dict[str, int]:
+async def _planned(runtime: Runtime, audit_id: int, options: BackfillOptions) -> dict[str, int]:
     """Log what the list costs and what is left to read; return the whole numbers.
 
     Returns none if the API fails: the crawl meets that next, and its audit tells.
@@ -192,7 +192,7 @@ async def _planned(runtime: Runtime, run_key: int, options: BackfillOptions) -> 
         return {}
     listed = report.plan.pages
     last = listed if options.to_page is None else min(options.to_page, listed)
-    covered = await runtime.catalog.pages.crawled_pages(run_key)
+    covered = await runtime.catalog.pages.crawled_pages(audit_id)
     read = len({page.number for page in covered if isinstance(page, CoveredPage)})
     left = max(0, backfill_api_calls(last - options.from_page + 1) - read)
     figures = report.as_json() | {"pages_read": read, "calls_left": left}
@@ -223,7 +223,7 @@ def verify_bucket(settings: Settings, *, deep: bool, repair: bool) -> dict[str, 
 
     async def work(runtime: Runtime) -> Findings:
         findings = await run_verify(runtime, deep=deep, repair=repair)
-        for difference in findings.listed[:MOST_LOGGED]:
+        for difference in findings.listed[:MAX_LOGGED]:
             logger.warning("%s: %s", difference.kind, difference.s3_key)
         if findings.left:
             raise BucketDiffers(findings)
@@ -239,11 +239,11 @@ async def settled(runtime: Runtime, run: Run) -> None:
     some seconds later.
     """
     try:
-        run_key = await runtime.catalog.runs.open_run(run)
+        audit_id = await runtime.catalog.runs.open_run(run)
     except RunTrimmed:
         return  # settled long ago
     with anyio.move_on_after(SETTLE_SECONDS):
-        while await runtime.catalog.runs.running_stages(run_key):
+        while await runtime.catalog.runs.running_stages(audit_id):
             await anyio.sleep(SETTLE_POLL_SECONDS)
 
 

@@ -38,12 +38,12 @@ _NO_RUN = 0
 
 
 async def run_extract(
-    runtime: Runtime, run_key: int, options: RunOptions, api: ApiClient
+    runtime: Runtime, audit_id: int, options: RunOptions, api: ApiClient
 ) -> StageReport:
     """Run the stage `extract`."""
     settings = runtime.settings
     return await extract(
-        run_key,
+        audit_id,
         source=source_of(settings),
         api=api,
         catalog=runtime.catalog.pages,
@@ -52,14 +52,14 @@ async def run_extract(
     )
 
 
-async def run_load(runtime: Runtime, run_key: int) -> StageReport:
+async def run_load(runtime: Runtime, audit_id: int) -> StageReport:
     """Run the stage `load`."""
-    return await load(run_key, catalog=runtime.catalog.loads)
+    return await load(audit_id, catalog=runtime.catalog.loads)
 
 
 async def run_transfer(
     runtime: Runtime,
-    run_key: int,
+    audit_id: int,
     options: RunOptions,
     *,
     stored_before: int = 0,
@@ -70,7 +70,7 @@ async def run_transfer(
     limit = settings.upload_batch_limit if options.limit is None else options.limit
     fitted = await fit_store(runtime.store)
     report = await transfer(
-        run_key,
+        audit_id,
         catalog=runtime.catalog.transfers,
         http=runtime.http,
         store=fitted.store,
@@ -95,12 +95,12 @@ async def run_transfer(
 
 
 async def run_enrich(
-    runtime: Runtime, run_key: int, options: RunOptions, api: ApiClient
+    runtime: Runtime, audit_id: int, options: RunOptions, api: ApiClient
 ) -> StageReport:
     """Run the stage `enrich`."""
     limit = DEFAULT_ENRICHMENTS if options.limit is None else options.limit
     return await enrich(
-        run_key,
+        audit_id,
         source=details_of(runtime.settings),
         api=api,
         catalog=runtime.catalog.enrichments,
@@ -109,10 +109,10 @@ async def run_enrich(
     )
 
 
-async def run_audit(runtime: Runtime, run_key: int) -> AuditRow:
+async def run_audit(runtime: Runtime, audit_id: int) -> AuditRow:
     """Run the stage `audit`."""
     return await audit(
-        run_key,
+        audit_id,
         catalog=runtime.catalog.runs,
         max_dead_percent=runtime.settings.collector_max_dead_percent,
     )

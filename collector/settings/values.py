@@ -31,10 +31,10 @@ from collector.sources.wallhaven import CollectionName, Query, QueryError
 # What Wallhaven allows; more only towards our own simulator.
 PUBLIC_REQUESTS_PER_MINUTE = 45
 # Each request of a minute is a row in the database; no simulator of ours answers more.
-_MOST_REQUESTS_PER_MINUTE = 60_000
+_MAX_REQUESTS_PER_MINUTE = 60_000
 # No wait or count of ours reaches these; beyond them Postgres' types end.
 _LONGEST_LEASE_SECONDS = 86_400
-_MOST_ATTEMPTS = 1_000
+_MAX_ATTEMPTS = 1_000
 _HOST = r"\s*([A-Za-z0-9.\-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?\s*"
 # Where a setting is not named as the API's parameter is.
 _SETTING_OF = {"q": "query", "topRange": "top_range"}
@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     wallhaven_colors: str = ""
     wallhaven_ai_art_filter: str = ""
     wallhaven_max_pages: Positive = 50
-    wallhaven_requests_per_minute: Annotated[int, _range(1, _MOST_REQUESTS_PER_MINUTE)] = (
+    wallhaven_requests_per_minute: Annotated[int, _range(1, _MAX_REQUESTS_PER_MINUTE)] = (
         PUBLIC_REQUESTS_PER_MINUTE
     )
     wallhaven_image_hosts: Annotated[
@@ -121,7 +121,7 @@ class Settings(BaseSettings):
     collector_memory_bytes: Positive = 134_217_728
     collector_max_image_bytes: Positive = 536_870_912
     collector_lease_seconds: Annotated[int, _range(3, _LONGEST_LEASE_SECONDS)] = 120
-    collector_max_attempts: Annotated[int, _range(1, _MOST_ATTEMPTS)] = 5
+    collector_max_attempts: Annotated[int, _range(1, _MAX_ATTEMPTS)] = 5
     collector_retry_base_seconds: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="seconds, 0 or more")
     ] = 5.0

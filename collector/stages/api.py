@@ -23,7 +23,7 @@ from collector.core.pacing import (
     announced,
     pause_seconds,
 )
-from collector.core.retry import Patience, Trouble
+from collector.core.retry import OutagePolicy, Trouble
 from collector.logs import logger
 from collector.ports import Http, Reply, RequestBudget
 from collector.sources import ApiRequest
@@ -31,11 +31,11 @@ from collector.stages.outage import OutageWatch, Unanswered
 
 # An answer that cannot be understood is asked for this often: it may have been cut short, or the
 # site is being changed at this moment.
-API_TRIES = 5
+MAX_API_ATTEMPTS = 5
 API_RETRY_MAX_WAIT_SECONDS = 20.0
 # 429s do not count as tries, but a server that says nothing else any more must end the run some
 # time: this many in a row.
-MOST_RATE_LIMITED = 10
+MAX_RATE_LIMITED = 10
 
 # What the API says, in any case of letters, of an id that is unknown, deleted or hidden; of a route
 # that it does not have, it says "Not Found".
@@ -76,7 +76,7 @@ class ApiClient:
         self._pacer = pacer
         self._epoch_clock = epoch_clock
         self._retry_base_seconds = retry_base_seconds
-        self._outages = OutageWatch(Patience.of(retry_base_seconds), clock, jitter)
+        self._outages = OutageWatch(OutagePolicy.of(retry_base_seconds), clock, jitter)
         self._rate_limited = 0
 
     @property
@@ -94,10 +94,10 @@ class ApiClient:
     ) -> T:
         """Return the parsed answer; `parse` may raise PayloadError, which is retried.
 
-        Raises Outage(api), which names the request, where the API does not answer for as long as
-        `Patience` allows, or knows our key no more; and Unreadable where it refuses the request, is
-        not understood in API_TRIES tries, or answers the `witness` and not the request. A 429
-        pauses everybody and is no try.
+        Raises Outage(api), which names the request, if the API does not answer for as long as
+        `OutagePolicy` allows, or no longer knows our key; and Unreadable if it refuses the request,
+        is not understood in MAX_API_ATTEMPTS attempts, or answers the `witness` and not the
+        request. A 429 pauses all processes and is no attempt.
         """
         return await self._asked(request, partial(_parsed, request, parse=parse), witness)
 
@@ -121,7 +121,7 @@ class ApiClient:
     ) -> T:
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(PayloadError),
-            stop=stop_after_attempt(API_TRIES),
+            stop=stop_after_attempt(MAX_API_ATTEMPTS),
             wait=wait_random_exponential(
                 multiplier=self._retry_base_seconds, max=API_RETRY_MAX_WAIT_SECONDS
             ),
@@ -166,7 +166,7 @@ class ApiClient:
         # Several requests may be out when the limit is hit: all their 429s are one round.
         if await self._pacer.pause(pause_seconds(reply.headers, self._epoch_clock())):
             self._rate_limited += 1
-        if self._rate_limited > MOST_RATE_LIMITED:
+        if self._rate_limited > MAX_RATE_LIMITED:
             raise Outage(Edge.API, f"rate limited {self._rate_limited} times in a row")
 
 
@@ -210,7 +210,7 @@ def _say_what_comes(state: RetryCallState) -> None:
     logger.info(
         "api: try %d of %d failed: %s; asking again in %.1f s for %s",
         state.attempt_number,
-        API_TRIES,
+        MAX_API_ATTEMPTS,
         _problem(state),
         state.upcoming_sleep,
         request.url,

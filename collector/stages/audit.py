@@ -9,21 +9,21 @@ from collector.core.audit import AuditRow, judge_run, judge_silent, too_many_dea
 from collector.core.runs import SILENT_SECONDS, WAITS_LONGER
 
 
-async def audit(run_key: int, *, catalog: Runs, max_dead_percent: float) -> AuditRow:
+async def audit(audit_id: int, *, catalog: Runs, max_dead_percent: float) -> AuditRow:
     """Write and return the audit row of the run; every number is counted from the tables.
 
     Safe to repeat: the row is computed, never added to. Where the details of the run are trimmed,
     the row is returned as it is.
     """
-    return await catalog.close_run(run_key, partial(judge_run, max_dead_percent=max_dead_percent))
+    return await catalog.close_run(audit_id, partial(judge_run, max_dead_percent=max_dead_percent))
 
 
-async def require_few_dead(run_key: int, *, catalog: Runs, max_dead_percent: float) -> None:
+async def require_few_dead(audit_id: int, *, catalog: Runs, max_dead_percent: float) -> None:
     """Raise TooManyDead where the audit of the run would fail it for its dead letters.
 
     Writes nothing: what the audit says of it, it counts for itself.
     """
-    problem = too_many_dead(await catalog.recount(run_key), max_dead_percent)
+    problem = too_many_dead(await catalog.recount(audit_id), max_dead_percent)
     if problem is not None:
         raise problem
 

@@ -28,7 +28,7 @@ MERGE_EVERY_SECONDS = 1.0
 
 
 async def crawl(
-    run_key: int,
+    audit_id: int,
     *,
     source: Source,
     api: ApiClient,
@@ -48,12 +48,12 @@ async def crawl(
     `is_read` in the report says whether nothing is left to read. Raises Outage, OtherSearch,
     QuestionIgnored; pages staged until then stay.
     """
-    covered = await catalog.crawled_pages(run_key)
+    covered = await catalog.crawled_pages(audit_id)
     require_same_search(covered, source)
     pages = Crawl(covered, from_page=from_page, to_page=to_page)
     # Half of what it was leaves room for whatever was deleted since the last call.
     known_total = covered[-1].total // 2 if covered else None
-    reader = PageReader(run_key, source, api, catalog, known_total, witnesses=(1, 2))
+    reader = PageReader(audit_id, source, api, catalog, known_total, witnesses=(1, 2))
     work = _Crawling(pages, reader, staged)
     async with shown(progress, lambda: pages.end, reader) as advance, task_group() as tasks:
         tasks.start_soon(_cancel_at, stop, tasks.cancel_scope)
@@ -97,7 +97,7 @@ class _Crawling:
 
 
 async def load_as_staged(
-    run_key: int, *, catalog: Loads, staged: Supply, loaded: Supply
+    audit_id: int, *, catalog: Loads, staged: Supply, loaded: Supply
 ) -> StageReport:
     """Merge pages as they are staged, until no more will be; announce each merge on `loaded`.
 
@@ -107,12 +107,12 @@ async def load_as_staged(
     """
     while True:
         seen, is_last = staged.version, staged.is_over
-        await catalog.merge(run_key)
+        await catalog.merge(audit_id)
         loaded.announce()
         if is_last:
-            await catalog.merge_leftovers(run_key)
+            await catalog.merge_leftovers(audit_id)
             loaded.announce()
-            return StageReport(StageName.LOAD, asdict(await catalog.loaded(run_key)))
+            return StageReport(StageName.LOAD, asdict(await catalog.loaded(audit_id)))
         await staged.after(seen)
         with anyio.move_on_after(MERGE_EVERY_SECONDS if seen else 0):
             await staged.over()

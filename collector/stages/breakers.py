@@ -165,7 +165,7 @@ class Breakers:
         """Say whether the image is there as it was: an answer alone is not enough."""
         with anyio.move_on_after(PROBE_SECONDS):
             try:
-                async with self._http.open(known.url, most_bytes=known.size_bytes) as body:
+                async with self._http.open(known.url, max_bytes=known.size_bytes) as body:
                     return body.status == _OK and await _has_size(body, known.size_bytes)
             except ItemError:
                 return False

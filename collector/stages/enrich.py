@@ -22,7 +22,7 @@ from collector.stages.api import ApiClient
 # a process that is killed has asked for in vain.
 WALLPAPERS_IN_FLIGHT = 4
 # An item may be odd; so many odd ones on end mean that the API has changed.
-MOST_UNUSABLE_IN_A_ROW = 10
+MAX_UNUSABLE_IN_A_ROW = 10
 # A clean exit after SIGTERM has 4 s in all.
 LET_GO_SECONDS = 1.0
 
@@ -35,7 +35,7 @@ class EnrichOptions:
 
 
 async def enrich(
-    run_key: int,
+    audit_id: int,
     *,
     source: WallhavenDetails,
     api: ApiClient,
@@ -47,12 +47,12 @@ async def enrich(
 
     Answers are saved in small batches; what is stopped saves those it has, hands back the rest,
     and goes on there. A wallpaper that the API does not show is noted and asked about much later;
-    so is, sooner, one whose answer is of no use. Raises Outage, also where MOST_UNUSABLE_IN_A_ROW
+    so is, sooner, one whose answer is of no use. Raises Outage, also where MAX_UNUSABLE_IN_A_ROW
     answers on end are of no use, and Refusal where the API tells nothing to us as a guest.
     """
     await catalog.enlist(nsfw=not source.is_guest)
-    left = max(0, options.limit - await catalog.asked(run_key))
-    enricher = _Enricher(run_key, source, api, catalog, progress)
+    left = max(0, options.limit - await catalog.asked(audit_id))
+    enricher = _Enricher(audit_id, source, api, catalog, progress)
     progress.start("details", left)
     while left > 0 and (targets := await catalog.claim(min(left, WALLPAPERS_IN_FLIGHT))):
         left -= len(targets)
@@ -64,13 +64,13 @@ async def enrich(
 class _Enricher:
     def __init__(
         self,
-        run_key: int,
+        audit_id: int,
         source: WallhavenDetails,
         api: ApiClient,
         catalog: Enrichments,
         progress: Progress,
     ) -> None:
-        self._run_key = run_key
+        self._audit_id = audit_id
         self._source = source
         self._api = api
         self._catalog = catalog
@@ -91,7 +91,7 @@ class _Enricher:
             if refused and not findings:
                 await self._require_open_door()
             findings += refused
-            await self._catalog.save(self._run_key, findings)
+            await self._catalog.save(self._audit_id, findings)
         except BaseException as error:
             await self._let_go(targets, findings, failed=isinstance(error, Exception))
             raise
@@ -116,8 +116,8 @@ class _Enricher:
             self._unusable_in_a_row = 0
             return
         self._unusable_in_a_row += 1
-        if self._unusable_in_a_row == MOST_UNUSABLE_IN_A_ROW:
-            raise Outage(Edge.API, f"{MOST_UNUSABLE_IN_A_ROW} answers in a row are of no use")
+        if self._unusable_in_a_row == MAX_UNUSABLE_IN_A_ROW:
+            raise Outage(Edge.API, f"{MAX_UNUSABLE_IN_A_ROW} answers in a row are of no use")
 
     async def _found(self, target: Target) -> WallpaperDetails | Rejected | None:
         request = self._source.details_request(target.wallhaven_id)
@@ -160,7 +160,7 @@ class _Enricher:
         hand_back = self._catalog.postpone if failed else self._catalog.release
         with anyio.move_on_after(LET_GO_SECONDS, shield=True):
             try:
-                await self._catalog.save(self._run_key, findings)
+                await self._catalog.save(self._audit_id, findings)
                 await hand_back(rest)
             except CollectorError as error:
                 logger.warning("answers not saved, they are asked for again: %s", error)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from collector.catalog import Pages
 from collector.core.audit import MATCHES_NOTHING
 from collector.core.errors import OtherSearch
-from collector.core.incremental import Descent, stretches
+from collector.core.incremental import IncrementalRead, stretches
 from collector.core.paging import LedgerPage, Sweep
 from collector.core.runs import Json, StageName, StageReport
 from collector.flow import task_group
@@ -32,7 +32,7 @@ class ExtractOptions:
 
 
 async def extract(
-    run_key: int,
+    audit_id: int,
     *,
     source: Source,
     api: ApiClient,
@@ -49,21 +49,21 @@ async def extract(
     are read. A run that has left no hole has nothing more to read. Raises Outage, also where page 1
     cannot be read, OtherSearch, QuestionIgnored; pages staged until then stay.
     """
-    reader = PageReader(run_key, source, api, catalog)
-    if await catalog.has_read(run_key, source.search_key):
+    reader = PageReader(audit_id, source, api, catalog)
+    if await catalog.has_read(audit_id, source.search_key):
         return StageReport(StageName.EXTRACT, {**reader.counts, "api_requests": 0})
-    covered = await catalog.covered_pages(run_key)
+    covered = await catalog.covered_pages(audit_id)
     require_same_search(covered, source)
-    pages = await _way(run_key, source, catalog, options, covered)
+    pages = await _way(audit_id, source, catalog, options, covered)
     # Whether to stop is known only once a page is here: reading ahead would waste calls.
-    width = 1 if isinstance(pages, Descent) else PAGES_IN_FLIGHT
+    width = 1 if isinstance(pages, IncrementalRead) else PAGES_IN_FLIGHT
     if (first := pages.take()) is not None:
         pages.note(await reader.read(first))
     async with shown(progress, lambda: pages.end, reader) as advance, task_group() as tasks:
         for _ in range(width):
             tasks.start_soon(_read_all, pages, reader, advance)
     if (newest_ids := pages.new_watermark) is not None:
-        await catalog.note_reading(run_key, source.search_key, newest_ids)
+        await catalog.note_reading(audit_id, source.search_key, newest_ids)
     return StageReport(
         StageName.EXTRACT,
         {**reader.counts, "api_requests": api.requests_sent},
@@ -79,22 +79,22 @@ def require_same_search(covered: Iterable[LedgerPage], source: Source) -> None:
 
 
 async def _way(
-    run_key: int,
+    audit_id: int,
     source: Source,
     catalog: Pages,
     options: ExtractOptions,
     covered: list[LedgerPage],
-) -> Sweep | Descent:
+) -> Sweep | IncrementalRead:
     watermark = await catalog.watermark(source.search_key) if source.is_newest_first else []
     if not watermark or options.refresh:
         return Sweep(covered, max_pages=options.max_pages, watermark=watermark)
-    runs = await catalog.pages_above(source.search_key, run_key)
+    runs = await catalog.pages_above(source.search_key, audit_id)
     above = [part for pages in runs for part in stretches(pages)]
-    return Descent(covered, max_pages=options.max_pages, watermark=watermark, above=above)
+    return IncrementalRead(covered, max_pages=options.max_pages, watermark=watermark, above=above)
 
 
 async def _read_all(
-    pages: Sweep | Descent, reader: PageReader, advance: Callable[[], None]
+    pages: Sweep | IncrementalRead, reader: PageReader, advance: Callable[[], None]
 ) -> None:
     while (wanted := pages.take()) is not None:
         pages.note(await reader.read(wanted))
@@ -120,9 +120,9 @@ def matches_nothing(source: Source, *, is_empty: bool) -> dict[str, Json]:
     return {MATCHES_NOTHING: source.search_key}
 
 
-def _gap(pages: Sweep | Descent) -> dict[str, Json]:
+def _gap(pages: Sweep | IncrementalRead) -> dict[str, Json]:
     """Return where the reading ended without having come down to what is known."""
-    if not isinstance(pages, Descent) or pages.is_whole:
+    if not isinstance(pages, IncrementalRead) or pages.is_whole:
         return {}
     logger.warning(
         "what lies below page %d was not read; the next run goes on there",

@@ -24,7 +24,7 @@ BATCH_ROWS = 2_000
 # One upload that the store does not let go of must not keep the janitor from all the others.
 ABORT_TIMEOUT_SECONDS = 30.0
 # SeaweedFS shows only some of more than 1,000 uploads; those that hide come up once these are gone.
-MOST_SWEEPS = 100
+MAX_SWEEPS = 100
 
 
 async def trim_old_runs(catalog: Janitor, keep_days: int) -> Trimmed:
@@ -77,13 +77,13 @@ async def _abort_noted(catalog: Janitor, store: ObjectStore) -> Swept:
                 aborted += noted.key is not None
             else:
                 left += 1
-        behind_row = batch[-1].wallpaper_key
+        behind_row = batch[-1].wallpaper_id
     return Swept(aborted, left)
 
 
 async def _sweep(catalog: Janitor, store: ObjectStore, begun_before: datetime) -> Swept:
     aborted, stubborn = set[Upload](), set[Upload]()
-    for _ in range(MOST_SWEEPS):
+    for _ in range(MAX_SWEEPS):
         stale = [
             upload
             async for upload in _stale(catalog, store, begun_before)

@@ -40,13 +40,13 @@ class Leases:
 
     def add(self, claim: Claim, asked_at: float) -> None:
         """Take a claim that was asked for at `asked_at` of our clock."""
-        self._claims[claim.wallpaper_key] = claim
-        self._fresh_at[claim.wallpaper_key] = asked_at
+        self._claims[claim.wallpaper_id] = claim
+        self._fresh_at[claim.wallpaper_id] = asked_at
 
     def watch(self, claim: Claim, scope: anyio.CancelScope) -> None:
         """Cancel `scope` when the claim is lost; at once where it is lost already."""
         if self._holds(claim):
-            self._scopes[claim.wallpaper_key] = scope
+            self._scopes[claim.wallpaper_id] = scope
         else:
             scope.cancel()
 
@@ -54,7 +54,7 @@ class Leases:
         """The claim's item is dealt with, or no longer ours."""
         if self._holds(claim):
             for held in (self._claims, self._fresh_at, self._scopes):
-                held.pop(claim.wallpaper_key, None)
+                held.pop(claim.wallpaper_id, None)
 
     def require(self, claim: Claim) -> None:
         """Raise LeaseLost unless the last heartbeat is younger than half a lease.
@@ -62,13 +62,13 @@ class Leases:
         Asked before every write: a process that was stopped for a while must not write into
         what another one owns by now.
         """
-        stale = self._clock() - self._fresh_at.get(claim.wallpaper_key, float("-inf"))
+        stale = self._clock() - self._fresh_at.get(claim.wallpaper_id, float("-inf"))
         if not self._holds(claim) or stale > self._lease_seconds / 2:
             raise LeaseLost(claim.wallhaven_id)
 
     def _holds(self, claim: Claim) -> bool:
         # By the whole claim: the same item may be ours anew, under another fence.
-        return self._claims.get(claim.wallpaper_key) == claim
+        return self._claims.get(claim.wallpaper_id) == claim
 
     async def beat(self) -> None:
         """Extend all leases, three times in a lease, for ever; cancel what is lost."""
@@ -79,8 +79,8 @@ class Leases:
             asked_at = self._clock()
             ours = await self._catalog.heartbeat(claims) if claims else set()
             for claim in claims:
-                if claim.wallpaper_key in ours:
-                    self._fresh_at[claim.wallpaper_key] = asked_at
+                if claim.wallpaper_id in ours:
+                    self._fresh_at[claim.wallpaper_id] = asked_at
                 else:
                     self._lose(claim)
 
@@ -88,7 +88,7 @@ class Leases:
         if not self._holds(claim):  # dealt with in the meantime
             return
         logger.warning("the lease of %s is lost", claim.wallhaven_id)
-        scope = self._scopes.get(claim.wallpaper_key)
+        scope = self._scopes.get(claim.wallpaper_id)
         self.drop(claim)
         if scope is not None:
             scope.cancel()

@@ -9,7 +9,7 @@ from collector.core.runs import StageName, StageReport
 from collector.failpoints import Point, reach
 
 
-async def load(run_key: int, *, catalog: Loads) -> StageReport:
+async def load(audit_id: int, *, catalog: Loads) -> StageReport:
     """Merge this run's staged pages, then those that ended runs left behind.
 
     In transactions of bounded size: on failure or cancellation what was merged stays, and the rest
@@ -17,7 +17,7 @@ async def load(run_key: int, *, catalog: Loads) -> StageReport:
     this run; what is wrong with those of others is logged and left. The report says what the loads
     of the run have done so far.
     """
-    await catalog.merge(run_key)
-    await catalog.merge_leftovers(run_key)
+    await catalog.merge(audit_id)
+    await catalog.merge_leftovers(audit_id)
     reach(Point.MERGED)
-    return StageReport(StageName.LOAD, asdict(await catalog.loaded(run_key)))
+    return StageReport(StageName.LOAD, asdict(await catalog.loaded(audit_id)))

@@ -179,8 +179,8 @@ class _Mirror:
             return await self._complete(writer, sha256, validator.size_bytes)
 
     def _open(self) -> AbstractAsyncContextManager[Body]:
-        most_bytes = self._claim.file_size or self.max_bytes
-        return self._ports.http.open(self._claim.url, most_bytes=most_bytes)
+        max_bytes = self._claim.file_size or self.max_bytes
+        return self._ports.http.open(self._claim.url, max_bytes=max_bytes)
 
     async def _arriving(self, body: Body) -> AsyncIterator[Chunk]:
         """Yield the body; raises ItemError where it drips."""

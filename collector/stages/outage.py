@@ -8,7 +8,13 @@ from itertools import count
 import anyio
 
 from collector.core.errors import Edge, Outage, PayloadError, Unreadable
-from collector.core.retry import LEAST_TRIES, MOST_BLOCKED, Patience, Trouble, is_sign_of_life
+from collector.core.retry import (
+    MAX_BLOCKED,
+    MIN_API_ATTEMPTS,
+    OutagePolicy,
+    Trouble,
+    is_sign_of_life,
+)
 from collector.logs import logger
 from collector.ports import Reply
 
@@ -32,9 +38,9 @@ class OutageWatch:
     """
 
     def __init__(
-        self, patience: Patience, clock: Callable[[], float], jitter: Callable[[], float]
+        self, policy: OutagePolicy, clock: Callable[[], float], jitter: Callable[[], float]
     ) -> None:
-        self._patience = patience
+        self._policy = policy
         self._clock = clock
         self._jitter = jitter
         self._probing = anyio.Lock()
@@ -58,8 +64,8 @@ class OutageWatch:
         that are on their way already, or in line for the rate limit, still go. Raises Outage(api)
         in all of them where it is given up. Where a prober is cancelled, another one goes on.
 
-        From the LEAST_TRIES-th failure on the `witness`, another request, is sent as well: where it
-        is answered and this one is not even then, it is no outage, and Unreadable is raised.
+        From the MIN_API_ATTEMPTS-th failure on, the `witness`, another request, is sent as well: if
+        it is answered and this one is not even then, it is no outage, and Unreadable is raised.
         """
         while not self._given_up:
             if self._last is None:
@@ -85,7 +91,7 @@ class OutageWatch:
             except Unanswered as error:
                 unanswered = error
                 self._note(error)
-            if tries + 1 >= LEAST_TRIES and not self._blocked and await self._answers(witness):
+            if tries + 1 >= MIN_API_ATTEMPTS and not self._blocked and await self._answers(witness):
                 return await self._send_alone(send)
         raise self._give_up(unanswered)
 
@@ -111,7 +117,7 @@ class OutageWatch:
 
     async def _pause(self, tries: int, unanswered: Unanswered) -> None:
         # The last question is asked when the time is up.
-        seconds = min(self._patience.pause_seconds(tries, self._jitter()), self._left_seconds)
+        seconds = min(self._policy.pause_seconds(tries, self._jitter()), self._left_seconds)
         logger.info(
             "api: outage since %.0f s (%s); asking again in %.1f s",
             self._lasted_seconds,
@@ -126,7 +132,7 @@ class OutageWatch:
 
     @property
     def _left_seconds(self) -> float:
-        return self._patience.left_seconds(self._lasted_seconds, reached=self._reached)
+        return self._policy.left_seconds(self._lasted_seconds, reached=self._reached)
 
     def _note(self, unanswered: Unanswered) -> None:
         if self._last is None:
@@ -148,8 +154,8 @@ class OutageWatch:
 
     def _is_enough(self, tries: int) -> bool:
         if self._blocked:
-            return self._blocked >= MOST_BLOCKED
-        return tries >= LEAST_TRIES and self._left_seconds == 0.0
+            return self._blocked >= MAX_BLOCKED
+        return tries >= MIN_API_ATTEMPTS and self._left_seconds == 0.0
 
     def _give_up(self, unanswered: Unanswered) -> Outage:
         self._given_up = (

@@ -18,11 +18,11 @@ from collector.stages.api import ApiClient
 # tells as much as one of now, and asking costs a call.
 TOTAL_FRESH_SECONDS = 86_400.0
 # Ours: in the seconds between two answers no honest list loses a twentieth of its items, or a page.
-MOST_LOST_PARTS = 20
+MAX_LOST_PARTS = 20
 # One item may move from page to page as others come and go; a few do not move together.
-LEAST_TELLING_ITEMS = 3
+MIN_TELLING_ITEMS = 3
 # Reports are for people: the most frequent unknown fields tell what has changed.
-_MOST_UNKNOWN_FIELDS = 20
+_MAX_UNKNOWN_FIELDS = 20
 
 
 class PageReader:
@@ -34,14 +34,14 @@ class PageReader:
 
     def __init__(
         self,
-        run_key: int,
+        audit_id: int,
         source: Source,
         api: ApiClient,
         catalog: Pages,
         known_total: int | None = None,
         witnesses: tuple[int, ...] = (1,),
     ) -> None:
-        self._run_key = run_key
+        self._audit_id = audit_id
         self._search_key = source.search_key
         self._source = source
         self._api = api
@@ -98,7 +98,7 @@ class PageReader:
         unreadable = UnreadablePage(
             number, self._search_key, other.last_page, other.total, problem.problem
         )
-        await self._catalog.note_unreadable(self._run_key, unreadable)
+        await self._catalog.note_unreadable(self._audit_id, unreadable)
         logger.warning(
             "page %d cannot be read, and page %d can: %s",
             number,
@@ -113,7 +113,7 @@ class PageReader:
         self._source = self._source.following(page)
         self._note_oddities(page)
         covered = await self._catalog.stage_page(
-            self._run_key, self._search_key, page, read.reading
+            self._audit_id, self._search_key, page, read.reading
         )
         reach(Point.PAGE_STAGED)
         self.counts.update(
@@ -123,7 +123,7 @@ class PageReader:
 
     def details(self) -> dict[str, Json]:
         """Return what was odd, empty where nothing was."""
-        fields: dict[str, Json] = dict(self._unknown_fields.most_common(_MOST_UNKNOWN_FIELDS))
+        fields: dict[str, Json] = dict(self._unknown_fields.most_common(_MAX_UNKNOWN_FIELDS))
         odd: dict[str, Json] = {
             "unknown_fields": fields,
             "short_pages": self._short_pages,
@@ -158,7 +158,7 @@ class PageReader:
 
     def _repeated(self, page: Page) -> tuple[Contradiction, ...]:
         """The same wallpapers under another number, of a list that has not grown meanwhile."""
-        if len(page.ids) < LEAST_TELLING_ITEMS:
+        if len(page.ids) < MIN_TELLING_ITEMS:
             return ()
         number = self._number_of.setdefault(hash((page.total, *page.ids)), page.number)
         if number == page.number:
@@ -169,7 +169,7 @@ class PageReader:
         """A total that falls so far at once is an answer about another list, or about none."""
         before = self._total
         self._total = page.total
-        if before is None or page.total >= before - max(page.per_page, before // MOST_LOST_PARTS):
+        if before is None or page.total >= before - max(page.per_page, before // MAX_LOST_PARTS):
             return ()
         self._total = before
         return (Contradiction("total", f"fell from {before} to {page.total} between two pages"),)

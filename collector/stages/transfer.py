@@ -66,7 +66,7 @@ class Chance:
 
 
 async def transfer(
-    run_key: int,
+    audit_id: int,
     *,
     catalog: Transfers,
     http: Http,
@@ -99,7 +99,7 @@ async def transfer(
     else:
         longest_wait_seconds = max(longest_wait_seconds, options.lease_seconds)
     work = _Transfer(
-        *(run_key, catalog, http, store, options, chance, progress, supply),
+        *(audit_id, catalog, http, store, options, chance, progress, supply),
         longest_wait_seconds,
         awaits_others=awaits_others,
     )
@@ -109,7 +109,7 @@ async def transfer(
 class _Transfer:
     def __init__(
         self,
-        run_key: int,
+        audit_id: int,
         catalog: Transfers,
         http: Http,
         store: ObjectStore,
@@ -121,7 +121,7 @@ class _Transfer:
         *,
         awaits_others: bool,
     ) -> None:
-        self._run_key = run_key
+        self._audit_id = audit_id
         self._catalog = catalog
         self._options = options
         self._chance = chance
@@ -166,14 +166,14 @@ class _Transfer:
     async def _refund(self, edge: Edge) -> None:
         # Only now, when no attempt of ours is under way any more: one that ends later would count.
         if codes := self._breakers.suspect_codes(edge):
-            await self._catalog.refund_outage(self._run_key, codes)
+            await self._catalog.refund_outage(self._audit_id, codes)
 
     async def _run(self) -> None:
         await self._catalog.enlist()
         if self._supply.is_over:
             # With a supply the pages are still to come, and their images are marked as they do.
-            await self._catalog.mark_listed(self._run_key)
-        self._plan(await self._catalog.due_images(self._run_key))
+            await self._catalog.mark_listed(self._audit_id)
+        self._plan(await self._catalog.due_images(self._audit_id))
         async with self._leases.held(), task_group() as tasks:
             tasks.start_soon(self._leases.beat)
             await self._work()
@@ -208,12 +208,12 @@ class _Transfer:
 
     async def _claim(self) -> list[Claim]:
         options, spare = self._options, self._tally.spare_attempts
-        most = options.in_flight if spare is None else min(options.in_flight, spare)
-        free = most - self._leases.count
+        max_items = options.in_flight if spare is None else min(options.in_flight, spare)
+        free = max_items - self._leases.count
         if free <= 0:
             return []
         asked_at = self._chance.clock()
-        claim = self._catalog.claim(self._run_key, free, options.limit, only=options.only)
+        claim = self._catalog.claim(self._audit_id, free, options.limit, only=options.only)
         batch = await committed(claim)
         if batch:
             reach(Point.CLAIMED)
@@ -234,7 +234,7 @@ class _Transfer:
         if self._supply.version != seen:
             return True
         due_seconds = await self._catalog.next_due_seconds(
-            self._run_key,
+            self._audit_id,
             self._options.limit,
             only=self._options.only,
             awaits_others=self._awaits_others,

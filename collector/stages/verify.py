@@ -37,7 +37,7 @@ BATCH_ROWS = 1_000
 # So many rows tell whether a bucket is theirs; a smaller collection is soon fetched again.
 SAMPLED_ROWS = 100
 # One that breaks off three times in a row does so for a reason.
-READ_TRIES = 3
+MAX_READ_ATTEMPTS = 3
 
 Job = Callable[[], Awaitable[None]]
 T = TypeVar("T")
@@ -148,7 +148,7 @@ class _Verify:
             for row in rows:
                 self._findings.rows += 1
                 yield row
-            behind_key, behind_row = rows[-1].s3_key, rows[-1].wallpaper_key
+            behind_key, behind_row = rows[-1].s3_key, rows[-1].wallpaper_id
 
     async def _compare(
         self, found: ListedObject, row: KeyedRow, jobs: ObjectSendStream[Job]
@@ -199,9 +199,8 @@ class _Verify:
         await self._differs(Kind.BYTES_DIFFER, row, info, detail)
 
     async def _sha256(self, key: str) -> str:
-        reading = AsyncRetrying(
-            retry=retry_if_exception(_may_pass), stop=stop_after_attempt(READ_TRIES), reraise=True
-        )
+        passing, stop = retry_if_exception(_may_pass), stop_after_attempt(MAX_READ_ATTEMPTS)
+        reading = AsyncRetrying(retry=passing, stop=stop, reraise=True)
         return await reading(self._sha256_once, key)
 
     async def _sha256_once(self, key: str) -> str:

@@ -26,7 +26,7 @@ SLOWEST_BYTES_PER_SECOND = 100_000
 # (docs/decisions/0010-fast-lane.md).
 TLS_PIECE_BYTES = 256 * 1024
 # An S3 error is a few hundred bytes of XML; more is a page that nobody reads.
-_MOST_ERROR_BYTES = 16 * 1024
+_MAX_ERROR_BYTES = 16 * 1024
 
 
 class ChunkPayload(aiohttp.Payload):
@@ -152,7 +152,7 @@ def _deadline(timeout: aiohttp.ClientTimeout, total_seconds: float) -> aiohttp.C
 
 async def _beginning(stream: aiohttp.StreamReader) -> bytes:
     try:
-        return await stream.readexactly(_MOST_ERROR_BYTES)
+        return await stream.readexactly(_MAX_ERROR_BYTES)
     except asyncio.IncompleteReadError as short:
         return short.partial
 

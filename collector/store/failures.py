@@ -23,7 +23,7 @@ from collector.ports import ObjectExists, WriteUnknown
 
 # Four attempts wait 1.75 s on average, 3.5 s at most: a store that restarts is back by then, and a
 # longer outage is the run's affair and not one call's.
-TRIES = 4
+CALL_ATTEMPTS = 4
 RETRY_BASE_SECONDS = 0.5
 _T = TypeVar("_T")
 
@@ -222,7 +222,7 @@ class Retries:
         self,
         once: Callable[[], Awaitable[_T]],
         may_pass: Callable[[StoreFailure], bool],
-        max_attempts: int = TRIES,
+        max_attempts: int = CALL_ATTEMPTS,
     ) -> _T:
         """Return what `once` gives; raises its last StoreFailure, `unclear` if any attempt was.
 

@@ -32,7 +32,7 @@ _SHA256 = hashlib.sha256(_BODY).digest()
 
 
 # A probe that a lost answer has spoiled says nothing; three in a row say that the store is ill.
-PROBE_TRIES = 3
+MAX_PROBE_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,8 @@ async def fit_store(store: S3Store) -> Fitted:
 
 async def _probed(store: S3Store) -> Capabilities:
     spoiled = retry_if_exception_type((ItemError, WriteUnknown))
-    probing = AsyncRetrying(retry=spoiled, stop=stop_after_attempt(PROBE_TRIES), reraise=True)
+    stop = stop_after_attempt(MAX_PROBE_ATTEMPTS)
+    probing = AsyncRetrying(retry=spoiled, stop=stop, reraise=True)
     try:
         return await probing(probe, store)
     except (ItemError, WriteUnknown) as error:

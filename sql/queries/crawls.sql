@@ -1,6 +1,6 @@
 -- name: find_crawl
 -- The newest crawl of pages $2 to $3 (NULL: the end) of search $1, and the run that reads them.
-SELECT c.audit_id AS run_key, a.dag_id, a.run_id, c.verdict
+SELECT c.audit_id AS audit_id, a.dag_id, a.run_id, c.verdict
 FROM draenei_content.crawls AS c
 INNER JOIN draenei_content.run_audit AS a ON a.id = c.audit_id
 WHERE c.search_key = $1 AND c.from_page = $2 AND c.to_page IS NOT DISTINCT FROM $3
@@ -47,7 +47,7 @@ WITH reopened AS (
 DELETE FROM draenei_content.unreadable_pages
 WHERE audit_id IN (SELECT audit_id FROM reopened);
 
--- name: renew_tries
+-- name: renew_attempts
 -- Run $1 is gone on with: what its earlier calls tried may be tried again, as often as by a new run.
 UPDATE draenei_content.transfers
 SET run_attempts = 0

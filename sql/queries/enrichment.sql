@@ -64,7 +64,7 @@ UPDATE draenei_content.wallpaper_details AS d SET
 FROM due
 INNER JOIN draenei_content.wallpapers AS w ON w.id = due.wallpaper_id
 WHERE d.wallpaper_id = due.wallpaper_id
-RETURNING d.wallpaper_id AS wallpaper_key, d.owner, w.wallhaven_id;
+RETURNING d.wallpaper_id AS wallpaper_id, d.owner, w.wallhaven_id;
 
 -- name: claim_again
 -- The same of wallpapers that were answered for, or said to be missing, and are due again: the
@@ -86,7 +86,7 @@ UPDATE draenei_content.wallpaper_details AS d SET
 FROM due
 INNER JOIN draenei_content.wallpapers AS w ON w.id = due.wallpaper_id
 WHERE d.wallpaper_id = due.wallpaper_id
-RETURNING d.wallpaper_id AS wallpaper_key, d.owner, w.wallhaven_id;
+RETURNING d.wallpaper_id AS wallpaper_id, d.owner, w.wallhaven_id;
 
 -- name: release_details
 -- Hand back the wallpapers $2 of owner $1, and refund their attempts.

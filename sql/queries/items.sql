@@ -11,7 +11,7 @@ LEFT JOIN draenei_content.transfers AS t ON t.wallpaper_id = w.id
 LEFT JOIN draenei_content.run_audit AS a ON a.id = w.first_audit_id
 WHERE w.wallhaven_id = $1;
 
--- name: item_tries
+-- name: item_attempts
 -- How the last try of wallpaper $1 ended in each run that tried it.
 SELECT a.run_id, i.outcome, i.edge, i.code, i.tries, i.bytes, i.ended_at
 FROM draenei_content.run_items AS i

@@ -69,7 +69,7 @@ FROM lapsed;
 -- name: noted_uploads
 -- Multipart uploads that were noted for wallpapers which nobody has in hand, behind wallpaper $1:
 -- the next $2.
-SELECT t.wallpaper_id AS wallpaper_key, w.wallhaven_id, w.url, w.file_type, t.upload_id
+SELECT t.wallpaper_id AS wallpaper_id, w.wallhaven_id, w.url, w.file_type, t.upload_id
 FROM draenei_content.transfers AS t
 INNER JOIN draenei_content.wallpapers AS w ON w.id = t.wallpaper_id
 WHERE t.upload_id IS NOT NULL AND t.state <> 'claimed' AND t.wallpaper_id > $1

@@ -303,7 +303,7 @@ ON CONFLICT (wallpaper_id) DO UPDATE SET
 WHERE (c.views, c.favorites) IS DISTINCT FROM (EXCLUDED.views, EXCLUDED.favorites)
     AND c.seen_at <= EXCLUDED.seen_at;
 
--- name: bury_rejected
+-- name: give_up_rejected
 -- One open dead letter for each rejected item of load $1, by run $2. Not for one that a newer page,
 -- which this run has merged, lists as sound.
 WITH rejected_items AS MATERIALIZED (

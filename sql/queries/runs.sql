@@ -153,7 +153,7 @@ FROM (
 -- name: silent_runs
 -- Runs but $1 that are said to be running and have fallen silent: for $2 seconds with a stage that
 -- was running, or for $3 seconds while they waited for their next stage.
-SELECT a.id AS run_key, a.heartbeat_at AS heard_at
+SELECT a.id AS audit_id, a.heartbeat_at AS heard_at
 FROM draenei_content.run_audit AS a
 WHERE a.id <> $1
     AND a.status = 'running'

@@ -90,7 +90,7 @@ used AS (
     WHERE audit_id = $1
 )
 SELECT
-    t.last_audit_id AS run_key, t.wallpaper_id AS wallpaper_key, t.owner, t.fence,
+    t.last_audit_id AS audit_id, t.wallpaper_id AS wallpaper_id, t.owner, t.fence,
     t.attempts AS attempt, t.listed_audit_id IS NOT DISTINCT FROM $1 AS is_own, w.wallhaven_id, w.url, w.file_type, w.file_size, w.dimension_x,
     w.dimension_y, w.object_sha256, t.upload_id AS stale_upload_id
 FROM claimed AS t
@@ -217,7 +217,7 @@ ON CONFLICT (audit_id, wallpaper_id) DO UPDATE SET
     ended_at = clock_timestamp()
 RETURNING wallpaper_id;
 
--- name: bury
+-- name: give_up
 -- A claim ($1 wallpaper, $2 owner, $3 fence) is given up in run $4 at edge $5: $6 code,
 -- $7 reason.
 WITH buried AS (
@@ -256,7 +256,7 @@ ON CONFLICT (stage, item) WHERE resolved_at IS NULL DO UPDATE SET
     run_id = EXCLUDED.run_id
 RETURNING d.id;
 
--- name: bury_exhausted
+-- name: give_up_exhausted
 -- Items ($1 wallpapers) whose every try ended with the death of its process, found by run $2:
 -- $3 code, $4 reason.
 WITH noted AS (

@@ -1,7 +1,7 @@
 -- name: keyed_rows
 -- The next $3 rows that name an object, behind key $1 and row $2, in the order of a bucket.
 SELECT
-    id AS wallpaper_key, wallhaven_id, s3_key, object_sha256, object_bytes
+    id AS wallpaper_id, wallhaven_id, s3_key, object_sha256, object_bytes
 FROM draenei_content.wallpapers
 WHERE (s3_key COLLATE "C", id) > ($1, $2) AND s3_key IS NOT NULL
 ORDER BY s3_key COLLATE "C", id
@@ -10,7 +10,7 @@ LIMIT $3;
 -- name: present_rows
 -- The wallpapers $1, as they are now.
 SELECT
-    w.id AS wallpaper_key, w.wallhaven_id, w.url, w.file_type, w.file_size, w.s3_key,
+    w.id AS wallpaper_id, w.wallhaven_id, w.url, w.file_type, w.file_size, w.s3_key,
     w.object_sha256, w.object_bytes,
     COALESCE(t.state = 'claimed' AND t.lease_until >= now(), FALSE) AS is_in_hand
 FROM draenei_content.wallpapers AS w

@@ -83,7 +83,7 @@ class AirflowApi:
         path = f"{self._dag_path}/dagRuns/{run_id}/taskInstances/{task_id}"
         return int(self._call("GET", path)["try_number"])
 
-    def all_tries(self, run_id: str, task_id: str) -> list[int]:
+    def all_attempts(self, run_id: str, task_id: str) -> list[int]:
         """Return how often each instance of a mapped task was tried."""
         path = f"{self._dag_path}/dagRuns/{run_id}/taskInstances"
         instances = self._call("GET", path)["task_instances"]

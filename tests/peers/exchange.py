@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 # A head of this size is no head any more; ours have a kilobyte.
-MOST_HEAD_BYTES = 256 * 1024
+MAX_HEAD_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Exchange:
     async def forward(self, asked: Asked | None = None) -> Answer:
         """Send the request on, or another one, and return what came back: it has been done."""
         assert self._upstream is not None, "this peer stands before nobody"
-        reader, writer = await asyncio.open_connection(*self._upstream, limit=MOST_HEAD_BYTES)
+        reader, writer = await asyncio.open_connection(*self._upstream, limit=MAX_HEAD_BYTES)
         try:
             writer.write((asked or self.asked).raw)
             await writer.drain()

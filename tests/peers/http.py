@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from peers.exchange import Answer, Asked, Exchange, read_asked, said
 
 # Whoever looks at a body looks at a small one.
-MOST_NOTED_BYTES = 64 * 1024
+MAX_NOTED_BYTES = 64 * 1024
 
 Fault = Callable[[Exchange], Awaitable[None]]
 Match = Callable[[Asked], bool]
@@ -102,7 +102,7 @@ class HttpPeer:
 
 def _noted(asked: Asked) -> Asked:
     """What is kept of a request: large bodies would fill the memory of a long test."""
-    return replace(asked, body=b"") if len(asked.body) > MOST_NOTED_BYTES else asked
+    return replace(asked, body=b"") if len(asked.body) > MAX_NOTED_BYTES else asked
 
 
 class _Watched(Exchange):

@@ -26,7 +26,7 @@ from collector.core.addresses import (
 from collector.core.errors import CollectorError
 from collector.core.keys import expected_type, is_wallhaven_id
 from collector.core.pacing import announced, pause_seconds, retry_date_seconds
-from collector.http.connection import MOST_HEAD_BYTES, read_head
+from collector.http.connection import MAX_HEAD_BYTES, read_head
 from collector.http.fast_client import _ADDRESS
 from collector.settings import Settings, load_settings
 from collector.settings.loading import MAX_FILE_BYTES
@@ -75,7 +75,7 @@ def _headers(text: str) -> object:
 
 
 def _head(text: str) -> object:
-    line = text[:MOST_HEAD_BYTES].encode("utf-8", "replace")
+    line = text[:MAX_HEAD_BYTES].encode("utf-8", "replace")
     return [
         read_head(head)
         for head in (

@@ -63,7 +63,7 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(
     assert row["status"] == "succeeded"
     assert row["images_uploaded"] + row["images_adopted"] == wallpapers
     assert row["missing_s3_after_run"] == 0
-    tries = airflow.all_tries(run_id, TRANSFER)
+    tries = airflow.all_attempts(run_id, TRANSFER)
     assert max(tries) > 1, "nothing ran in the worker that was killed"
     record_property("transfer_tries", tries)
     record_property("uploaded", row["images_uploaded"])

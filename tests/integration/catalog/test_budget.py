@@ -18,7 +18,7 @@ from collector.catalog import (
     SharedBudget,
     open_database,
 )
-from collector.catalog.budget import FARTHEST_SECONDS, LEAST_WAIT_SECONDS
+from collector.catalog.budget import FARTHEST_SECONDS, MIN_WAIT_SECONDS
 from collector.core.pacing import (
     MAX_PAUSE_SECONDS,
     RESERVED_SLOTS,
@@ -351,7 +351,7 @@ async def test_callers_at_once_never_share_a_slot(
             if isinstance(slot, Slot):
                 granted.append(slot)
             else:
-                assert slot.seconds >= LEAST_WAIT_SECONDS
+                assert slot.seconds >= MIN_WAIT_SECONDS
 
     async with (
         open_database(dsn) as one,
@@ -378,7 +378,7 @@ async def test_no_moment_of_a_cancellation_takes_a_slot(
             await budget.end(await taken(budget), None)
             sent += 1
     # An end that was cut off leaves its slot to the lease, and its request was sent.
-    counted = (await runs.recount(call.run_key)).api_requests
+    counted = (await runs.recount(call.audit_id)).api_requests
     held = await value(
         database, "SELECT count(*) FROM draenei_content.api_slots WHERE holder IS NOT NULL"
     )

@@ -70,25 +70,25 @@ async def test_merges_of_the_same_rows_at_once_wait_for_each_other_and_count_exa
     await merged(database, await open_run(database, "before"), ids[::5], file_type="image/png")
     wanted = {}
     for number in range(6):
-        run_key = await open_run(database, f"run {number}")
-        wanted[run_key] = draws.sample(ids, 600)
-        await stage(database, run_key, wanted[run_key], file_type="image/jpeg")
+        audit_id = await open_run(database, f"run {number}")
+        wanted[audit_id] = draws.sample(ids, 600)
+        await stage(database, audit_id, wanted[audit_id], file_type="image/jpeg")
     counted: dict[int, LoadCounts] = {}
 
-    async def merge(run_key: int) -> None:
-        await Loads(database).merge(run_key)
-        counted[run_key] = await Loads(database).loaded(run_key)
+    async def merge(audit_id: int) -> None:
+        await Loads(database).merge(audit_id)
+        counted[audit_id] = await Loads(database).loaded(audit_id)
 
     async with anyio.create_task_group() as tasks:
-        for run_key in wanted:
-            tasks.start_soon(merge, run_key)
+        for audit_id in wanted:
+            tasks.start_soon(merge, audit_id)
 
     there, met = set(ids[::5]), set().union(*wanted.values())
     assert sum(counts.inserted for counts in counted.values()) == len(met - there)
     assert sum(counts.updated for counts in counted.values()) == len(met & there)
-    for run_key, counts in counted.items():
+    for audit_id, counts in counted.items():
         items = counts.inserted + counts.updated + counts.unchanged
-        assert (items, counts.invalid, counts.duplicates) == (len(wanted[run_key]), 0, 0)
+        assert (items, counts.invalid, counts.duplicates) == (len(wanted[audit_id]), 0, 0)
     (found,) = await rows(
         database,
         "SELECT count(*), (SELECT count(*) FROM draenei_content.transfers),"
@@ -101,25 +101,25 @@ async def test_merges_of_the_same_rows_at_once_wait_for_each_other_and_count_exa
 
 
 async def stage(
-    database: Database, run_key: int, ids: list[str], reading: int = 1, **values: Any
+    database: Database, audit_id: int, ids: list[str], reading: int = 1, **values: Any
 ) -> None:
     catalog = Pages(database)
     for start in range(0, len(ids), 24):
         items = [wallpaper(found, **values) for found in ids[start : start + 24]]
-        await catalog.stage_page(run_key, "q", page(start // 24 + 1, *items), reading)
+        await catalog.stage_page(audit_id, "q", page(start // 24 + 1, *items), reading)
 
 
-async def merged(database: Database, run_key: int, ids: list[str], **values: Any) -> LoadCounts:
-    await stage(database, run_key, ids, **values)
-    return await load(database, run_key)
+async def merged(database: Database, audit_id: int, ids: list[str], **values: Any) -> LoadCounts:
+    await stage(database, audit_id, ids, **values)
+    return await load(database, audit_id)
 
 
-async def load(database: Database, run_key: int, **options: int) -> LoadCounts:
+async def load(database: Database, audit_id: int, **options: int) -> LoadCounts:
     """Do what the stage does."""
     loads = Loads(database, **options)
-    await loads.merge(run_key)
-    await loads.merge_leftovers(run_key)
-    return await loads.loaded(run_key)
+    await loads.merge(audit_id)
+    await loads.merge_leftovers(audit_id)
+    return await loads.loaded(audit_id)
 
 
 # --- What is written, and what is not -----------------------------------------------------------
@@ -157,33 +157,33 @@ async def test_changed_views_touch_no_wide_row(database: Database) -> None:
     assert views[0] == [2, 2]
 
 
-async def staged_of(database: Database, run_key: int) -> list[tuple[Any, ...]]:
+async def staged_of(database: Database, audit_id: int) -> list[tuple[Any, ...]]:
     found = await rows(
         database,
         "SELECT page, wallhaven_id, url, views FROM draenei_content.staged_wallpapers"
-        f" WHERE audit_id = {run_key} ORDER BY page, position",
+        f" WHERE audit_id = {audit_id} ORDER BY page, position",
     )
     return [tuple(row) for row in found]
 
 
 async def test_only_what_is_new_is_staged(database: Database) -> None:
     await merged(database, await open_run(database, "before"), ["a", "b", "c", "d"], views=1)
-    run_key, catalog = await open_run(database), Pages(database)
+    audit_id, catalog = await open_run(database), Pages(database)
     rejected = Rejected("a", Code.INVALID_METADATA, "path: Field required", "{}")
     items = (
         *(wallpaper("a"), wallpaper("b", views=2), wallpaper("c", category="anime")),
         *(wallpaper("d", views=None), rejected, wallpaper("e")),
     )
-    entry = await catalog.stage_page(run_key, "q", page(1, *items))
+    entry = await catalog.stage_page(audit_id, "q", page(1, *items))
     assert (entry.items, entry.known, entry.invalid) == (6, 4, 1)
-    assert await staged_of(database, run_key) == [
+    assert await staged_of(database, audit_id) == [
         (1, "b", None, 2),
         (1, "c", "https://w/c.jpg", 1),
         (1, "a", None, None),
         (1, "e", "https://w/e.jpg", 1),
     ]
-    await Loads(database).merge(run_key)
-    counts = await Loads(database).loaded(run_key)
+    await Loads(database).merge(audit_id)
+    counts = await Loads(database).loaded(audit_id)
     assert counts == LoadCounts(
         pages=1, inserted=1, updated=1, unchanged=3, invalid=0, duplicates=1
     )
@@ -199,10 +199,10 @@ async def column(database: Database, name: str) -> dict[str, Any]:
 
 
 async def test_the_last_of_a_page_that_has_an_item_twice_wins(database: Database) -> None:
-    run_key = await open_run(database)
+    audit_id = await open_run(database)
     twice = [wallpaper("a", category=category) for category in ("anime", "people")]
-    await Pages(database).stage_page(run_key, "q", page(1, *twice))
-    await Loads(database).merge(run_key)
+    await Pages(database).stage_page(audit_id, "q", page(1, *twice))
+    await Loads(database).merge(audit_id)
     assert await column(database, "category") == {"a": "people"}
 
 
@@ -263,13 +263,13 @@ async def test_an_address_that_is_merged_while_the_image_is_confirmed_is_noted(
     database: Database,
 ) -> None:
     await merged(database, await open_run(database, "first"), ["a"], url="https://w/1.jpg")
-    run_key = await open_run(database, "second")
-    await stage(database, run_key, ["a"], url="https://w/2.jpg")
+    audit_id = await open_run(database, "second")
+    await stage(database, audit_id, ["a"], url="https://w/2.jpg")
     async with anyio.create_task_group() as tasks, database.transaction() as other:
         await other.connection.execute(
             "UPDATE draenei_content.wallpapers SET s3_key = 'wallpapers/a.jpg'"
         )
-        tasks.start_soon(Loads(database).merge, run_key)
+        tasks.start_soon(Loads(database).merge, audit_id)
         while not await rows(
             database,
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
@@ -304,9 +304,9 @@ async def test_an_item_that_is_listed_as_before_is_no_dead_letter(database: Data
     await merged(database, await open_run(database, "before"), ["a"])
     rejected = Rejected("a", Code.INVALID_METADATA, "path: Field required", "{}")
     for name, item in (("bad", rejected), ("good", wallpaper("a"))):
-        run_key = await open_run(database, name)
-        await Pages(database).stage_page(run_key, "q", page(1, item))
-        await Loads(database).merge(run_key)
+        audit_id = await open_run(database, name)
+        await Pages(database).stage_page(audit_id, "q", page(1, item))
+        await Loads(database).merge(audit_id)
         (found,) = await rows(
             database,
             "SELECT count(*) FROM draenei_content.dead_letters WHERE resolved_at IS NULL",
@@ -316,21 +316,21 @@ async def test_an_item_that_is_listed_as_before_is_no_dead_letter(database: Data
 
 async def test_an_item_counts_once_over_the_loads_of_a_run(database: Database) -> None:
     await merged(database, await open_run(database, "before"), ["c", "d"])
-    run_key, loads = await open_run(database), Loads(database)
+    audit_id, loads = await open_run(database), Loads(database)
     catalog = Pages(database)
     rejected = Rejected(None, Code.BAD_ID, "id: is not 1 to 16 letters and digits", '{"id": "/"}')
-    await catalog.stage_page(run_key, "q", page(1, wallpaper("a"), rejected, wallpaper("a")))
-    await loads.merge(run_key)
-    assert await loads.loaded(run_key) == LoadCounts(
+    await catalog.stage_page(audit_id, "q", page(1, wallpaper("a"), rejected, wallpaper("a")))
+    await loads.merge(audit_id)
+    assert await loads.loaded(audit_id) == LoadCounts(
         pages=1, inserted=1, updated=0, unchanged=0, invalid=1, duplicates=1
     )
     changed = [wallpaper(each, category="anime") for each in "ac"]
-    await catalog.stage_page(run_key, "q", page(2, *changed, rejected, wallpaper("b")))
-    await loads.merge(run_key)
+    await catalog.stage_page(audit_id, "q", page(2, *changed, rejected, wallpaper("b")))
+    await loads.merge(audit_id)
     again = [wallpaper("c", category="people"), wallpaper("d"), wallpaper("b")]
-    await catalog.stage_page(run_key, "q", page(3, *again))
-    await loads.merge(run_key)
-    assert await loads.loaded(run_key) == LoadCounts(
+    await catalog.stage_page(audit_id, "q", page(3, *again))
+    await loads.merge(audit_id)
+    assert await loads.loaded(audit_id) == LoadCounts(
         pages=3, inserted=2, updated=1, unchanged=1, invalid=1, duplicates=5
     )
     found = await rows(
@@ -343,28 +343,28 @@ async def test_an_item_counts_once_over_the_loads_of_a_run(database: Database) -
 async def test_an_item_that_is_rejected_once_counts_as_the_row_that_it_is(
     database: Database,
 ) -> None:
-    run_key, loads = await open_run(database), Loads(database)
+    audit_id, loads = await open_run(database), Loads(database)
     catalog = Pages(database)
     rejected = Rejected("a", Code.INVALID_METADATA, "path: Field required", '{"id": "a"}')
     counted = []
     for number, items in enumerate([[rejected], [wallpaper("a"), wallpaper("b")], [rejected]], 1):
-        await catalog.stage_page(run_key, "q", page(number, *items))
-        await loads.merge(run_key)
-        counts = await loads.loaded(run_key)
+        await catalog.stage_page(audit_id, "q", page(number, *items))
+        await loads.merge(audit_id)
+        counts = await loads.loaded(audit_id)
         counted.append((counts.inserted, counts.invalid, counts.duplicates))
     assert counted == [(0, 1, 0), (2, 0, 1), (2, 0, 2)]
 
 
 async def test_two_processes_that_load_one_run_count_each_item_once(database: Database) -> None:
-    run_key, ids = await open_run(database), [f"w{n}" for n in range(240)]
+    audit_id, ids = await open_run(database), [f"w{n}" for n in range(240)]
     await merged(database, await open_run(database, "before"), ids[::3], file_type="image/png")
-    await stage(database, run_key, ids, file_type="image/jpeg")
+    await stage(database, audit_id, ids, file_type="image/jpeg")
     async with anyio.create_task_group() as tasks:
         for _ in range(2):
-            tasks.start_soon(Loads(database).merge, run_key)
-            await stage(database, run_key, ids, reading=2, file_type="image/jpeg")
-    await Loads(database).merge(run_key)
-    counts = await Loads(database).loaded(run_key)
+            tasks.start_soon(Loads(database).merge, audit_id)
+            await stage(database, audit_id, ids, reading=2, file_type="image/jpeg")
+    await Loads(database).merge(audit_id)
+    counts = await Loads(database).loaded(audit_id)
     assert (counts.inserted, counts.updated, counts.unchanged) == (160, 80, 0)
     assert (counts.invalid, counts.duplicates) == (0, 240)
 
@@ -372,10 +372,10 @@ async def test_two_processes_that_load_one_run_count_each_item_once(database: Da
 # --- Merges of bounded size ---------------------------------------------------------------------
 
 
-async def loads_of(database: Database, run_key: int) -> list[int]:
+async def loads_of(database: Database, audit_id: int) -> list[int]:
     """Return how many pages each load of the run has taken, in their order."""
     found = await rows(
-        database, f"SELECT pages FROM draenei_content.run_loads WHERE audit_id = {run_key}"
+        database, f"SELECT pages FROM draenei_content.run_loads WHERE audit_id = {audit_id}"
     )
     return [row["pages"] for row in found]
 
@@ -384,10 +384,10 @@ async def loads_of(database: Database, run_key: int) -> list[int]:
 async def test_pages_are_merged_in_transactions_of_bounded_size(database: Database) -> None:
     ids = [f"w{n}" for n in range(24 * 10)]
     await merged(database, await open_run(database, "before"), ids[::3], file_type="image/png")
-    run_key = await open_run(database)
-    await stage(database, run_key, [*ids, *ids[:24]], file_type="image/jpeg")
-    counts = await load(database, run_key, max_items=72)
-    assert await loads_of(database, run_key) == [3, 3, 3, 2]
+    audit_id = await open_run(database)
+    await stage(database, audit_id, [*ids, *ids[:24]], file_type="image/jpeg")
+    counts = await load(database, audit_id, max_items=72)
+    assert await loads_of(database, audit_id) == [3, 3, 3, 2]
     assert counts == LoadCounts(
         pages=11, inserted=160, updated=80, unchanged=0, invalid=0, duplicates=24
     )
@@ -424,9 +424,9 @@ async def test_the_newest_listing_wins_over_any_number_of_transactions(
     assert (await staged(database))[1] == 0
 
 
-async def end(database: Database, run_key: int) -> None:
+async def end(database: Database, audit_id: int) -> None:
     await rows(
-        database, f"UPDATE draenei_content.run_audit SET status = 'crashed' WHERE id = {run_key}"
+        database, f"UPDATE draenei_content.run_audit SET status = 'crashed' WHERE id = {audit_id}"
     )
 
 
@@ -434,25 +434,25 @@ async def end(database: Database, run_key: int) -> None:
 async def test_a_merge_that_breaks_off_between_two_transactions_loses_nothing(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_key, ids = await open_run(database), [f"w{n}" for n in range(24 * 6)]
+    audit_id, ids = await open_run(database), [f"w{n}" for n in range(24 * 6)]
     catalog, sound = Pages(database), Loads._merge_pages
-    await stage(database, run_key, ids)
-    await catalog.note_reading(run_key, "q", ids[:24])
+    await stage(database, audit_id, ids)
+    await catalog.note_reading(audit_id, "q", ids[:24])
 
     async def dying(*arguments: Any) -> None:
-        if len(await loads_of(database, run_key)) == 2:
+        if len(await loads_of(database, audit_id)) == 2:
             raise Outage(Edge.DATABASE, "gone")
         await sound(*arguments)
 
     with monkeypatch.context() as patched:
         patched.setattr(Loads, "_merge_pages", dying)
         with pytest.raises(Outage):
-            await load(database, run_key, max_items=48)
-    assert (await Loads(database).loaded(run_key)).inserted == 96
+            await load(database, audit_id, max_items=48)
+    assert (await Loads(database).loaded(audit_id)).inserted == 96
     assert await catalog.watermark("q") == []
     assert await staged(database) == (6, 48)
 
-    counts = await load(database, run_key, max_items=48)
+    counts = await load(database, audit_id, max_items=48)
     assert counts == LoadCounts(
         pages=6, inserted=144, updated=0, unchanged=0, invalid=0, duplicates=0
     )
@@ -477,10 +477,10 @@ async def test_pages_of_an_ended_run_that_cannot_be_merged_are_left_and_block_no
         "CREATE TRIGGER refuse BEFORE INSERT ON draenei_content.wallpapers"
         " FOR EACH ROW WHEN (NEW.wallhaven_id IN ('d50', 'd200')) EXECUTE FUNCTION refuse()",
     )
-    run_key, catalog = await open_run(database), Pages(database)
-    await stage(database, run_key, ["a", "b"])
-    await catalog.note_reading(run_key, "q", ["a", "b"])
-    counts = await load(database, run_key, max_items=96)
+    audit_id, catalog = await open_run(database), Pages(database)
+    await stage(database, audit_id, ["a", "b"])
+    await catalog.note_reading(audit_id, "q", ["a", "b"])
+    counts = await load(database, audit_id, max_items=96)
     assert counts.inserted == 2 + 7 * 24
     assert await catalog.watermark("q") == ["a", "b"]
     assert await staged(database) == (10, 48), "two pages wait"
@@ -499,8 +499,8 @@ async def test_a_database_that_ends_a_merge_of_leftovers_fails_no_run(
         dead = await open_run(database, name)
         await stage(database, dead, [f"{name}{n}" for n in range(30)])
         await end(database, dead)
-    run_key, sound, asked = await open_run(database), Loads._merge_pages, []
-    await stage(database, run_key, ["a"])
+    audit_id, sound, asked = await open_run(database), Loads._merge_pages, []
+    await stage(database, audit_id, ["a"])
 
     async def slow(self: Loads, mine: int, read_by: int, pages: Any) -> None:
         asked.append(read_by)
@@ -509,7 +509,7 @@ async def test_a_database_that_ends_a_merge_of_leftovers_fails_no_run(
         await sound(self, mine, read_by, pages)
 
     monkeypatch.setattr(Loads, "_merge_pages", slow)
-    assert (await load(database, run_key)).inserted == 1
+    assert (await load(database, audit_id)).inserted == 1
     assert len(asked) == 2, "no second attempt where the database does not answer"
     assert "pages of ended runs wait for the next load" in caplog.text
 
@@ -566,10 +566,10 @@ async def test_an_image_that_was_given_up_is_due_again_when_its_listing_changes(
     await merged(database, await open_run(database, "before"), ["a", "b"], **before)
     async with database.session() as session:
         await session.connection.execute(GIVE_UP)
-    run_key, catalog = await open_run(database), Pages(database)
+    audit_id, catalog = await open_run(database), Pages(database)
     listed = [wallpaper("a", **before), wallpaper("b", **{**before, **change})]
-    await catalog.stage_page(run_key, "q", page(1, *listed))
-    await load(database, run_key)
+    await catalog.stage_page(audit_id, "q", page(1, *listed))
+    await load(database, audit_id)
     dead = ("dead", 5, 2, True)
     assert await given_up(database) == {
         "a": dead,
@@ -644,38 +644,38 @@ async def test_a_server_that_falls_silent_in_the_middle_of_a_copy_is_an_outage(
     database: Database, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pages, "COPY_TIMEOUT_SECONDS", 0.2)
-    run_key = await open_run(database)
+    audit_id = await open_run(database)
     listed = page(1, *(wallpaper(f"w{n}") for n in range(24)))
     async with silenced(dsn) as (address, proxy), open_database(address) as through_proxy:
         catalog = Pages(through_proxy)
         with anyio.fail_after(SOON_SECONDS):
             with pytest.raises(Outage) as caught:
-                await catalog.stage_page(run_key, "q", listed)
+                await catalog.stage_page(audit_id, "q", listed)
             assert proxy.fell_silent.is_set()
             await proxy.client_left.wait()  # the connection is gone, not lent again
             assert caught.value.edge is Edge.DATABASE
             # The page of the lost transaction is waited for, if the server has not noticed yet.
-            assert (await catalog.stage_page(run_key, "q", listed)).items == 24
+            assert (await catalog.stage_page(audit_id, "q", listed)).items == 24
     assert await staged(database) == (1, 24)
 
 
 async def test_a_backend_that_dies_in_the_middle_of_a_copy_leaves_nothing(
     database: Database,
 ) -> None:
-    run_key, catalog = await open_run(database), Pages(database)
+    audit_id, catalog = await open_run(database), Pages(database)
     listed = page(1, wallpaper("a"))
     with anyio.fail_after(SOON_SECONDS):
         async with database.transaction() as other:
             await other.connection.execute(
                 "LOCK TABLE draenei_content.staged_wallpapers IN EXCLUSIVE MODE"
             )
-            attempt = asyncio.ensure_future(catalog.stage_page(run_key, "q", listed))
+            attempt = asyncio.ensure_future(catalog.stage_page(audit_id, "q", listed))
             await kill_the_one_that_waits(database)
             with pytest.raises(Outage) as caught:
                 await attempt
         assert caught.value.edge is Edge.DATABASE
         assert await staged(database) == (0, 0)
-        await catalog.stage_page(run_key, "q", listed)
+        await catalog.stage_page(audit_id, "q", listed)
     assert await staged(database) == (1, 1)
 
 
@@ -693,11 +693,11 @@ async def kill_the_one_that_waits(database: Database) -> None:
 
 
 async def test_pages_that_come_at_once_share_commits(database: Database) -> None:
-    run_key, catalog = await open_run(database), Pages(database)
+    audit_id, catalog = await open_run(database), Pages(database)
     async with anyio.create_task_group() as tasks:
         for number in range(1, 41):
             items = [wallpaper(f"p{number}i{item}") for item in range(3)]
-            tasks.start_soon(catalog.stage_page, run_key, "q", page(number, *items))
+            tasks.start_soon(catalog.stage_page, audit_id, "q", page(number, *items))
     assert await staged(database) == (40, 120)
     assert await commits(database) < 10
 
@@ -711,15 +711,15 @@ async def commits(database: Database) -> int:
 
 
 async def test_each_page_of_a_shared_commit_is_answered_for_itself(database: Database) -> None:
-    run_key, catalog = await open_run(database), Pages(database)
+    audit_id, catalog = await open_run(database), Pages(database)
     first = page(1, wallpaper("a"), wallpaper("b"))
-    await catalog.stage_page(run_key, "q", first)
+    await catalog.stage_page(audit_id, "q", first)
     answers = {}
 
     async def stage(number: int, reading: int) -> None:
         items = [wallpaper(f"{number}x{reading}")]
         answers[number, reading] = await catalog.stage_page(
-            run_key, "q", page(number, *items), reading
+            audit_id, "q", page(number, *items), reading
         )
 
     async with anyio.create_task_group() as tasks:
@@ -736,12 +736,12 @@ async def test_each_page_of_a_shared_commit_is_answered_for_itself(database: Dat
 
 
 async def test_who_is_cancelled_in_a_shared_commit_takes_nobody_along(database: Database) -> None:
-    run_key, catalog = await open_run(database), Pages(database)
+    audit_id, catalog = await open_run(database), Pages(database)
     scopes = [anyio.CancelScope() for _ in range(6)]
 
     async def stage(number: int, scope: anyio.CancelScope) -> None:
         with scope:
-            await catalog.stage_page(run_key, "q", page(number, wallpaper(f"p{number}")))
+            await catalog.stage_page(audit_id, "q", page(number, wallpaper(f"p{number}")))
 
     async with anyio.create_task_group() as tasks:
         for number, scope in enumerate(scopes, 1):

@@ -218,9 +218,9 @@ def _address(dsn: str, name: str) -> str:
 @asynccontextmanager
 async def opened(dsn: str) -> AsyncIterator[tuple[Database, Transfers, int]]:
     async with open_database(dsn) as database:
-        run_key = await Runs(database).open_run(Run("tests", uuid4().hex))
+        audit_id = await Runs(database).open_run(Run("tests", uuid4().hex))
         policy = ClaimPolicy(lease_seconds=60, max_attempts=3)
-        yield database, Transfers(database, policy), run_key
+        yield database, Transfers(database, policy), audit_id
 
 
 def page(number: int, ids: list[str]) -> Page:
@@ -238,8 +238,8 @@ async def test_a_claim_costs_the_same_however_many_there_are(
 ) -> None:
     touched = {}
     for rows, dsn in filled.items():
-        async with opened(dsn) as (_, transfers, run_key):
-            assert len(await transfers.claim(run_key, CLAIMED)) == CLAIMED
+        async with opened(dsn) as (_, transfers, audit_id):
+            assert len(await transfers.claim(audit_id, CLAIMED)) == CLAIMED
         touched[rows] = plans.buffers("claim")
         assert plans.scanned() == set()
     assert touched[MANY] <= 1.5 * touched[FEW]
@@ -249,8 +249,8 @@ async def test_a_claim_costs_the_same_however_many_there_are(
 async def test_what_is_asked_of_the_backlog_uses_its_indexes(
     filled: dict[int, str], plans: Plans
 ) -> None:
-    async with opened(filled[MANY]) as (database, transfers, run_key):
-        claims = await transfers.claim(run_key, CLAIMED)
+    async with opened(filled[MANY]) as (database, transfers, audit_id):
+        claims = await transfers.claim(audit_id, CLAIMED)
         await transfers.heartbeat(claims)
         stored = StoredObject("wallpapers/a.jpg", "0" * 64, 7, Outcome.UPLOADED)
         assert await transfers.confirm(claims[0], stored)
@@ -260,8 +260,8 @@ async def test_what_is_asked_of_the_backlog_uses_its_indexes(
                 "UPDATE draenei_content.transfers SET lease_until = now() - interval '1 s'"
                 " WHERE state = 'claimed'"
             )
-        await transfers.next_due_seconds(run_key)
-        await transfers.claim(run_key, 1, run_limit=5)  # takes back the lapsed ones first
+        await transfers.next_due_seconds(audit_id)
+        await transfers.claim(audit_id, 1, run_limit=5)  # takes back the lapsed ones first
     assert plans.scanned() == set()
     touched = {
         name: plans.buffers(name)
@@ -273,12 +273,12 @@ async def test_what_is_asked_of_the_backlog_uses_its_indexes(
 async def test_what_is_asked_of_the_ledger_uses_its_indexes(
     filled: dict[int, str], plans: Plans
 ) -> None:
-    async with opened(filled[MANY]) as (database, _, run_key):
+    async with opened(filled[MANY]) as (database, _, audit_id):
         catalog = Pages(database)
         known = [f"w{n}" for n in range(1, PAGE_ITEMS)]
-        entry = await catalog.stage_page(run_key, "q", page(1, [*known, "new"]))
+        entry = await catalog.stage_page(audit_id, "q", page(1, [*known, "new"]))
         assert entry.known == PAGE_ITEMS - 1
-        assert await catalog.covered_pages(run_key) == [entry]
+        assert await catalog.covered_pages(audit_id) == [entry]
         assert await catalog.watermark("q") == []
     assert plans.scanned() == set()
     assert plans.buffers("listed_before") <= 10 * PAGE_ITEMS
@@ -323,8 +323,8 @@ async def test_a_merge_of_what_an_ended_run_left_looks_up_its_own_rows_and_no_ot
     """All rows are known and have changed, and newer pages have listed half of them since."""
     async with open_database(filled[MANY]) as database:
         runs, catalog = Runs(database), Pages(database)
-        left, run_key = [await runs.open_run(Run("tests", uuid4().hex)) for _ in range(2)]
-        for reader, step in ((left, 1), (run_key, 2)):
+        left, audit_id = [await runs.open_run(Run("tests", uuid4().hex)) for _ in range(2)]
+        for reader, step in ((left, 1), (audit_id, 2)):
             for number in range(1, PAGES + 1, step):
                 ids = [f"w{500_000 + number * 1000 + i}" for i in range(PAGE_ITEMS)]
                 await catalog.stage_page(reader, "q", page(number, ids))
@@ -332,9 +332,9 @@ async def test_a_merge_of_what_an_ended_run_left_looks_up_its_own_rows_and_no_ot
             await session.connection.execute(
                 f"UPDATE draenei_content.run_audit SET status = 'failed' WHERE id = {left}"
             )
-        await Loads(database).merge(run_key)
-        await Loads(database).merge_leftovers(run_key)
-        assert (await Loads(database).loaded(run_key)).pages == PAGES + PAGES // 2
+        await Loads(database).merge(audit_id)
+        await Loads(database).merge_leftovers(audit_id)
+        assert (await Loads(database).loaded(audit_id)).pages == PAGES + PAGES // 2
     assert plans.scanned() == set()
     items = PAGES * PAGE_ITEMS
     # Without knowing what is newer, it reads the ledger, of 30,000 pages here.
@@ -353,7 +353,7 @@ async def test_upkeep_reads_what_it_needs_and_no_more(filled: dict[int, str], pl
         catalog = Verification(database)
         rows = await catalog.keyed_rows("", 0, KEYED_ROWS)
         last = rows[-1]
-        more = await catalog.keyed_rows(last.s3_key, last.wallpaper_key, KEYED_ROWS)
+        more = await catalog.keyed_rows(last.s3_key, last.wallpaper_id, KEYED_ROWS)
         assert not {row.s3_key for row in rows} & {row.s3_key for row in more}
         await catalog.present_rows([row.wallhaven_id for row in rows])
         janitor = Janitor(database, max_attempts=5)
@@ -381,19 +381,19 @@ async def test_a_claim_passes_by_what_its_run_may_not_try_again(
     filled: dict[int, str], plans: Plans
 ) -> None:
     """These have waited longest, so they stand in front of all the others."""
-    async with opened(filled[MANY]) as (database, transfers, run_key):
+    async with opened(filled[MANY]) as (database, transfers, audit_id):
         await execute(
             database,
-            f"UPDATE draenei_content.transfers SET last_audit_id = {run_key}, run_attempts = 2,"
-            f" listed_audit_id = {run_key} WHERE wallpaper_id > {MANY - SPENT}",
+            f"UPDATE draenei_content.transfers SET last_audit_id = {audit_id}, run_attempts = 2,"
+            f" listed_audit_id = {audit_id} WHERE wallpaper_id > {MANY - SPENT}",
         )
         await execute(database, "VACUUM ANALYZE draenei_content.transfers")
-        assert await transfers.claim(run_key, CLAIMED, only=True) == []
-        claims = await transfers.claim(run_key, CLAIMED)
-        assert {claim.wallpaper_key for claim in claims} == set(
+        assert await transfers.claim(audit_id, CLAIMED, only=True) == []
+        claims = await transfers.claim(audit_id, CLAIMED)
+        assert {claim.wallpaper_id for claim in claims} == set(
             range(MANY - SPENT, MANY - SPENT - CLAIMED, -1)
         )
-        await transfers.next_due_seconds(run_key)
+        await transfers.next_due_seconds(audit_id)
         assert plans.scanned() == set()
         assert plans.dearest() <= 40 * CLAIMED
 
@@ -402,36 +402,36 @@ async def test_a_claim_under_a_limit_does_not_count_all_that_its_run_has_stored(
     filled: dict[int, str], plans: Plans
 ) -> None:
     limit = STORED + 3 * CLAIMED
-    async with opened(filled[MANY]) as (database, transfers, run_key):
+    async with opened(filled[MANY]) as (database, transfers, audit_id):
         await execute(
             database,
             "INSERT INTO draenei_content.run_items (audit_id, wallpaper_id, outcome)"
-            f" SELECT {run_key}, n, 'uploaded' FROM generate_series(1, {STORED}) AS n",
+            f" SELECT {audit_id}, n, 'uploaded' FROM generate_series(1, {STORED}) AS n",
         )
         await execute(database, "VACUUM ANALYZE draenei_content.run_items")
-        assert len(await transfers.claim(run_key, CLAIMED, limit)) == CLAIMED
+        assert len(await transfers.claim(audit_id, CLAIMED, limit)) == CLAIMED
         plans.forget()
-        assert len(await transfers.claim(run_key, CLAIMED, limit)) == CLAIMED
-        await transfers.next_due_seconds(run_key, limit)
+        assert len(await transfers.claim(audit_id, CLAIMED, limit)) == CLAIMED
+        await transfers.next_due_seconds(audit_id, limit)
         assert plans.scanned() == set()
         assert plans.dearest() <= 40 * CLAIMED
-        assert len(await transfers.claim(run_key, 2 * CLAIMED, limit)) == CLAIMED
-        assert await transfers.claim(run_key, 1, limit) == []
+        assert len(await transfers.claim(audit_id, 2 * CLAIMED, limit)) == CLAIMED
+        assert await transfers.claim(audit_id, 1, limit) == []
 
 
 async def test_what_other_runs_have_used_their_attempts_of_costs_no_more_than_the_rest(
     filled: dict[int, str], plans: Plans
 ) -> None:
-    async with opened(filled[FEW]) as (database, transfers, run_key):
+    async with opened(filled[FEW]) as (database, transfers, audit_id):
         await execute(
             database,
             "UPDATE draenei_content.transfers SET run_attempts = 2, state = 'pending',"
-            f" owner = NULL, lease_until = NULL, last_audit_id = {run_key} + wallpaper_id % 2",
+            f" owner = NULL, lease_until = NULL, last_audit_id = {audit_id} + wallpaper_id % 2",
         )
         await execute(database, "VACUUM ANALYZE draenei_content.transfers")
-        claims = await transfers.claim(run_key, CLAIMED)
+        claims = await transfers.claim(audit_id, CLAIMED)
         assert len(claims) == CLAIMED
-        assert all(claim.wallpaper_key % 2 for claim in claims)
+        assert all(claim.wallpaper_id % 2 for claim in claims)
         assert plans.dearest() <= 40 * CLAIMED
 
 

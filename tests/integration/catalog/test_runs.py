@@ -31,22 +31,22 @@ async def rows(database: Database, statement: str, *arguments: Any) -> list[asyn
         return await session.connection.fetch(statement, *arguments)
 
 
-async def silence(database: Database, run_key: int, **ago: float) -> None:
+async def silence(database: Database, audit_id: int, **ago: float) -> None:
     """Let it be some time ago that the run was heard of."""
     await rows(
         database,
         "UPDATE draenei_content.run_audit SET started_at = now() - 2 * $2::interval,"
         " heartbeat_at = now() - $2::interval WHERE id = $1",
-        run_key,
+        audit_id,
         timedelta(**ago),
     )
 
 
 async def begin_and_die(runs: Runs, name: str, stage: StageName = StageName.TRANSFER) -> int:
     """Open a run whose process ends in the middle of a stage."""
-    run_key = await runs.open_run(Run("tests", name))
-    await runs.begin_stage(StageCall(run_key, stage))
-    return run_key
+    audit_id = await runs.open_run(Run("tests", name))
+    await runs.begin_stage(StageCall(audit_id, stage))
+    return audit_id
 
 
 async def begin_and_end(
@@ -61,8 +61,8 @@ async def begin_and_end(
 
 
 async def test_no_worker_overwrites_what_another_one_said(runs: Runs) -> None:
-    run_key = await runs.open_run(Run("tests", "run"))
-    calls = [StageCall(run_key, StageName.TRANSFER, worker) for worker in range(4)]
+    audit_id = await runs.open_run(Run("tests", "run"))
+    calls = [StageCall(audit_id, StageName.TRANSFER, worker) for worker in range(4)]
     async with anyio.create_task_group() as tasks:
         for call in calls:
             tasks.start_soon(
@@ -70,7 +70,7 @@ async def test_no_worker_overwrites_what_another_one_said(runs: Runs) -> None:
             )
     await runs.begin_stage(calls[3])
 
-    recount = await runs.recount(run_key)
+    recount = await runs.recount(audit_id)
 
     assert recount.any_failed
     assert recount.api_requests == 8
@@ -90,20 +90,20 @@ async def test_no_worker_overwrites_what_another_one_said(runs: Runs) -> None:
 async def test_requests_are_counted_when_they_leave_and_again_where_a_stage_is_repeated(
     runs: Runs, database: Database
 ) -> None:
-    run_key = await runs.open_run(Run("tests", "run"))
-    call = StageCall(run_key, StageName.EXTRACT)
+    audit_id = await runs.open_run(Run("tests", "run"))
+    call = StageCall(audit_id, StageName.EXTRACT)
     await begin_and_end(runs, call, "api: out", api_requests=3)
     await runs.begin_stage(call)
     budget = SharedBudget(database, Allowance("api.test", 4), call=call)
     assert isinstance(await budget.take(), Slot)
     assert isinstance(await budget.take(), Wait), "a request that may not leave is not counted"
-    assert (await runs.recount(run_key)).api_requests == 4
+    assert (await runs.recount(audit_id)).api_requests == 4
 
 
 async def test_a_worker_that_did_it_alone_is_not_listed(runs: Runs) -> None:
-    run_key = await runs.open_run(Run("tests", "run"))
-    await begin_and_end(runs, StageCall(run_key, StageName.TRANSFER))
-    recount = await runs.recount(run_key)
+    audit_id = await runs.open_run(Run("tests", "run"))
+    await begin_and_end(runs, StageCall(audit_id, StageName.TRANSFER))
+    recount = await runs.recount(audit_id)
     assert recount.stage_reports == {"transfer": {"worker": 0, "status": "succeeded"}}
     assert recount.problems is None
 
@@ -111,30 +111,30 @@ async def test_a_worker_that_did_it_alone_is_not_listed(runs: Runs) -> None:
 async def test_a_problem_of_several_workers_stands_once_and_in_its_turn(
     runs: Runs,
 ) -> None:
-    run_key = await runs.open_run(Run("tests", "run"))
-    await begin_and_end(runs, StageCall(run_key, StageName.EXTRACT), "api: slow")
+    audit_id = await runs.open_run(Run("tests", "run"))
+    await begin_and_end(runs, StageCall(audit_id, StageName.EXTRACT), "api: slow")
     for worker in range(3):
-        await begin_and_end(runs, StageCall(run_key, StageName.TRANSFER, worker), "upload: down")
-    recount = await runs.recount(run_key)
+        await begin_and_end(runs, StageCall(audit_id, StageName.TRANSFER, worker), "upload: down")
+    recount = await runs.recount(audit_id)
     assert recount.problems == "extract: api: slow; transfer: upload: down"
 
 
 async def test_a_run_that_is_read_anew_may_have_fewer_workers(runs: Runs) -> None:
-    run_key = await runs.open_run(Run("tests", "run"))
+    audit_id = await runs.open_run(Run("tests", "run"))
     for worker in range(3):
-        await begin_and_end(runs, StageCall(run_key, StageName.TRANSFER, worker), "upload: down")
+        await begin_and_end(runs, StageCall(audit_id, StageName.TRANSFER, worker), "upload: down")
     for stage in (StageName.EXTRACT, StageName.LOAD, StageName.TRANSFER):
-        await begin_and_end(runs, StageCall(run_key, stage))
-    recount = await runs.recount(run_key)
+        await begin_and_end(runs, StageCall(audit_id, stage))
+    recount = await runs.recount(audit_id)
     assert not recount.any_failed
     assert recount.stage_reports["transfer"] == {"worker": 0, "status": "succeeded"}
 
 
 async def test_a_recount_writes_nothing(runs: Runs, database: Database) -> None:
-    run_key = await runs.open_run(Run("tests", "run"))
+    audit_id = await runs.open_run(Run("tests", "run"))
     everything = "SELECT xmin::text, * FROM draenei_content.run_audit"
     before = await rows(database, everything)
-    await runs.recount(run_key)
+    await runs.recount(audit_id)
     assert await rows(database, everything) == before
 
 
@@ -152,8 +152,8 @@ async def test_a_run_that_is_silent_for_long_is_closed_as_crashed(
     quiet = await runs.open_run(Run("tests", "quiet"))
     ended = await runs.open_run(Run("tests", "ended"))
     await runs.close_run(ended, judge)
-    for run_key in (own, crashed, ended):
-        await silence(database, run_key, minutes=61)
+    for audit_id in (own, crashed, ended):
+        await silence(database, audit_id, minutes=61)
     await silence(database, quiet, minutes=59)
     await rows(
         database,
@@ -184,15 +184,15 @@ async def test_a_run_that_is_silent_for_long_is_closed_as_crashed(
 
 
 async def test_a_crashed_run_that_goes_on_opens_again(runs: Runs, database: Database) -> None:
-    run_key = await begin_and_die(runs, "crashed")
-    await silence(database, run_key, hours=2)
+    audit_id = await begin_and_die(runs, "crashed")
+    await silence(database, audit_id, hours=2)
     assert [row.run_id for row in await closed(runs, but=0)] == ["crashed"]
 
-    assert await runs.open_run(Run("tests", "crashed")) == run_key
+    assert await runs.open_run(Run("tests", "crashed")) == audit_id
 
     assert await closed(runs, but=0) == []
-    await begin_and_end(runs, StageCall(run_key, StageName.TRANSFER))
-    assert (await runs.close_run(run_key, judge)).status is RunStatus.SUCCEEDED
+    await begin_and_end(runs, StageCall(audit_id, StageName.TRANSFER))
+    assert (await runs.close_run(audit_id, judge)).status is RunStatus.SUCCEEDED
 
 
 async def test_several_that_close_crashed_runs_at_once_close_each_once(
@@ -214,11 +214,11 @@ async def test_several_that_close_crashed_runs_at_once_close_each_once(
 async def test_a_run_that_goes_on_before_it_is_closed_stays_open(
     runs: Runs, database: Database
 ) -> None:
-    run_key = await begin_and_die(runs, "run")
-    await silence(database, run_key, hours=2)
+    audit_id = await begin_and_die(runs, "run")
+    await silence(database, audit_id, hours=2)
     (silent,) = await runs.silent_runs(0, SILENT_SECONDS, WEEK_SECONDS)
-    assert silent.run_key == run_key
-    await runs.heartbeat(run_key)
+    assert silent.audit_id == audit_id
+    await runs.heartbeat(audit_id)
 
     def never(*_: object) -> Any:
         raise AssertionError("it is alive")
@@ -232,13 +232,13 @@ async def test_a_run_that_waits_for_its_next_stage_is_not_dead(
     runs: Runs, database: Database, stages: list[StageName]
 ) -> None:
     """Its next task stands in a pool, behind transfers of twelve hours each."""
-    run_key = await runs.open_run(Run("tests", "waits"))
+    audit_id = await runs.open_run(Run("tests", "waits"))
     for stage in stages:
-        await begin_and_end(runs, StageCall(run_key, stage))
-    await silence(database, run_key, hours=30)
+        await begin_and_end(runs, StageCall(audit_id, stage))
+    await silence(database, audit_id, hours=30)
     assert await closed(runs, but=0) == []
-    await begin_and_end(runs, StageCall(run_key, StageName.TRANSFER))
-    assert (await runs.close_run(run_key, judge)).status is RunStatus.SUCCEEDED
+    await begin_and_end(runs, StageCall(audit_id, StageName.TRANSFER))
+    assert (await runs.close_run(audit_id, judge)).status is RunStatus.SUCCEEDED
 
 
 @pytest.mark.case("AF-13")
@@ -246,9 +246,9 @@ async def test_a_run_that_waits_without_end_is_closed_as_interrupted(
     runs: Runs, database: Database
 ) -> None:
     """Its process died between two stages, and no scheduler ever says so."""
-    run_key = await runs.open_run(Run("tests", "forgotten"))
-    await begin_and_end(runs, StageCall(run_key, StageName.EXTRACT))
-    await silence(database, run_key, days=7, minutes=1)
+    audit_id = await runs.open_run(Run("tests", "forgotten"))
+    await begin_and_end(runs, StageCall(audit_id, StageName.EXTRACT))
+    await silence(database, audit_id, days=7, minutes=1)
     (row,) = await closed(runs, but=0)
     assert (row.run_id, row.status) == ("forgotten", RunStatus.INTERRUPTED)
     assert str(row.notes).startswith("waited for its next stage since ")
@@ -271,34 +271,34 @@ async def test_what_a_repeated_audit_says_of_the_backlog_stays_until_the_run_goe
         "INSERT INTO draenei_content.transfers (wallpaper_id, state, owner, lease_until)"
         " SELECT id, 'claimed', gen_random_uuid(), now() FROM draenei_content.wallpapers",
     )
-    run_key = await runs.open_run(Run("tests", "run"))
-    call = StageCall(run_key, StageName.TRANSFER)
+    audit_id = await runs.open_run(Run("tests", "run"))
+    call = StageCall(audit_id, StageName.TRANSFER)
     await begin_and_end(runs, call)
-    first = await runs.close_run(run_key, judge)
+    first = await runs.close_run(audit_id, judge)
     assert (first.missing_s3_after_run, first.report["in_other_hands"]) == (3, 3)
 
     await rows(database, "DELETE FROM draenei_content.wallpapers WHERE wallhaven_id = 'w1'")
     await runs.open_run(Run("tests", "run"))
-    assert await runs.close_run(run_key, judge) == first
+    assert await runs.close_run(audit_id, judge) == first
 
     if status is StageStatus.RUNNING:
         await runs.begin_stage(call)
     else:
         await runs.end_stage(call, StageEnd(status, {}))
-    later = await runs.close_run(run_key, judge)
+    later = await runs.close_run(audit_id, judge)
     assert (later.missing_s3_after_run, later.report["in_other_hands"]) == (2, 2)
 
 
 async def test_an_audit_of_a_run_without_stages_is_repeated_word_for_word(
     runs: Runs,
 ) -> None:
-    run_key = await runs.open_run(Run("tests", "run"))
-    first = await runs.close_run(run_key, judge)
+    audit_id = await runs.open_run(Run("tests", "run"))
+    first = await runs.close_run(audit_id, judge)
     await runs.open_run(Run("tests", "run"))
-    assert await runs.close_run(run_key, judge) == first
+    assert await runs.close_run(audit_id, judge) == first
 
 
 async def test_a_run_is_found_by_its_names(runs: Runs) -> None:
-    run_key = await runs.open_run(Run("tests", "run"))
-    assert await runs.find_run(Run("tests", "run")) == run_key
+    audit_id = await runs.open_run(Run("tests", "run"))
+    assert await runs.find_run(Run("tests", "run")) == audit_id
     assert await runs.find_run(Run("other", "run")) is None

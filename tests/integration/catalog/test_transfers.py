@@ -19,7 +19,7 @@ POLICY = ClaimPolicy(lease_seconds=60, max_attempts=3)
 
 
 @pytest.fixture
-async def run_key(database: Database) -> int:
+async def audit_id(database: Database) -> int:
     return await Runs(database).open_run(Run("tests", "run"))
 
 
@@ -81,26 +81,26 @@ async def lapse(database: Database) -> None:
 
 
 async def test_claims_are_disjoint_ordered_and_counted(
-    transfers: Transfers, run_key: int, backlog: int
+    transfers: Transfers, audit_id: int, backlog: int
 ) -> None:
     claimed: list[Claim] = []
 
     async def worker() -> None:
-        while batch := await transfers.claim(run_key, 4):
+        while batch := await transfers.claim(audit_id, 4):
             claimed.extend(batch)
 
     async with anyio.create_task_group() as workers:
         for _ in range(8):
             workers.start_soon(worker)
 
-    assert sorted(claim.wallpaper_key for claim in claimed) == list(range(1, backlog + 1))
+    assert sorted(claim.wallpaper_id for claim in claimed) == list(range(1, backlog + 1))
     assert {claim.attempt for claim in claimed} == {1}
 
 
 async def test_a_confirmed_item_is_done_once(
-    transfers: Transfers, database: Database, run_key: int, backlog: int
+    transfers: Transfers, database: Database, audit_id: int, backlog: int
 ) -> None:
-    (claim,) = await transfers.claim(run_key, 1)
+    (claim,) = await transfers.claim(audit_id, 1)
     assert await transfers.confirm(claim, stored(claim))
     assert not await transfers.confirm(claim, stored(claim))
     assert await count(database, "run_items WHERE outcome = 'uploaded'") == 1
@@ -124,38 +124,36 @@ async def test_what_others_have_stored_meanwhile_is_not_enlisted_again(
 
 
 async def test_what_is_stored_is_what_was_claimed(
-    transfers: Transfers, database: Database, run_key: int, backlog: int
+    transfers: Transfers, database: Database, audit_id: int, backlog: int
 ) -> None:
     """A listing changes the address while the image is on its way."""
-    (claim,) = await transfers.claim(run_key, 1)
+    (claim,) = await transfers.claim(audit_id, 1)
     await execute(
         database,
         "UPDATE draenei_content.wallpapers SET url = 'https://w/new.jpg', file_size = 5"
-        f" WHERE id = {claim.wallpaper_key}",
+        f" WHERE id = {claim.wallpaper_id}",
     )
     assert await transfers.confirm(claim, stored(claim))
-    where = f"wallpapers WHERE id = {claim.wallpaper_key} AND url = '{claim.url}'"
+    where = f"wallpapers WHERE id = {claim.wallpaper_id} AND url = '{claim.url}'"
     assert await count(database, f"{where} AND pending_url = 'https://w/new.jpg'") == 1
     assert await count(database, f"{where} AND file_size IS NULL") == 1
 
 
 async def test_an_old_owner_can_do_nothing(
-    transfers: Transfers, database: Database, run_key: int, backlog: int
+    transfers: Transfers, database: Database, audit_id: int, backlog: int
 ) -> None:
-    (old,) = await transfers.claim(run_key, 1)
+    (old,) = await transfers.claim(audit_id, 1)
     await lapse(database)
-    new = next(
-        c for c in await transfers.claim(run_key, 30) if c.wallpaper_key == old.wallpaper_key
-    )
+    new = next(c for c in await transfers.claim(audit_id, 30) if c.wallpaper_id == old.wallpaper_id)
 
     assert new.attempt == 2
     assert new.fence > old.fence
-    assert await transfers.heartbeat([old, new]) == {new.wallpaper_key}
+    assert await transfers.heartbeat([old, new]) == {new.wallpaper_id}
     assert not await transfers.confirm(old, stored(old))
     assert not await transfers.fail(old, failed(RetryLater(0)))
     assert not await transfers.journal_upload(old, "upload")
     await transfers.release([old])
-    assert await transfers.heartbeat([new]) == {new.wallpaper_key}
+    assert await transfers.heartbeat([new]) == {new.wallpaper_id}
     assert not await transfers.confirm(replace(new, owner=uuid4()), stored(new))
     assert await transfers.confirm(new, stored(new))
 
@@ -165,10 +163,10 @@ async def test_an_item_whose_process_always_dies_becomes_a_dead_letter(
 ) -> None:
     runs = Runs(database)
     for number in range(POLICY.max_attempts):
-        run_key = await runs.open_run(Run("tests", f"run {number}"))
-        assert len(await transfers.claim(run_key, 30)) == 30
+        audit_id = await runs.open_run(Run("tests", f"run {number}"))
+        assert len(await transfers.claim(audit_id, 30)) == 30
         await lapse(database)
-    assert await transfers.claim(run_key, 30) == []
+    assert await transfers.claim(audit_id, 30) == []
     rows = await database.fetch("backlog")
     assert rows[0]["dead"] == 30
     async with database.session() as session:
@@ -178,32 +176,32 @@ async def test_an_item_whose_process_always_dies_becomes_a_dead_letter(
 
 
 async def test_an_item_has_two_tries_in_a_run_and_more_in_the_next(
-    transfers: Transfers, database: Database, run_key: int, backlog: int
+    transfers: Transfers, database: Database, audit_id: int, backlog: int
 ) -> None:
     await execute(database, "DELETE FROM draenei_content.transfers WHERE wallpaper_id > 1")
     for attempt in (1, 2):
-        (claim,) = await transfers.claim(run_key, 9)
+        (claim,) = await transfers.claim(audit_id, 9)
         assert claim.attempt == attempt
         assert await transfers.fail(claim, failed(RetryLater(0)))
-    assert await transfers.claim(run_key, 9) == []
-    assert await transfers.next_due_seconds(run_key) is None
+    assert await transfers.claim(audit_id, 9) == []
+    assert await transfers.next_due_seconds(audit_id) is None
     next_run = await Runs(database).open_run(Run("tests", "next"))
     assert [c.attempt for c in await transfers.claim(next_run, 9)] == [3]
 
 
 async def test_what_other_runs_have_used_their_attempts_of_comes_last(
-    transfers: Transfers, database: Database, run_key: int, backlog: int
+    transfers: Transfers, database: Database, audit_id: int, backlog: int
 ) -> None:
     """Of earlier runs and of later ones: a backfill is an old run that goes on."""
     runs = Runs(database)
     middle, later = [await runs.open_run(Run("tests", name)) for name in ("middle", "later")]
-    for run, ids in ((later, "1, 2"), (run_key, "3, 4"), (middle, "5, 6")):
+    for run, ids in ((later, "1, 2"), (audit_id, "3, 4"), (middle, "5, 6")):
         await execute(
             database,
             "UPDATE draenei_content.transfers SET next_attempt_at = now() - interval '1 day',"
             f" attempts = 2, run_attempts = 2, last_audit_id = {run} WHERE wallpaper_id IN ({ids})",
         )
-    claimed = [claim.wallpaper_key for _ in range(5) for claim in await transfers.claim(middle, 6)]
+    claimed = [claim.wallpaper_id for _ in range(5) for claim in await transfers.claim(middle, 6)]
     assert set(claimed[:24]) == set(range(7, backlog + 1))
     assert [set(claimed[24:])] == [{3, 4, 1, 2}]
     assert await transfers.claim(middle, 6) == []
@@ -211,7 +209,7 @@ async def test_what_other_runs_have_used_their_attempts_of_comes_last(
 
 
 async def test_what_a_run_lists_comes_first_also_where_another_has_used_its_attempts(
-    transfers: Transfers, database: Database, run_key: int, backlog: int
+    transfers: Transfers, database: Database, audit_id: int, backlog: int
 ) -> None:
     runs = Runs(database)
     other, running = [await runs.open_run(Run("tests", name)) for name in ("other", "running")]
@@ -219,44 +217,45 @@ async def test_what_a_run_lists_comes_first_also_where_another_has_used_its_atte
         database,
         f"UPDATE draenei_content.run_audit SET status = 'partial' WHERE id = {other};"
         "INSERT INTO draenei_content.staged_pages (audit_id, page, search_key, ids, items, invalid,"
-        f" known, staged, last_page, total) VALUES ({run_key}, 1, 'q', '{{id1,id2,id3,id4}}', 4, 0,"
+        f" known, staged, last_page, total)"
+        f" VALUES ({audit_id}, 1, 'q', '{{id1,id2,id3,id4}}', 4, 0,"
         " 4, 0, 1, 4); UPDATE draenei_content.transfers SET attempts = 2, run_attempts = 2,"
-        f" last_audit_id = CASE wallpaper_id WHEN 1 THEN {run_key} WHEN 2 THEN {other}"
+        f" last_audit_id = CASE wallpaper_id WHEN 1 THEN {audit_id} WHEN 2 THEN {other}"
         f" ELSE {running} END WHERE wallpaper_id IN (1, 2, 4)",
     )
     for _ in range(2):
-        await transfers.mark_listed(run_key)
-    claims = await transfers.claim(run_key, 9, only=True)
-    assert {(claim.wallpaper_key, claim.attempt) for claim in claims} == {(2, 3), (3, 1)}
+        await transfers.mark_listed(audit_id)
+    claims = await transfers.claim(audit_id, 9, only=True)
+    assert {(claim.wallpaper_id, claim.attempt) for claim in claims} == {(2, 3), (3, 1)}
 
 
 async def test_only_who_seems_to_be_dead_is_waited_for_where_nobody_needs_to_be(
-    transfers: Transfers, database: Database, run_key: int, backlog: int
+    transfers: Transfers, database: Database, audit_id: int, backlog: int
 ) -> None:
     other = await Runs(database).open_run(Run("tests", "other"))
     await transfers.claim(other, 30)
-    waits = [await transfers.next_due_seconds(run_key, awaits_others=it) for it in (True, False)]
+    waits = [await transfers.next_due_seconds(audit_id, awaits_others=it) for it in (True, False)]
     assert waits == [pytest.approx(POLICY.lease_seconds, abs=5), None]
     await execute(
         database,
         "UPDATE draenei_content.transfers SET lease_until = now() + '29 s'::interval"
         " WHERE wallpaper_id = 1",
     )
-    waits = [await transfers.next_due_seconds(run_key, awaits_others=it) for it in (True, False)]
+    waits = [await transfers.next_due_seconds(audit_id, awaits_others=it) for it in (True, False)]
     assert waits == [pytest.approx(29, abs=5)] * 2
 
 
 async def test_a_postponed_item_waits_and_a_released_one_does_not(
-    transfers: Transfers, run_key: int, backlog: int
+    transfers: Transfers, audit_id: int, backlog: int
 ) -> None:
-    first, second, *others = await transfers.claim(run_key, 30)
+    first, second, *others = await transfers.claim(audit_id, 30)
     await transfers.fail(first, failed(RetryLater(20)))
     await transfers.release([second])
-    due = await transfers.next_due_seconds(run_key)
+    due = await transfers.next_due_seconds(audit_id)
     assert due == 0
-    (again,) = await transfers.claim(run_key, 30)
-    assert (again.wallpaper_key, again.attempt) == (second.wallpaper_key, 1)
-    due = await transfers.next_due_seconds(run_key)
+    (again,) = await transfers.claim(audit_id, 30)
+    assert (again.wallpaper_id, again.attempt) == (second.wallpaper_id, 1)
+    due = await transfers.next_due_seconds(audit_id)
     assert due is not None
     assert 15 < due <= 20
     counted = await transfers.backlog()
@@ -264,14 +263,14 @@ async def test_a_postponed_item_waits_and_a_released_one_does_not(
 
 
 async def test_giving_up_writes_one_open_dead_letter_and_success_resolves_it(
-    transfers: Transfers, database: Database, run_key: int, backlog: int
+    transfers: Transfers, database: Database, audit_id: int, backlog: int
 ) -> None:
     await execute(database, "DELETE FROM draenei_content.transfers WHERE wallpaper_id > 1")
-    (claim,) = await transfers.claim(run_key, 1)
+    (claim,) = await transfers.claim(audit_id, 1)
     assert await transfers.fail(claim, failed(GiveUp(Code.NOT_FOUND)))
     assert (await transfers.backlog()).dead == 1
     await execute(database, "UPDATE draenei_content.transfers SET state = 'pending'")
-    (claim,) = await transfers.claim(run_key, 1)
+    (claim,) = await transfers.claim(audit_id, 1)
     assert await transfers.confirm(claim, stored(claim))
     async with database.session() as session:
         (letter,) = await session.connection.fetch("SELECT * FROM draenei_content.dead_letters")
@@ -280,20 +279,20 @@ async def test_giving_up_writes_one_open_dead_letter_and_success_resolves_it(
 
 
 async def test_an_outage_gives_back_what_it_took(
-    transfers: Transfers, database: Database, run_key: int, backlog: int
+    transfers: Transfers, database: Database, audit_id: int, backlog: int
 ) -> None:
-    claims = await transfers.claim(run_key, 30)
+    claims = await transfers.claim(audit_id, 30)
     for claim in claims[:10]:
         await transfers.fail(claim, failed(RetryLater(100)))
     for claim in claims[10:20]:
         await transfers.fail(claim, failed(GiveUp(Code.NOT_FOUND)))
     await transfers.release(claims[20:])
 
-    await transfers.refund_outage(run_key, [Code.NOT_FOUND])
+    await transfers.refund_outage(audit_id, [Code.NOT_FOUND])
 
     counted = await transfers.backlog()
     assert (counted.pending, counted.dead) == (30, 0)
-    assert {c.attempt for c in await transfers.claim(run_key, 30)} == {1}
+    assert {c.attempt for c in await transfers.claim(audit_id, 30)} == {1}
     async with database.session() as session:
         assert await session.connection.fetch("SELECT * FROM draenei_content.dead_letters") == []
 
@@ -309,53 +308,53 @@ async def states(database: Database) -> list[tuple[str, int, int]]:
 
 
 async def test_an_outage_leaves_what_another_worker_has_in_hand(
-    transfers: Transfers, database: Database, run_key: int, backlog: int
+    transfers: Transfers, database: Database, audit_id: int, backlog: int
 ) -> None:
     await execute(database, "DELETE FROM draenei_content.transfers WHERE wallpaper_id > 2")
-    first, second = await transfers.claim(run_key, 2)
+    first, second = await transfers.claim(audit_id, 2)
     await transfers.fail(first, failed(RetryLater(0)))
     await transfers.fail(second, failed(RetryLater(100)))
-    (held,) = await transfers.claim(run_key, 2)
+    (held,) = await transfers.claim(audit_id, 2)
 
-    await transfers.refund_outage(run_key, [Code.NOT_FOUND])
+    await transfers.refund_outage(audit_id, [Code.NOT_FOUND])
 
     assert await states(database) == [("claimed", 2, 2), ("pending", 0, 0)]
     assert await transfers.fail(held, failed(GiveUp(Code.NOT_FOUND)))
-    await transfers.refund_outage(run_key, [Code.NOT_FOUND])
+    await transfers.refund_outage(audit_id, [Code.NOT_FOUND])
     assert await states(database) == [("pending", 0, 0), ("pending", 0, 0)]
     assert await count(database, "dead_letters") == 0
 
 
 async def test_an_outage_that_several_workers_see_is_given_back_once(
-    transfers: Transfers, database: Database, run_key: int, backlog: int
+    transfers: Transfers, database: Database, audit_id: int, backlog: int
 ) -> None:
     await execute(database, "UPDATE draenei_content.transfers SET attempts = 1")
-    for claim in await transfers.claim(run_key, 30):
+    for claim in await transfers.claim(audit_id, 30):
         await transfers.fail(claim, failed(RetryLater(100)))
 
     async with anyio.create_task_group() as workers:
         for _ in range(4):
-            workers.start_soon(transfers.refund_outage, run_key, [Code.NOT_FOUND])
+            workers.start_soon(transfers.refund_outage, audit_id, [Code.NOT_FOUND])
 
     assert set(await states(database)) == {("pending", 1, 0)}
 
 
 @pytest.mark.parametrize("code", [Code.GONE, Code.NOT_FOUND])
 async def test_an_outage_judges_the_last_word_of_a_worker_that_commits_meanwhile(
-    transfers: Transfers, database: Database, run_key: int, backlog: int, code: Code
+    transfers: Transfers, database: Database, audit_id: int, backlog: int, code: Code
 ) -> None:
     await execute(database, "DELETE FROM draenei_content.transfers WHERE wallpaper_id > 1")
-    (claim,) = await transfers.claim(run_key, 1)
+    (claim,) = await transfers.claim(audit_id, 1)
     await transfers.fail(claim, failed(RetryLater(0)))
     queries = load_queries()
 
     async with anyio.create_task_group() as tasks, database.transaction() as sibling:
-        rows = await sibling.fetch("claim", run_key, uuid4(), 2, 1, 60.0, False)
+        rows = await sibling.fetch("claim", audit_id, uuid4(), 2, 1, 60.0, False)
         (item,) = rows
-        identity = item["wallpaper_key"], item["owner"], item["fence"]
+        identity = item["wallpaper_id"], item["owner"], item["fence"]
         reason = "HTTP 4xx"
-        await sibling.execute("bury", *identity, run_key, Edge.DOWNLOAD, code, reason)
-        tasks.start_soon(transfers.refund_outage, run_key, [Code.NOT_FOUND])
+        await sibling.execute("give_up", *identity, audit_id, Edge.DOWNLOAD, code, reason)
+        tasks.start_soon(transfers.refund_outage, audit_id, [Code.NOT_FOUND])
         await waits_for_a_lock(database, queries["lock_blamed"])
 
     letters = await count(database, "dead_letters WHERE resolved_at IS NULL")
@@ -380,66 +379,66 @@ async def waits_for_a_lock(database: Database, query: str) -> None:
 
 
 async def test_workers_of_one_run_share_its_limit(
-    transfers: Transfers, run_key: int, backlog: int
+    transfers: Transfers, audit_id: int, backlog: int
 ) -> None:
     claimed: list[Claim] = []
 
     async def worker() -> None:
-        while batch := await transfers.claim(run_key, 3, 20):
+        while batch := await transfers.claim(audit_id, 3, 20):
             claimed.extend(batch)
 
     async with anyio.create_task_group() as workers:
         for _ in range(8):
             workers.start_soon(worker)
-    assert len({claim.wallpaper_key for claim in claimed}) == len(claimed) == 20
+    assert len({claim.wallpaper_id for claim in claimed}) == len(claimed) == 20
 
     for claim in claimed[:5]:
         await transfers.confirm(claim, stored(claim))
-    assert await transfers.claim(run_key, 9, 20) == []
+    assert await transfers.claim(audit_id, 9, 20) == []
     for claim in claimed[5:8]:
         await transfers.fail(claim, failed(GiveUp(Code.NOT_FOUND)))
     await transfers.release(claimed[8:10])
-    assert len(await transfers.claim(run_key, 9, 20)) == 5
-    assert len(await transfers.claim(run_key, 9)) == 7, "no limit, no bound but the backlog"
+    assert len(await transfers.claim(audit_id, 9, 20)) == 5
+    assert len(await transfers.claim(audit_id, 9)) == 7, "no limit, no bound but the backlog"
 
 
 async def test_a_call_without_limit_counts_for_the_next_that_has_one(
-    transfers: Transfers, run_key: int, backlog: int
+    transfers: Transfers, audit_id: int, backlog: int
 ) -> None:
-    (first,) = await transfers.claim(run_key, 1, 20)
-    for claim in (first, *await transfers.claim(run_key, 18)):
+    (first,) = await transfers.claim(audit_id, 1, 20)
+    for claim in (first, *await transfers.claim(audit_id, 18)):
         await transfers.confirm(claim, stored(claim))
-    assert len(await transfers.claim(run_key, 9, 20)) == 1
-    assert await transfers.claim(run_key, 9, 20) == []
+    assert len(await transfers.claim(audit_id, 9, 20)) == 1
+    assert await transfers.claim(audit_id, 9, 20) == []
 
 
 async def test_each_run_has_its_own_limit(
-    transfers: Transfers, database: Database, run_key: int, backlog: int
+    transfers: Transfers, database: Database, audit_id: int, backlog: int
 ) -> None:
     other = await Runs(database).open_run(Run("tests", "other"))
-    assert len(await transfers.claim(run_key, 30, 10)) == 10
+    assert len(await transfers.claim(audit_id, 30, 10)) == 10
     assert len(await transfers.claim(other, 30, 10)) == 10
 
 
 async def test_a_limit_that_is_used_up_is_not_waited_for(
-    transfers: Transfers, database: Database, run_key: int, backlog: int
+    transfers: Transfers, database: Database, audit_id: int, backlog: int
 ) -> None:
-    first, second, third = await transfers.claim(run_key, 3, 3)
+    first, second, third = await transfers.claim(audit_id, 3, 3)
     await transfers.fail(first, failed(RetryLater(0)))
-    assert await transfers.next_due_seconds(run_key, 3) == 0, "its place is free"
-    (first,) = await transfers.claim(run_key, 3, 3)
-    due = await transfers.next_due_seconds(run_key, 3)
+    assert await transfers.next_due_seconds(audit_id, 3) == 0, "its place is free"
+    (first,) = await transfers.claim(audit_id, 3, 3)
+    due = await transfers.next_due_seconds(audit_id, 3)
     assert due is not None
     assert 50 < due <= 60, "the first of the leases"
     for claim in (first, second, third):
         await transfers.confirm(claim, stored(claim))
-    assert await transfers.next_due_seconds(run_key, 3) is None
+    assert await transfers.next_due_seconds(audit_id, 3) is None
 
 
 async def test_lapsed_claims_of_a_run_do_not_use_its_limit_up(
-    transfers: Transfers, database: Database, run_key: int, backlog: int
+    transfers: Transfers, database: Database, audit_id: int, backlog: int
 ) -> None:
-    assert len(await transfers.claim(run_key, 30, 10)) == 10
+    assert len(await transfers.claim(audit_id, 30, 10)) == 10
     await lapse(database)
-    assert await transfers.next_due_seconds(run_key, 10) == 0
-    assert len(await transfers.claim(run_key, 30, 10)) == 10
+    assert await transfers.next_due_seconds(audit_id, 10) == 0
+    assert len(await transfers.claim(audit_id, 30, 10)) == 10

@@ -43,7 +43,7 @@ ROOT = Path(__file__).resolve().parents[3]
 DAGS = sorted((ROOT / "dags").glob("*.py"))
 MAIN_JOB = ("extract", "load", "transfer", "audit")
 # What a scheduler keeps of a task has to be small: it lies in a table of its own.
-MOST_XCOM_BYTES = 4096
+MAX_XCOM_BYTES = 4096
 WALLPAPERS = 30
 DAILY = Run("dag", "scheduled__2026-11-01")
 AUDITS = "SELECT * FROM draenei_content.run_audit ORDER BY id"
@@ -344,7 +344,7 @@ def test_what_a_scheduler_keeps_are_a_few_numbers(
     with open_task() as world:
         found = kept(world, monkeypatch)
         texts = [json.dumps(counts) for counts in found]
-        assert max(map(len, texts)) < MOST_XCOM_BYTES
+        assert max(map(len, texts)) < MAX_XCOM_BYTES
         for counts in found:
             for number in counts.values():
                 assert isinstance(number, int | dict)

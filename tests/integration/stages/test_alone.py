@@ -57,9 +57,9 @@ async def test_a_worker_that_fails_ends_no_run_at_which_another_one_is_at_work(
     open_world: OpenWorld, small_images: Path
 ) -> None:
     async with open_world(small(small_images, 5)) as world:
-        run_key = await world.runtime.catalog.runs.open_run(THIS)
+        audit_id = await world.runtime.catalog.runs.open_run(THIS)
         await world.runtime.catalog.runs.begin_stage(
-            StageCall(run_key, StageName.TRANSFER, worker=1)
+            StageCall(audit_id, StageName.TRANSFER, worker=1)
         )
         world.runtime._store = Outage(Edge.UPLOAD, "gone")
         with pytest.raises(Outage):

@@ -27,7 +27,7 @@ class Gone:
 
 
 async def state_of(world: World, wallhaven_id: str) -> ItemState:
-    return (await world.runtime.catalog.items.life(wallhaven_id)).state
+    return (await world.runtime.catalog.items.history(wallhaven_id)).state
 
 
 async def test_what_was_given_up_is_tried_again_when_a_person_says_so(
@@ -151,25 +151,25 @@ async def test_the_life_of_an_item_is_told_from_the_tables(
         gone.ids = {given_up}
         await world.run("one")
 
-        life = await world.runtime.catalog.items.life(stored)
-        assert life.row is not None
-        assert life.state is ItemState.STORED
-        told = [event.what for event in life.events()]
+        history = await world.runtime.catalog.items.history(stored)
+        assert history.row is not None
+        assert history.state is ItemState.STORED
+        told = [event.what for event in history.events()]
         assert [line.split()[0] for line in told] == ["listed", "row", "uploaded"]
         assert "read by one" in told[0]
         assert told[1:] == ["row made by one", "uploaded by one in 1 try"]
         (key,) = [key for key in await world.objects() if stored in key]
-        assert (life.row.s3_key, life.row.object_sha256) == (key, world.truth()[key])
+        assert (history.row.s3_key, history.row.object_sha256) == (key, world.truth()[key])
 
-        life = await world.runtime.catalog.items.life(given_up)
-        assert life.state is ItemState.DEAD
-        told = [event.what for event in life.events()]
+        history = await world.runtime.catalog.items.history(given_up)
+        assert history.state is ItemState.DEAD
+        told = [event.what for event in history.events()]
         assert {"given up at transfer: gone", "not stored by one in 1 try: gone at download"} < set(
             told
         )
-        written = json.loads(json.dumps(life.as_json()))
+        written = json.loads(json.dumps(history.as_json()))
         assert written["state"] == "dead"
         assert written["dead_letters"][0]["code"] == "gone"
         assert written["tries"][0]["code"] == "gone"
 
-        assert not (await world.runtime.catalog.items.life("nobody")).is_known
+        assert not (await world.runtime.catalog.items.history("nobody")).is_known

@@ -19,7 +19,7 @@ from collector.runtime.opening import RunOptions
 from collector.runtime.running import ENRICHMENT, run_all_stages
 from collector.simulator import Hooks
 from collector.simulator.population import Wallpaper
-from collector.stages.enrich import MOST_UNUSABLE_IN_A_ROW, WALLPAPERS_IN_FLIGHT
+from collector.stages.enrich import MAX_UNUSABLE_IN_A_ROW, WALLPAPERS_IN_FLIGHT
 
 Edit = Callable[[dict[str, Any]], dict[str, Any] | None]
 
@@ -320,8 +320,8 @@ async def test_answers_that_are_all_of_no_use_are_an_outage(
         audit = await enriched(world)
         assert audit.status is RunStatus.FAILED
         assert audit.notes == "enrich: api: 10 answers in a row are of no use"
-        assert audit.report["enrichment"]["unusable"] >= MOST_UNUSABLE_IN_A_ROW
-        assert len(asked(world)) <= MOST_UNUSABLE_IN_A_ROW + WALLPAPERS_IN_FLIGHT
+        assert audit.report["enrichment"]["unusable"] >= MAX_UNUSABLE_IN_A_ROW
+        assert len(asked(world)) <= MAX_UNUSABLE_IN_A_ROW + WALLPAPERS_IN_FLIGHT
 
 
 async def test_a_tag_that_cannot_become_a_row_is_counted_and_logged(

@@ -25,8 +25,8 @@ async def claimed(world: World, run_id: str = "run", most: int = 10) -> list[Cla
     """Fill the backlog and take claims as a worker that is about to die."""
     for stage in (StageName.EXTRACT, StageName.LOAD):
         await world.stage(stage, run_id)
-    run_key = await world.runtime.catalog.runs.open_run(Run("tests", run_id))
-    return await world.runtime.catalog.transfers.claim(run_key, most)
+    audit_id = await world.runtime.catalog.runs.open_run(Run("tests", run_id))
+    return await world.runtime.catalog.transfers.claim(audit_id, most)
 
 
 async def begin(world: World, claim: Claim) -> Upload:
@@ -53,7 +53,7 @@ async def test_claims_of_the_dead_are_free_at_once(
         claims = await claimed(world)
         assert (await run_janitor(world.runtime, JanitorOptions())).claims_released == 0
         assert await world.runtime.catalog.transfers.heartbeat(claims) == {
-            claim.wallpaper_key for claim in claims
+            claim.wallpaper_id for claim in claims
         }
         await lapse(world)
         tidied = await run_janitor(world.runtime, JanitorOptions())
@@ -68,10 +68,10 @@ async def test_an_item_that_killed_its_process_each_time_is_given_up(
 ) -> None:
     async with open_world(small(small_images, 1), collector_max_attempts=1) as world:
         (claim,) = await claimed(world)
-        await world.runtime.catalog.runs.begin_stage(StageCall(claim.run_key, StageName.TRANSFER))
+        await world.runtime.catalog.runs.begin_stage(StageCall(claim.audit_id, StageName.TRANSFER))
         if not is_open:
             await world.runtime.catalog.runs.close_run(
-                claim.run_key, lambda _: _verdict(RunStatus.INTERRUPTED)
+                claim.audit_id, lambda _: _verdict(RunStatus.INTERRUPTED)
             )
         await lapse(world)
         before = await _audit(world)
@@ -105,8 +105,8 @@ async def test_a_crashed_run_is_closed_with_its_true_numbers(
     """Its process dies in a stage that it had begun anew."""
     async with open_world(small(small_images, 4)) as world:
         await world.run()
-        run_key = await world.runtime.catalog.runs.open_run(Run("tests", "run"))
-        await world.runtime.catalog.runs.begin_stage(StageCall(run_key, StageName.TRANSFER))
+        audit_id = await world.runtime.catalog.runs.open_run(Run("tests", "run"))
+        await world.runtime.catalog.runs.begin_stage(StageCall(audit_id, StageName.TRANSFER))
         assert (await run_janitor(world.runtime, JanitorOptions())).runs_closed == 0
         assert (await run_janitor(world.runtime, AT_ONCE)).runs_closed == 1
         audit = await _audit(world)
@@ -125,7 +125,7 @@ async def test_an_upload_that_was_noted_is_aborted_when_its_claim_has_lapsed(
         await world.rows(
             "UPDATE draenei_content.transfers SET lease_until = now() - interval '1 second'"
             " WHERE wallpaper_id = $1",
-            dead.wallpaper_key,
+            dead.wallpaper_id,
         )
         # Even where all that is older than now would be swept: the other one is in hand.
         tidied = await run_janitor(world.runtime, AT_ONCE)

@@ -179,8 +179,8 @@ async def test_a_run_that_crashed_is_closed_when_the_next_one_begins(
 
     async def read_and_die(run_id: str) -> None:
         await world.stage(StageName.EXTRACT, run_id)
-        run_key = await world.runtime.catalog.runs.open_run(Run("tests", run_id))
-        await world.runtime.catalog.runs.begin_stage(StageCall(run_key, StageName.LOAD))
+        audit_id = await world.runtime.catalog.runs.open_run(Run("tests", run_id))
+        await world.runtime.catalog.runs.begin_stage(StageCall(audit_id, StageName.LOAD))
         await world.rows(silent)
 
     async with open_world(small(small_images, 30)) as world:

@@ -44,10 +44,10 @@ async def audit_row(world: World, run_id: str) -> dict[str, object]:
 
 async def details(world: World, run_id: str) -> dict[RunDetail, int]:
     """Count the details of a run by their table."""
-    run_key = await world.value("SELECT id FROM draenei_content.run_audit WHERE run_id=$1", run_id)
+    audit_id = await world.value("SELECT id FROM draenei_content.run_audit WHERE run_id=$1", run_id)
     return {
         detail: await world.value(
-            f"SELECT count(*) FROM draenei_content.{detail} WHERE audit_id = $1", run_key
+            f"SELECT count(*) FROM draenei_content.{detail} WHERE audit_id = $1", audit_id
         )
         for detail in DETAILS
     }

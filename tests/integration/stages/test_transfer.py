@@ -19,7 +19,7 @@ from collector.core.errors import Code, Outage
 from collector.core.images import ImageType
 from collector.core.parts import PART_BYTES
 from collector.core.runs import Run, RunStatus, StageName, StageReport
-from collector.http.connection import LEAST_CHUNK_BYTES
+from collector.http.connection import MIN_CHUNK_BYTES
 from collector.runtime.opening import RunOptions, open_runtime
 from collector.runtime.running import run_one_stage
 from collector.simulator import Hooks, Wallpaper
@@ -90,7 +90,7 @@ async def test_cancelling_in_the_middle_leaves_no_upload_and_refunds_the_attempt
         response = web.StreamResponse(headers={"Content-Length": str(len(body))})
         await response.prepare(request)
         # One byte more would do, if crumbs were not held back for those that follow.
-        await response.write(body[: PART_BYTES + LEAST_CHUNK_BYTES])
+        await response.write(body[: PART_BYTES + MIN_CHUNK_BYTES])
         half_sent.set()
         await anyio.sleep_forever()
         return response

@@ -230,8 +230,8 @@ async def claim_of_an_unstored_row(world: World) -> Claim:
     """Let a worker hold an image whose object is there and whose row does not say so."""
     await world.run()
     await unstore(world, min(world.truth()))
-    run_key = await world.value("SELECT max(id) FROM draenei_content.run_audit")
-    (claim,) = await world.runtime.catalog.transfers.claim(run_key, 10)
+    audit_id = await world.value("SELECT max(id) FROM draenei_content.run_audit")
+    (claim,) = await world.runtime.catalog.transfers.claim(audit_id, 10)
     return claim
 
 

@@ -75,7 +75,7 @@ class ImageHost:
         raise AssertionError("no stage but extract asks for pages")
 
     @asynccontextmanager
-    async def open(self, url: str, *, most_bytes: int | None = None) -> AsyncIterator[Body]:
+    async def open(self, url: str, *, max_bytes: int | None = None) -> AsyncIterator[Body]:
         self.asked[url] += 1
         await self.opened.wait()
         yield Answer(self._status(url), {})
@@ -87,12 +87,12 @@ class Workers:
 
     database: Database
     store: MemoryStore
-    run_key: int
+    audit_id: int
 
     async def work(self, host: ImageHost, options: TransferOptions = OPTIONS) -> None:
         """Do the transfer as one worker of the run."""
         await transfer(
-            self.run_key,
+            self.audit_id,
             catalog=self.catalog(options.lease_seconds),
             http=host,
             store=self.store,
@@ -129,8 +129,8 @@ async def workers(database: Database) -> Workers:
             " SELECT 'id' || n, 'https://w.wallhaven.cc/id' || n || '.png'"
             " FROM generate_series(1, 200) AS n"
         )
-    run_key = await Runs(database).open_run(Run("tests", "run"))
-    made = Workers(database, MemoryStore(), run_key)
+    audit_id = await Runs(database).open_run(Run("tests", "run"))
+    made = Workers(database, MemoryStore(), audit_id)
     await made.catalog().enlist()
     return made
 
@@ -159,7 +159,7 @@ async def test_what_a_killed_worker_had_in_hand_is_carried_after_its_lease(
     workers: Workers,
 ) -> None:
     options = replace(OPTIONS, lease_seconds=2)
-    assert len(await workers.catalog(2).claim(workers.run_key, 16, 50)) == 16
+    assert len(await workers.catalog(2).claim(workers.audit_id, 16, 50)) == 16
     async with anyio.create_task_group() as tasks:
         for _ in range(3):
             tasks.start_soon(workers.work, ImageHost(), options)
@@ -184,10 +184,10 @@ class CountingCatalog(Transfers):
     asked = 0
 
     async def claim(
-        self, run_key: int, most: int, run_limit: int = 0, *, only: bool = False
+        self, audit_id: int, most: int, run_limit: int = 0, *, only: bool = False
     ) -> list[Claim]:
         self.asked += 1
-        return await super().claim(run_key, most, run_limit, only=only)
+        return await super().claim(audit_id, most, run_limit, only=only)
 
 
 @pytest.mark.parametrize(("lease_seconds", "stored"), [(2, 10), (3600, 0)])
@@ -197,7 +197,7 @@ async def test_a_worker_that_finds_no_room_waits_for_a_lease_or_ends(
     options = replace(OPTIONS, limit=10, lease_seconds=lease_seconds)
     catalog = CountingCatalog(workers.database, ClaimPolicy(lease_seconds, 5))
     monkeypatch.setattr(workers, "catalog", lambda _: catalog)
-    assert len(await catalog.claim(workers.run_key, 10, 10)) == 10
+    assert len(await catalog.claim(workers.audit_id, 10, 10)) == 10
 
     await workers.work(ImageHost(), options)
 

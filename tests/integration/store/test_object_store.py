@@ -21,7 +21,7 @@ from collector.store.memory import MemoryStore
 from collector.store.probe import probe
 
 # The least size of every part but the last, in S3.
-LEAST_PART_BYTES = 5 * 1024 * 1024
+MIN_PART_BYTES = 5 * 1024 * 1024
 # No call of these tests takes a tenth of this; it bounds them all.
 READ_SECONDS = 20.0
 RACERS = 16
@@ -108,7 +108,7 @@ async def listed(store: ObjectStore, prefix: str) -> list[tuple[str, int]]:
     return sorted([item async for item in store.keys(prefix)])
 
 
-def part_chunks(letter: bytes, size_bytes: int = LEAST_PART_BYTES) -> list[Chunk]:
+def part_chunks(letter: bytes, size_bytes: int = MIN_PART_BYTES) -> list[Chunk]:
     half = size_bytes // 2
     body = letter * size_bytes
     return [body[:half], memoryview(body)[half:]]
@@ -213,7 +213,7 @@ async def test_multipart_is_joined_by_number(
     await store.complete(upload, parts)
     info = await store.head(key)
     assert info is not None
-    assert info.size_bytes == 2 * LEAST_PART_BYTES + 7
+    assert info.size_bytes == 2 * MIN_PART_BYTES + 7
     assert (info.token, info.sha256) == ("ours", None)
     digests = b"".join(sha256(bodies[number]) for number in (1, 2, 3))
     composite = base64.b64encode(hashlib.sha256(digests).digest()).decode()
@@ -235,7 +235,7 @@ async def test_parts_may_go_side_by_side(store: ObjectStore, prefix: str) -> Non
         for number, letter in enumerate((b"a", b"b", b"c"), start=1):
             senders.start_soon(send, number, letter)
     await store.complete(upload, parts)
-    expected = hashlib.sha256(b"".join(letter * LEAST_PART_BYTES for letter in (b"a", b"b", b"c")))
+    expected = hashlib.sha256(b"".join(letter * MIN_PART_BYTES for letter in (b"a", b"b", b"c")))
     assert hashlib.sha256(await read(store, key)).digest() == expected.digest()
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.core.chains import joined
-from collector.core.incremental import Descent
+from collector.core.incremental import IncrementalRead
 from collector.core.paging import CoveredPage
 
 PER_PAGE = 24
@@ -132,7 +132,7 @@ def test_eight_readings_of_1000_pages_are_joined_at_once() -> None:
 
 def test_a_page_costs_the_same_however_much_of_the_list_is_known() -> None:
     def descend(parts: Sequence[Sequence[str]]) -> None:
-        descent = Descent((), max_pages=10, watermark=["gone"], above=parts)
+        descent = IncrementalRead((), max_pages=10, watermark=["gone"], above=parts)
         Counted.uses = 0
         while (read := descent.take()) is not None:
             ids = [Counted(f"n{read.number}-{place}") for place in range(PER_PAGE)]

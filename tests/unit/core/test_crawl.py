@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.core.crawl import MOST_LAST_LOOKS, MOST_READINGS, Crawl, PageRead
+from collector.core.crawl import MAX_LAST_LOOKS, MAX_READINGS, Crawl, PageRead
 from collector.core.paging import (
     MAX_UNREADABLE_PAGES,
     CoveredPage,
@@ -186,7 +186,7 @@ def test_a_short_page_is_read_again_before_those_below_it_and_given_up_in_the_en
         crawl.note(short(page) if read.number == 3 else page)
     assert [number for number, _ in order[:8]] == [1, 5, 4, 3, 3, 3, 2, 1]
     assert [reading for number, reading in order if number == 3] == [1, 2, 3]
-    assert order.count((3, MOST_READINGS)) == 1
+    assert order.count((3, MAX_READINGS)) == 1
     assert crawl.is_done
 
 
@@ -277,7 +277,7 @@ class Reading:
         readings = [page for page in self.ledger if isinstance(page, CoveredPage)]
         before = [page.is_short for page in readings if page.number == number]
         in_a_row = len(list(takewhile(bool, reversed(before))))
-        return where > 0.9 and in_a_row + 1 < MOST_READINGS
+        return where > 0.9 and in_a_row + 1 < MAX_READINGS
 
     def arrive(self, where: float) -> None:
         if self.served:
@@ -411,7 +411,7 @@ def test_of_a_quiet_list_all_is_read_but_the_pages_that_never_come(
     assert crawl.is_done
     assert crawl.unreadable_pages == sorted(there)
     assert set(order) == set(range(1, pages + 1))
-    assert all(order.count(number) == MOST_READINGS for number in there)
+    assert all(order.count(number) == MAX_READINGS for number in there)
 
 
 def test_a_page_that_cannot_be_read_is_tried_again_when_all_others_are_read() -> None:
@@ -499,9 +499,9 @@ def test_a_last_page_that_never_comes_is_not_looked_for_long(
     assert {int(it) for page in readings for it in page.ids} == listing.always
     empty = [page for page in readings if not page.items]
     # Where the total tells better, two are looked at, and joined.
-    assert len(empty) <= (4 if "in all" not in lie else 10 * MOST_READINGS + readers)
+    assert len(empty) <= (4 if "in all" not in lie else 10 * MAX_READINGS + readers)
     again = len(readings) - len(empty) - pages
-    assert again <= ceil(pages / pages_per_slice) + 3 * MOST_LAST_LOOKS
+    assert again <= ceil(pages / pages_per_slice) + 3 * MAX_LAST_LOOKS
 
 
 @settings(max_examples=200)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from collector.core.history import DeadLetter, ItemRow, ItemState, Life
+from collector.core.history import DeadLetter, History, ItemRow, ItemState
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
@@ -35,8 +35,8 @@ def test_the_state_of_a_row(values: dict[str, Any], state: ItemState) -> None:
 
 def test_an_item_that_was_only_ever_rejected() -> None:
     letter = DeadLetter(1, "load", "a", "invalid_metadata", "why", 1, NOW, NOW, "run", None)
-    life = Life("a", None, [], [], [letter], None)
-    assert (life.is_known, life.state) == (True, ItemState.REJECTED)
-    assert life.as_json()["events"] == [
+    history = History("a", None, [], [], [letter], None)
+    assert (history.is_known, history.state) == (True, ItemState.REJECTED)
+    assert history.as_json()["events"] == [
         {"at": NOW.isoformat(), "what": "given up at load: invalid_metadata"}
     ]

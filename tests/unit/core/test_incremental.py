@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.core.incremental import MOST_SLIPS, Descent, Stretch, stretches
+from collector.core.incremental import MAX_SLIPS, IncrementalRead, Stretch, stretches
 from collector.core.paging import (
     MAX_UNREADABLE_PAGES,
     CoveredPage,
@@ -76,10 +76,11 @@ class Site:
             reading=read.reading,
         )
 
-    def begin(self, max_pages: int = 10_000, covered: Sequence[LedgerPage] = ()) -> Descent:
-        return Descent(covered, max_pages=max_pages, watermark=self.watermark, above=self.above)
+    def begin(self, max_pages: int = 10_000, covered: Sequence[LedgerPage] = ()) -> IncrementalRead:
+        known = {"watermark": self.watermark, "above": self.above}
+        return IncrementalRead(covered, max_pages=max_pages, **known)
 
-    def end(self, descent: Descent, pages: Sequence[LedgerPage]) -> None:
+    def end(self, descent: IncrementalRead, pages: Sequence[LedgerPage]) -> None:
         """Keep what the catalog keeps of a run."""
         if descent.new_watermark is not None:
             self.watermark, self.above = descent.new_watermark, []
@@ -162,7 +163,7 @@ def test_a_list_that_shrinks_under_every_reading_is_left_to_the_next_run() -> No
         site.delete(0)
         descent.note(site.page(read))
         calls += 1
-    assert calls < 200 + 2 * MOST_SLIPS
+    assert calls < 200 + 2 * MAX_SLIPS
     assert descent.new_watermark is None
 
 
@@ -180,7 +181,7 @@ def test_what_the_run_has_read_before_is_not_read_again() -> None:
 
 def test_an_empty_search_ends_at_once_and_leaves_no_mark() -> None:
     site = Site()
-    descent = Descent((), max_pages=5, watermark=["gone"])
+    descent = IncrementalRead((), max_pages=5, watermark=["gone"])
     read = descent.take()
     assert read == (1, 1)
     descent.note(site.page(read))

@@ -6,7 +6,7 @@ import pytest
 
 from collector.core.maintenance import (
     KIND_MEANING,
-    MOST_LISTED,
+    MAX_LISTED,
     BucketDiffers,
     Difference,
     Findings,
@@ -64,13 +64,13 @@ def test_the_id_in_a_key(key: str, wallhaven_id: str) -> None:
 
 def test_all_differences_are_counted_and_the_first_are_listed() -> None:
     findings = Findings()
-    for number in range(MOST_LISTED + 5):
+    for number in range(MAX_LISTED + 5):
         repair = Repair.REQUEUED if number % 2 else None
         findings.add(Difference(Kind.MISSING, f"wallpapers/{number}.jpg", None, "", repair))
-    assert findings.kinds[Kind.MISSING] == MOST_LISTED + 5
-    assert findings.left == MOST_LISTED + 5 - findings.repairs[Repair.REQUEUED]
-    assert len(findings.listed) == MOST_LISTED
-    assert findings.as_json()["missing"] == MOST_LISTED + 5
+    assert findings.kinds[Kind.MISSING] == MAX_LISTED + 5
+    assert findings.left == MAX_LISTED + 5 - findings.repairs[Repair.REQUEUED]
+    assert len(findings.listed) == MAX_LISTED
+    assert findings.as_json()["missing"] == MAX_LISTED + 5
     assert "missing 1005" in str(BucketDiffers(findings))
 
 

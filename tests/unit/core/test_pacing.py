@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from collector.core.pacing import (
     DEFAULT_PAUSE_SECONDS,
-    LEAST_PAUSE_SECONDS,
     MAX_PAUSE_SECONDS,
+    MIN_PAUSE_SECONDS,
     WINDOW_SECONDS,
     Announcement,
     Priority,
@@ -70,11 +70,11 @@ def http_date(epoch_seconds: float) -> str:
     [
         ("7", 7.0),
         (" 28 ", 28.0),
-        ("0", LEAST_PAUSE_SECONDS),
+        ("0", MIN_PAUSE_SECONDS),
         ("86400", MAX_PAUSE_SECONDS),
         ("999999999999", MAX_PAUSE_SECONDS),
         (http_date(NOW + 90), 90.0),
-        (http_date(NOW), LEAST_PAUSE_SECONDS),
+        (http_date(NOW), MIN_PAUSE_SECONDS),
         (http_date(NOW - 90), DEFAULT_PAUSE_SECONDS),
         ("1.5", 2.0),
         ("7.0", 7.0),
@@ -169,7 +169,7 @@ values = st.text(st.characters()) | dates | st.integers().map(str) | st.floats()
 @given(values, values, values)
 def test_no_header_makes_a_pause_of_another_size(retry_after: str, reset: str, date: str) -> None:
     headers = {"Retry-After": retry_after, "X-RateLimit-Reset": reset, "Date": date}
-    assert LEAST_PAUSE_SECONDS <= pause_seconds(headers, NOW) <= MAX_PAUSE_SECONDS
+    assert MIN_PAUSE_SECONDS <= pause_seconds(headers, NOW) <= MAX_PAUSE_SECONDS
     heard = announced({"X-RateLimit-Limit": reset, "X-RateLimit-Remaining": retry_after})
     assert heard.limit is None or 1 <= heard.limit < 2**31
     assert heard.remaining is None or 0 <= heard.remaining < 2**31

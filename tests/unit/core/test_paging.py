@@ -165,8 +165,8 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize(("lie", "most_in_vain"), [*zip(LIES, (2, 2, 8), strict=True)])
-def test_two_empty_pages_in_a_row_end_the_reading(lie: str, most_in_vain: int) -> None:
+@pytest.mark.parametrize(("lie", "max_in_vain"), [*zip(LIES, (2, 2, 8), strict=True)])
+def test_two_empty_pages_in_a_row_end_the_reading(lie: str, max_in_vain: int) -> None:
     """Seven real pages, eight at once; 93 of a hundred were asked for in vain before."""
     reading, waiting, asked = sweep(max_pages=100), list[int](), list[int]()
     while True:
@@ -180,7 +180,7 @@ def test_two_empty_pages_in_a_row_end_the_reading(lie: str, most_in_vain: int) -
         full = replace(page(number, last_page=last_page, total=total), per_page=PER_PAGE)
         reading.note(full if number <= 7 else empty(number, last_page, total))
     assert set(range(1, 8)) <= set(asked)
-    assert len(asked) <= 7 + most_in_vain
+    assert len(asked) <= 7 + max_in_vain
     assert reading.new_watermark is None
 
 

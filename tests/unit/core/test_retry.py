@@ -17,7 +17,7 @@ from collector.core.retry import (
     WINDOW_ATTEMPTS,
     EdgeHealth,
     GiveUp,
-    Patience,
+    OutagePolicy,
     RetryLater,
     Trouble,
     backoff_seconds,
@@ -208,7 +208,7 @@ def test_hosts_are_refused_if_most_of_enough_attempts_were_at_hosts_that_are_not
 
 
 def test_the_bounds_at_the_default_base() -> None:
-    assert Patience.of(5.0) == Patience(
+    assert OutagePolicy.of(5.0) == OutagePolicy(
         base_seconds=5.0,
         longest_pause_seconds=60.0,
         outage_seconds=900.0,
@@ -218,25 +218,25 @@ def test_the_bounds_at_the_default_base() -> None:
 
 @given(seconds, st.integers(1, 10_000), jitters)
 def test_a_pause_is_never_longer_than_the_longest(base: float, number: int, jitter: float) -> None:
-    patience = Patience.of(base)
-    assert 0.0 <= patience.pause_seconds(number, jitter) <= patience.longest_pause_seconds
+    policy = OutagePolicy.of(base)
+    assert 0.0 <= policy.pause_seconds(number, jitter) <= policy.longest_pause_seconds
 
 
 @given(seconds, jitters)
 def test_pauses_grow_to_the_longest(base: float, jitter: float) -> None:
-    patience = Patience.of(base)
-    pauses = [patience.pause_seconds(number, jitter) for number in range(1, 10)]
+    policy = OutagePolicy.of(base)
+    pauses = [policy.pause_seconds(number, jitter) for number in range(1, 10)]
     assert all(later >= earlier for earlier, later in pairwise(pauses))
-    assert pauses[-1] == patience.longest_pause_seconds * jitter
+    assert pauses[-1] == policy.longest_pause_seconds * jitter
 
 
 @given(seconds, seconds, st.booleans())
 def test_waiting_ends(base: float, lasted: float, reached: bool) -> None:
-    patience = Patience.of(base)
-    left = patience.left_seconds(lasted, reached=reached)
-    most = patience.outage_seconds if reached else patience.unreached_seconds
+    policy = OutagePolicy.of(base)
+    left = policy.left_seconds(lasted, reached=reached)
+    most = policy.outage_seconds if reached else policy.unreached_seconds
     assert 0.0 <= left <= most
-    assert patience.left_seconds(most, reached=reached) == 0.0
+    assert policy.left_seconds(most, reached=reached) == 0.0
 
 
 @pytest.mark.parametrize("trouble", Trouble)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from collector.core.audit import LEAST_DEAD_FOR_FAILURE
+from collector.core.audit import MIN_DEAD_FOR_FAILURE
 from collector.core.tally import (
     DEAD_SHARE_IMAGES,
     MIN_SPARE_ATTEMPTS,
@@ -42,7 +42,7 @@ def test_what_is_stored_is_counted_by_how_and_for_whom() -> None:
         "images_adopted": 1,
         "bytes_uploaded": 14,
         "dead_letters": 1,
-        "failed_tries": 4,
+        "failed_attempts": 4,
     }
     details = counted.details()
     assert (details["stored_of_own_pages"], details["stored_of_backlog"]) == (2, 1)
@@ -73,10 +73,10 @@ def test_without_a_limit_any_number_of_attempts_may_fail() -> None:
 @pytest.mark.parametrize(
     ("dead", "stored", "planned", "is_too_many"),
     [
-        (LEAST_DEAD_FOR_FAILURE - 1, 0, 20, False),
-        (LEAST_DEAD_FOR_FAILURE, 0, 20, True),
-        (LEAST_DEAD_FOR_FAILURE, 0, 200, False),
-        (LEAST_DEAD_FOR_FAILURE + 1, 0, 200, True),
+        (MIN_DEAD_FOR_FAILURE - 1, 0, 20, False),
+        (MIN_DEAD_FOR_FAILURE, 0, 20, True),
+        (MIN_DEAD_FOR_FAILURE, 0, 200, False),
+        (MIN_DEAD_FOR_FAILURE + 1, 0, 200, True),
         (DEAD_SHARE_IMAGES // 20, 0, 1_000_000, False),
         (DEAD_SHARE_IMAGES // 20 + 1, 0, 1_000_000, True),
         (DEAD_SHARE_IMAGES // 20 + 1, 2000, 1_000_000, False),

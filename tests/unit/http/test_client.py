@@ -20,8 +20,8 @@ from aioresponses import aioresponses
 from collector.core.errors import Code, Edge, Fault, ItemError, Outage, PayloadError
 from collector.http import MAX_REPLY_BYTES, AiohttpClient, describe, open_http
 from collector.http.addresses import PrivateAddress, PublicResolver, require_public
-from collector.http.client import MOST_REDIRECTS
-from collector.http.connection import LEAST_CHUNK_BYTES
+from collector.http.client import MAX_REDIRECTS
+from collector.http.connection import MIN_CHUNK_BYTES
 
 API_URL = "https://wallhaven.cc/api/v1/search?page=1"
 IMAGE_URL = "https://w.wallhaven.cc/full/21/wallhaven-2169oy.png"
@@ -250,7 +250,7 @@ async def test_a_chain_of_redirects_has_an_end() -> None:
         with pytest.raises(ItemError) as caught:
             await body_of(http, f"http://{host}/onward")
     assert (caught.value.code, caught.value.fault) == (Code.REDIRECT_REFUSED, Fault.PERMANENT)
-    assert len(asked) == MOST_REDIRECTS + 1
+    assert len(asked) == MAX_REDIRECTS + 1
 
 
 @pytest.mark.parametrize(
@@ -404,7 +404,7 @@ async def crumbling(body: bytes, size_bytes: int) -> AsyncIterator[str]:
 
 def crumbs_within(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     for module in ("connection", "fast_client"):
-        monkeypatch.setattr(f"collector.http.{module}.CRUMB_SECONDS", seconds)
+        monkeypatch.setattr(f"collector.http.{module}.COALESCE_SECONDS", seconds)
 
 
 async def test_a_body_in_crumbs_is_few_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -418,7 +418,7 @@ async def test_a_body_in_crumbs_is_few_chunks(monkeypatch: pytest.MonkeyPatch) -
     ):
         chunks = [bytes(chunk) async for chunk in got.chunks()]
     assert b"".join(chunks) == body
-    assert all(len(chunk) >= LEAST_CHUNK_BYTES for chunk in chunks[:-1])
+    assert all(len(chunk) >= MIN_CHUNK_BYTES for chunk in chunks[:-1])
 
 
 async def test_who_watches_hears_of_crumbs_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,7 +429,7 @@ async def test_who_watches_hears_of_crumbs_in_time(monkeypatch: pytest.MonkeyPat
         http.open(f"http://{host}/") as got,
     ):
         first = await anext(got.chunks())
-    assert 0 < len(first) < LEAST_CHUNK_BYTES
+    assert 0 < len(first) < MIN_CHUNK_BYTES
 
 
 async def test_a_reset_is_transient() -> None:

@@ -19,8 +19,8 @@ from collector.core.errors import Code, Fault, ItemError
 from collector.http import connection
 from collector.http import fast_client as lanes
 from collector.http.client import AiohttpClient, open_http
-from collector.http.connection import MOST_HEAD_BYTES
-from collector.http.fast_client import Lane
+from collector.http.connection import MAX_HEAD_BYTES
+from collector.http.fast_client import FastClient
 
 TIMEOUT_SECONDS = 10
 HEADERS = {"User-Agent": "test"}
@@ -30,7 +30,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 def slabs_of(monkeypatch: pytest.MonkeyPatch, size_bytes: int) -> None:
     """Let bodies come in slabs of this size, the last one included."""
     monkeypatch.setattr(connection, "SLAB_BYTES", size_bytes)
-    monkeypatch.setattr(connection, "LEAST_REST_BYTES", 0)
+    monkeypatch.setattr(connection, "MIN_REST_BYTES", 0)
 
 
 def head_of(length: int) -> bytes:
@@ -86,7 +86,7 @@ async def body_of(http: AiohttpClient, url: str) -> bytes:
         return b"".join([bytes(chunk) async for chunk in body.chunks()])
 
 
-async def read(lane: Lane, url: str) -> bytes:
+async def read(lane: FastClient, url: str) -> bytes:
     async with lane.get(url, HEADERS) as body:
         assert body is not None
         return b"".join([bytes(chunk) async for chunk in body.chunks()])
@@ -122,7 +122,7 @@ def test_bodies_come_as_they_are_however_they_are_cut(
     bodies = [bytes(range(size * 7)) * size for size in sizes]
 
     async def main() -> None:
-        lane = Lane(most_idle=4, connect_seconds=5, silence_seconds=5)
+        lane = FastClient(max_idle=4, connect_seconds=5, silence_seconds=5)
         async with peer(answers(*bodies, pieces=pieces)) as server:
             for body in bodies:
                 async with lane.get(f"http://{server.host}/x", HEADERS) as found:
@@ -141,7 +141,7 @@ async def test_a_chunk_stays_what_it_was_when_the_next_ones_come(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     slabs_of(monkeypatch, 10)
-    lane, body = Lane(most_idle=1, connect_seconds=5, silence_seconds=5), bytes(range(100))
+    lane, body = FastClient(max_idle=1, connect_seconds=5, silence_seconds=5), bytes(range(100))
     async with peer(answers(body, body[::-1])) as server:
         kept = []
         for _ in range(2):
@@ -168,7 +168,7 @@ async def test_the_socket_is_not_read_while_nobody_takes_the_body(
             await writer.drain()
             sent += 100_000
 
-    lane = Lane(most_idle=1, connect_seconds=5, silence_seconds=5)
+    lane = FastClient(max_idle=1, connect_seconds=5, silence_seconds=5)
     async with (
         peer(script) as server,
         lane.get(f"http://{server.host}/x", HEADERS) as body,
@@ -210,7 +210,7 @@ async def test_what_is_unusual_is_left_to_aiohttp() -> None:
     "path", ["/a b", "/a\u00e9", "/a?b=c", "/a#b", '/a"b', "/a\\b", "/a%2e", "/a%zz", ""]
 )
 async def test_an_address_that_needs_care_is_left_to_aiohttp(path: str) -> None:
-    lane = Lane(most_idle=1, connect_seconds=5, silence_seconds=5)
+    lane = FastClient(max_idle=1, connect_seconds=5, silence_seconds=5)
     async with lane.get(f"http://127.0.0.1:1{path}", HEADERS) as body:
         assert body is None
 
@@ -269,7 +269,7 @@ async def test_more_than_was_announced_never_meets_the_next_answer() -> None:
 
 
 async def test_a_connection_whose_answer_nobody_took_is_not_kept() -> None:
-    lane = Lane(most_idle=4, connect_seconds=5, silence_seconds=5)
+    lane = FastClient(max_idle=4, connect_seconds=5, silence_seconds=5)
     async with peer(answers(b"whole", b"whole")) as server:
         async with lane.get(f"http://{server.host}/x", HEADERS) as body:
             assert body is not None
@@ -278,18 +278,18 @@ async def test_a_connection_whose_answer_nobody_took_is_not_kept() -> None:
         lane.close()
 
 
-@pytest.mark.parametrize("most_bytes", [0, 9, 10, None])
+@pytest.mark.parametrize("max_bytes", [0, 9, 10, None])
 async def test_what_there_is_no_room_for_is_taken_in_when_it_is_asked_for(
-    most_bytes: int | None,
+    max_bytes: int | None,
 ) -> None:
-    whole = b"0123456789" * (MOST_HEAD_BYTES // 5)
+    whole = b"0123456789" * (MAX_HEAD_BYTES // 5)
     for body in (whole[:10], whole):
-        lane = Lane(most_idle=4, connect_seconds=5, silence_seconds=5)
+        lane = FastClient(max_idle=4, connect_seconds=5, silence_seconds=5)
         async with peer(answers(body, body)) as server:
             for _ in range(2):
-                async with lane.get(f"http://{server.host}/x", HEADERS, most_bytes) as found:
+                async with lane.get(f"http://{server.host}/x", HEADERS, max_bytes) as found:
                     assert found is not None
-                    has_room = most_bytes is None or len(body) <= most_bytes
+                    has_room = max_bytes is None or len(body) <= max_bytes
                     assert bool(found._connection._slab) is has_room
                     assert b"".join([bytes(it) async for it in found.chunks()]) == body
                     with pytest.raises(ValueError, match="no more bytes"):
@@ -297,9 +297,7 @@ async def test_what_there_is_no_room_for_is_taken_in_when_it_is_asked_for(
             lane.close()
 
 
-@pytest.mark.parametrize(
-    "size_bytes", [5, MOST_HEAD_BYTES - len(head_of(MOST_HEAD_BYTES)), 100_000]
-)
+@pytest.mark.parametrize("size_bytes", [5, MAX_HEAD_BYTES - len(head_of(MAX_HEAD_BYTES)), 100_000])
 async def test_an_answer_that_nobody_asked_for_is_never_taken(size_bytes: int) -> None:
     """Also where all that was right fills the head's buffer, or a slab, to the last byte."""
     body, poison = bytes(size_bytes), head_of(5) + b"wrong"
@@ -312,7 +310,7 @@ async def test_an_answer_that_nobody_asked_for_is_never_taken(size_bytes: int) -
             writer.write(head_of(len(body)) + body + (poison if number == 1 else b""))
             await writer.drain()
 
-    lane = Lane(most_idle=4, connect_seconds=5, silence_seconds=5)
+    lane = FastClient(max_idle=4, connect_seconds=5, silence_seconds=5)
     async with peer(script) as server:
         for _ in range(4):
             assert await read(lane, f"http://{server.host}/x") == body
@@ -322,10 +320,10 @@ async def test_an_answer_that_nobody_asked_for_is_never_taken(size_bytes: int) -
 async def test_a_connection_that_was_idle_for_long_is_not_used_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lane = Lane(most_idle=4, connect_seconds=5, silence_seconds=5)
+    lane = FastClient(max_idle=4, connect_seconds=5, silence_seconds=5)
     async with peer(answers(b"whole", b"whole")) as server:
         assert await read(lane, f"http://{server.host}/x") == b"whole"
-        monkeypatch.setattr(lanes, "MOST_IDLE_SECONDS", -1.0)
+        monkeypatch.setattr(lanes, "MAX_IDLE_SECONDS", -1.0)
         assert await read(lane, f"http://{server.host}/x") == b"whole"
         assert server.connections == 2
         lane.close()
@@ -364,7 +362,7 @@ async def test_silence_is_not_waited_for_for_ever(said: bytes) -> None:
         await writer.drain()
         await reader.read()
 
-    lane = Lane(most_idle=1, connect_seconds=5, silence_seconds=0.05)
+    lane = FastClient(max_idle=1, connect_seconds=5, silence_seconds=0.05)
     async with peer(script) as server:
         with pytest.raises(ItemError) as caught:
             await read(lane, f"http://{server.host}/x")
@@ -428,7 +426,7 @@ def test_what_came_before_a_host_closed_is_received_whole(
             blocked.wait()
 
         host = ClosingHost(certificate, size_bytes, heard)
-        lane = Lane(most_idle=1, connect_seconds=5, silence_seconds=5)
+        lane = FastClient(max_idle=1, connect_seconds=5, silence_seconds=5)
         received = 0
         with host.listening:
             serving = loop.run_in_executor(None, host.serve)
@@ -453,12 +451,12 @@ async def test_a_host_is_trusted_by_its_certificate_alone(
     async with peer(answers(body, body), trust) as server:
         url = f"https://{server.host}/x"
         with pytest.raises(ItemError) as caught:
-            await read(Lane(most_idle=1, connect_seconds=5, silence_seconds=5), url)
+            await read(FastClient(max_idle=1, connect_seconds=5, silence_seconds=5), url)
         assert caught.value.fault is Fault.SYSTEMIC
         assert "SSLCertVerificationError" in caught.value.reason
 
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "cert.pem"))
-        lane = Lane(most_idle=1, connect_seconds=5, silence_seconds=5)
+        lane = FastClient(max_idle=1, connect_seconds=5, silence_seconds=5)
         for _ in range(2):
             assert await read(lane, url) == body
         # One that was not trusted is none for the server.

@@ -26,14 +26,14 @@ from collector.core.pacing import (
     Slot,
     Wait,
 )
-from collector.core.retry import Patience
+from collector.core.retry import OutagePolicy
 from collector.ports import Body, Http, Reply
 from collector.sources import ApiRequest
 from collector.stages.api import (
     API_RETRY_MAX_WAIT_SECONDS,
-    API_TRIES,
     END_SECONDS,
-    MOST_RATE_LIMITED,
+    MAX_API_ATTEMPTS,
+    MAX_RATE_LIMITED,
     SILENT_WAIT_SECONDS,
     TELL_AGAIN_SECONDS,
     ApiClient,
@@ -44,7 +44,7 @@ KEY = "SECRETkey"
 REQUEST = ApiRequest("https://wallhaven.cc/api/v1/search?page=1", {"X-API-Key": KEY})
 EPOCH_SECONDS = 1_790_000_000.0
 BASE_SECONDS = 5.0
-PATIENCE = Patience.of(BASE_SECONDS)
+POLICY = OutagePolicy.of(BASE_SECONDS)
 
 Answer = Reply | Exception
 
@@ -136,7 +136,7 @@ async def test_an_answer_that_is_never_understood_is_an_outage() -> None:
     error = await outage(client(http), refuse)
     assert isinstance(error, Unreadable)
     assert "no list" in error.problem
-    assert len(http.requests) == API_TRIES
+    assert len(http.requests) == MAX_API_ATTEMPTS
 
 
 @virtual_time
@@ -189,7 +189,7 @@ async def test_a_wait_before_the_next_try_is_told(caplog: pytest.LogCaptureFixtu
     http = ScriptedHttp(broken, broken, GOOD)
     await client(http, base_seconds=10.0).get(REQUEST, json.loads)
     assert caplog.messages == [
-        f"api: try {number} of {API_TRIES} failed: {broken};"
+        f"api: try {number} of {MAX_API_ATTEMPTS} failed: {broken};"
         f" asking again in {after - before:.1f} s for {REQUEST.url}"
         for number, (before, after) in enumerate(pairwise(http.seconds), start=1)
     ]
@@ -271,9 +271,9 @@ async def test_a_429_pauses_as_long_as_it_says(headers: dict[str, str], seconds:
 @virtual_time
 async def test_a_429_is_no_try() -> None:
     busy, broken = too_many(Retry_After="1"), PayloadError("the answer broke off")
-    http = ScriptedHttp(*[busy, broken] * (API_TRIES - 1), busy, GOOD)
+    http = ScriptedHttp(*[busy, broken] * (MAX_API_ATTEMPTS - 1), busy, GOOD)
     assert await client(http).get(REQUEST, json.loads) == {"data": []}
-    assert len(http.requests) == 2 * API_TRIES
+    assert len(http.requests) == 2 * MAX_API_ATTEMPTS
 
 
 @virtual_time
@@ -293,16 +293,16 @@ async def test_endless_429s_are_an_outage() -> None:
     error = await outage(client(http))
     assert not isinstance(error, Unreadable), "all requests are concerned"
     assert "rate limited" in error.problem
-    assert len(http.requests) == MOST_RATE_LIMITED + 1
+    assert len(http.requests) == MAX_RATE_LIMITED + 1
 
 
 @virtual_time
 async def test_429s_now_and_then_end_no_long_run() -> None:
-    http = ScriptedHttp(*[*[too_many(Retry_After="1")] * MOST_RATE_LIMITED, GOOD] * 3)
+    http = ScriptedHttp(*[*[too_many(Retry_After="1")] * MAX_RATE_LIMITED, GOOD] * 3)
     api = client(http)
     for _ in range(3):
         assert await api.get(REQUEST, json.loads) == {"data": []}
-    assert api.requests_sent == 3 * (MOST_RATE_LIMITED + 1)
+    assert api.requests_sent == 3 * (MAX_RATE_LIMITED + 1)
 
 
 @virtual_time

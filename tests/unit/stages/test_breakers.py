@@ -63,7 +63,7 @@ class Host:
         raise NotImplementedError
 
     @asynccontextmanager
-    async def open(self, url: str, *, most_bytes: int | None = None) -> AsyncIterator[Body]:
+    async def open(self, url: str, *, max_bytes: int | None = None) -> AsyncIterator[Body]:
         self.asked.append(url)
         await anyio.lowlevel.checkpoint()
         status = self._of.get(url, self._status)

@@ -36,14 +36,14 @@ class Source:
         self._size_bytes = size_bytes
         self._chunk_bytes = chunk_bytes
         self.taken_bytes = 0
-        self.most_bytes: int | None = None
+        self.max_bytes: int | None = None
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Reply:
         raise NotImplementedError
 
     @asynccontextmanager
-    async def open(self, url: str, *, most_bytes: int | None = None) -> AsyncIterator[Body]:
-        self.most_bytes = most_bytes
+    async def open(self, url: str, *, max_bytes: int | None = None) -> AsyncIterator[Body]:
+        self.max_bytes = max_bytes
         yield self
 
     async def chunks(self) -> AsyncIterator[Chunk]:
@@ -71,8 +71,8 @@ class StuckStore(MemoryStore):
 
 def claim(size_bytes: int | None) -> Claim:
     return Claim(
-        run_key=1,
-        wallpaper_key=1,
+        audit_id=1,
+        wallpaper_id=1,
         owner=UUID(int=1),
         fence=1,
         attempt=1,
@@ -114,7 +114,7 @@ async def test_a_body_is_not_taken_beyond_the_part_behind_the_one_on_its_way(
         await mirror_image(claim(size_bytes), ports(source, StuckStore(stuck_at)))
     assert (caught.value.code, caught.value.edge) == (Code.STORE_ERROR, Edge.UPLOAD)
     assert source.taken_bytes == (stuck_at + 1) * PART_BYTES
-    assert source.most_bytes == size_bytes
+    assert source.max_bytes == size_bytes
 
 
 @given(st.integers(PART_BYTES // 16, PART_BYTES // 2))
@@ -133,7 +133,7 @@ async def test_a_body_without_a_told_size_may_have_what_the_budget_has() -> None
     with pytest.raises(ItemError) as caught:
         await mirror_image(claim(None), ports(source, MemoryStore()))
     assert caught.value.code is Code.TOO_LARGE
-    assert source.most_bytes == 2 * PART_BYTES
+    assert source.max_bytes == 2 * PART_BYTES
 
 
 @pytest.mark.parametrize(("file_size", "is_here"), [(1000, True), (None, False)])

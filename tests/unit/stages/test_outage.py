@@ -16,13 +16,13 @@ from memory_budget import MemoryBudget
 from virtual_time import virtual_time
 
 from collector.core.errors import Edge, Outage, PayloadError, Unreadable
-from collector.core.retry import LEAST_TRIES, MOST_BLOCKED, Patience
+from collector.core.retry import MAX_BLOCKED, MIN_API_ATTEMPTS, OutagePolicy
 from collector.flow import task_group
 from collector.ports import Body, Http, Reply
 from collector.sources import ApiRequest
 from collector.stages.api import ApiClient, Pacer
 
-PATIENCE = Patience.of(5.0)
+POLICY = OutagePolicy.of(5.0)
 REQUEST = ApiRequest("https://wallhaven.cc/api/v1/search?page=7", {"X-API-Key": "SECRETkey"})
 SILENT = Outage(Edge.API, "cannot connect to wallhaven.cc:443 (ConnectionRefusedError)")
 
@@ -53,13 +53,13 @@ class Site:
         self._span = (since, until)
         self._latency_seconds = latency_seconds
         self.seconds: list[float] = []
-        self.out = self.most_out = 0
+        self.out = self.max_out = 0
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Reply:
         now = anyio.current_time()
         self.seconds.append(now)
         self.out += 1
-        self.most_out = max(self.most_out, self.out)
+        self.max_out = max(self.max_out, self.out)
         try:
             await anyio.sleep(self._latency_seconds)
         finally:
@@ -106,7 +106,7 @@ async def test_what_is_no_answer_is_outlasted(trouble: Reply | Exception) -> Non
     assert await api.get(REQUEST, json.loads) == {}
     await anyio.sleep(1)
     assert await api.get(REQUEST, json.loads) == {}
-    assert 599.0 <= api.outage_seconds <= 599.0 + PATIENCE.longest_pause_seconds
+    assert 599.0 <= api.outage_seconds <= 599.0 + POLICY.longest_pause_seconds
 
 
 @settings(deadline=None)  # 900 virtual seconds, of a machine that may be busy
@@ -122,9 +122,9 @@ async def test_pauses_are_bounded_and_the_end_comes_in_time(
     problem = await given_up(api)
     assert problem.startswith("no usable answer for ")
     pauses = [after - before - latency_seconds for before, after in pairwise(site.seconds[1:])]
-    assert all(-1e-6 <= pause <= PATIENCE.longest_pause_seconds + 1e-6 for pause in pauses)
+    assert all(-1e-6 <= pause <= POLICY.longest_pause_seconds + 1e-6 for pause in pauses)
     lasted = anyio.current_time() - site.seconds[1] - latency_seconds
-    assert 0 <= lasted - PATIENCE.outage_seconds <= latency_seconds + 1e-6
+    assert 0 <= lasted - POLICY.outage_seconds <= latency_seconds + 1e-6
     assert api.outage_seconds == pytest.approx(lasted)
 
 
@@ -134,8 +134,8 @@ async def test_an_api_that_was_never_reached_is_soon_given_up(trouble: Reply | E
     site = Site(trouble, until=1e9)
     api = client(site)
     assert (await given_up(api)).startswith("no usable answer for 15 s (")
-    assert anyio.current_time() == api.outage_seconds == PATIENCE.unreached_seconds
-    assert len(site.seconds) >= LEAST_TRIES
+    assert anyio.current_time() == api.outage_seconds == POLICY.unreached_seconds
+    assert len(site.seconds) >= MIN_API_ATTEMPTS
 
 
 @virtual_time
@@ -148,7 +148,7 @@ async def test_a_site_that_fails_from_the_beginning_is_given_its_time() -> None:
 async def test_without_pauses_there_are_still_a_few_tries() -> None:
     site = Site(FAULT, until=1e9)
     await given_up(client(site, base_seconds=0.0))
-    assert len(site.seconds) == LEAST_TRIES
+    assert len(site.seconds) == MIN_API_ATTEMPTS
 
 
 @pytest.mark.parametrize("trouble", [BLOCKED, CHALLENGE])
@@ -158,8 +158,8 @@ async def test_a_block_is_not_insisted_on_and_named(trouble: Reply) -> None:
     api = client(site)
     problem = await given_up(api)
     assert problem.startswith(f"the API blocks us (HTTP {trouble.status}, a challenge or a block)")
-    assert len(site.seconds) == MOST_BLOCKED
-    assert 0 < api.outage_seconds < 2 * MOST_BLOCKED * 5.0
+    assert len(site.seconds) == MAX_BLOCKED
+    assert 0 < api.outage_seconds < 2 * MAX_BLOCKED * 5.0
 
 
 @virtual_time
@@ -169,7 +169,7 @@ async def test_a_block_that_several_meet_at_once_is_one() -> None:
     async with anyio.create_task_group() as tasks:
         for _ in range(8):
             tasks.start_soon(given_up, api)
-    assert len(site.seconds) == 8 + MOST_BLOCKED - 1
+    assert len(site.seconds) == 8 + MAX_BLOCKED - 1
 
 
 @virtual_time
@@ -227,7 +227,7 @@ async def test_all_give_up_together() -> None:
             tasks.start_soon(read)
     asked = len(site.seconds)
     assert len(problems) == 8
-    assert anyio.current_time() < PATIENCE.outage_seconds + 5.0
+    assert anyio.current_time() < POLICY.outage_seconds + 5.0
     await given_up(api)
     assert len(site.seconds) == asked, "who has given up asks no more"
 
@@ -242,8 +242,8 @@ async def test_where_the_prober_is_cancelled_another_one_goes_on() -> None:
         assert api.outage_seconds == pytest.approx(19.0)
         tasks.start_soon(api.get, REQUEST, json.loads)
         tasks.start_soon(api.get, REQUEST, json.loads)
-    assert site.most_out <= 2
-    assert 99.0 <= api.outage_seconds <= 99.0 + PATIENCE.longest_pause_seconds + 2.0
+    assert site.max_out <= 2
+    assert 99.0 <= api.outage_seconds <= 99.0 + POLICY.longest_pause_seconds + 2.0
 
 
 @virtual_time
@@ -315,7 +315,7 @@ async def test_a_page_that_alone_is_not_answered_is_no_outage(trouble: Reply | E
     api = client(site)
     with pytest.raises(Unreadable, match=r"to this request alone .*; stopped at .*page=7"):
         await api.get(REQUEST, json.loads, WITNESS)
-    assert site.asked == ["7"] * LEAST_TRIES + ["1", "7"]
+    assert site.asked == ["7"] * MIN_API_ATTEMPTS + ["1", "7"]
     assert anyio.current_time() < 60.0
     assert await api.get(WITNESS, json.loads) == {}, "nothing was given up"
 
@@ -331,9 +331,9 @@ async def test_an_outage_is_one_where_the_witness_is_not_answered_either() -> No
 
 @virtual_time
 async def test_an_outage_that_ends_with_the_witness_blames_no_page() -> None:
-    site = PartlyDown(FAULT, lambda _, number: number <= LEAST_TRIES)
+    site = PartlyDown(FAULT, lambda _, number: number <= MIN_API_ATTEMPTS)
     assert await client(site).get(REQUEST, json.loads, WITNESS) == {}
-    assert site.asked == ["7"] * LEAST_TRIES + ["1", "7"]
+    assert site.asked == ["7"] * MIN_API_ATTEMPTS + ["1", "7"]
 
 
 @virtual_time
@@ -341,7 +341,7 @@ async def test_a_block_is_insisted_on_no_more_for_the_sake_of_a_witness() -> Non
     site = PartlyDown(BLOCKED, lambda page, _: page == "7")
     with pytest.raises(Outage, match="the API blocks us"):
         await client(site).get(REQUEST, json.loads, WITNESS)
-    assert site.asked == ["7"] * MOST_BLOCKED
+    assert site.asked == ["7"] * MAX_BLOCKED
 
 
 @virtual_time

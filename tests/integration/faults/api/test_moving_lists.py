@@ -26,7 +26,7 @@ from world import small
 
 from collector.core.runs import RunStatus
 from collector.runtime.opening import RunOptions
-from collector.stages.api import API_TRIES
+from collector.stages.api import MAX_API_ATTEMPTS
 
 # --- Lists that move, and lists that lie ---------------------------------------------------------
 
@@ -136,7 +136,7 @@ async def test_a_last_page_that_is_no_number_is_no_answer(
             fault = edited(world, meta(last_page=wrong))
             audit = await outage_at(world, 1, fault, f"last page {wrong!r:.9}")
             assert "meta: last_page: " in (audit.notes or ""), wrong
-            assert world.api.count(search) == API_TRIES, wrong
+            assert world.api.count(search) == MAX_API_ATTEMPTS, wrong
         world.heal()
         world.api.on(search, edited(world, meta(last_page="3", total="12")), times=None)
         assert (await world.run("digits")).status is RunStatus.SUCCEEDED

@@ -36,12 +36,12 @@ from world import EVERYTHING, FAST, small
 from collector.cli.progress import SilentProgress
 from collector.core.audit import AuditRow
 from collector.core.pacing import DEFAULT_PAUSE_SECONDS, MAX_PAUSE_SECONDS, pause_seconds
-from collector.core.retry import LEAST_TRIES, MOST_BLOCKED
+from collector.core.retry import MAX_BLOCKED, MIN_API_ATTEMPTS
 from collector.core.runs import Run, RunStatus, StageName
 from collector.http import MAX_REPLY_BYTES
 from collector.runtime.opening import RunOptions, open_runtime
 from collector.runtime.running import ENRICHMENT, run_all_stages
-from collector.stages.api import API_TRIES, MOST_RATE_LIMITED
+from collector.stages.api import MAX_API_ATTEMPTS, MAX_RATE_LIMITED
 from collector.stages.enrich import WALLPAPERS_IN_FLIGHT
 from collector.stages.extract import PAGES_IN_FLIGHT
 
@@ -129,7 +129,7 @@ async def test_an_api_that_cannot_be_reached_fails_the_run(
         assert audit.notes is not None
         assert "extract: api: no usable answer for" in audit.notes
         assert problem in audit.notes
-        assert LEAST_TRIES <= audit.api_requests <= 12
+        assert MIN_API_ATTEMPTS <= audit.api_requests <= 12
         assert await staged_or_loaded(world) == set()
         await converge_to_all(world)
 
@@ -264,13 +264,13 @@ async def test_a_rate_limit_for_ever_ends_the_run_and_it_goes_on_where_it_was(
 ) -> None:
     async with open_faults(three_pages(small_images)) as world:
         audit = await outage_at(world, 1, http.status(429), "never")
-        assert f"rate limited {MOST_RATE_LIMITED + 1} times in a row; stopped at" in audit.notes
-        assert world.api.count(search) == audit.api_requests == MOST_RATE_LIMITED + 1
-        assert pauses == [DEFAULT_PAUSE_SECONDS] * (MOST_RATE_LIMITED + 1)
+        assert f"rate limited {MAX_RATE_LIMITED + 1} times in a row; stopped at" in audit.notes
+        assert world.api.count(search) == audit.api_requests == MAX_RATE_LIMITED + 1
+        assert pauses == [DEFAULT_PAUSE_SECONDS] * (MAX_RATE_LIMITED + 1)
 
         late = await outage_at(world, 3, http.status(429), "late")
         assert "search?page=3&" in (late.notes or ""), "where it stopped"
-        assert world.api.count(page(3)) <= MOST_RATE_LIMITED + 2
+        assert world.api.count(page(3)) <= MAX_RATE_LIMITED + 2
         world.heal()
         world.api.asked.clear()
         assert (await world.run("late")).status is RunStatus.SUCCEEDED
@@ -304,7 +304,7 @@ async def test_server_errors_for_ever_are_an_outage(
     async with open_faults(three_pages(small_images), **BRIEFLY) as world:
         audit = await outage_at(world, 1, http.status(500, b"{}", **JSON), "never")
         assert "no usable answer for 0 s (HTTP 500)" in (audit.notes or "")
-        assert LEAST_TRIES <= audit.api_requests <= 200
+        assert MIN_API_ATTEMPTS <= audit.api_requests <= 200
         await converge_to_all(world)
 
 
@@ -344,16 +344,16 @@ def _disguised(status: int = 200, **headers: str) -> Callable[[FaultyWorld], Fau
 
 
 BLOCKS = {
-    "403 and a page": (_disguised(403, **HTML), "the API blocks us", MOST_BLOCKED),
+    "403 and a page": (_disguised(403, **HTML), "the API blocks us", MAX_BLOCKED),
     "200 and a challenge": (
         _disguised(200, cf_mitigated="challenge"),
         "the API blocks us",
-        MOST_BLOCKED,
+        MAX_BLOCKED,
     ),
     "503 and a challenge": (
         _disguised(503, **HTML, cf_mitigated="challenge"),
         "the API blocks us",
-        MOST_BLOCKED,
+        MAX_BLOCKED,
     ),
     "200 and a page": (_disguised(200, **HTML), "a page came instead of JSON", 12),
 }
@@ -364,10 +364,10 @@ async def test_what_stands_before_the_api_is_never_read_as_a_listing(
     open_faults: OpenFaults, small_images: Path
 ) -> None:
     async with open_faults(three_pages(small_images)) as world:
-        for run_id, (disguised, problem, most_requests) in BLOCKS.items():
+        for run_id, (disguised, problem, max_requests) in BLOCKS.items():
             audit = await outage_at(world, 1, disguised(world), run_id)
             assert problem in (audit.notes or ""), run_id
-            assert LEAST_TRIES <= world.api.count(search) <= most_requests, run_id
+            assert MIN_API_ATTEMPTS <= world.api.count(search) <= max_requests, run_id
             assert await staged_or_loaded(world) == set(), run_id
         await converge_to_all(world)
 
@@ -449,7 +449,7 @@ async def test_a_page_that_is_always_too_large_is_left_out(
     async with open_faults(three_pages(small_images)) as world:
         await unread_at(world, 2, answered(b" " * 20_001), "large")
         assert "the answer is larger than 20000 bytes" in await problem_of(world, "large")
-        assert world.api.count(page(2)) == API_TRIES
+        assert world.api.count(page(2)) == MAX_API_ATTEMPTS
         await converge_to_all(world)
 
 
@@ -463,7 +463,7 @@ async def test_an_answer_that_takes_for_ever_is_an_outage(
     async with open_faults(three_pages(small_images)) as world:
         audit = await outage_at(world, 1, drip if kind == "drip" else http.hang, kind)
         assert "(no answer in time)" in (audit.notes or "")
-        assert world.api.count(search) == audit.api_requests == LEAST_TRIES
+        assert world.api.count(search) == audit.api_requests == MIN_API_ATTEMPTS
         monkeypatch.undo()
         await converge_to_all(world)
 

@@ -34,11 +34,11 @@ from peers.exchange import Answer, Exchange
 from peers.http import Fault
 from world import small
 
-from collector.core.retry import LEAST_TRIES
+from collector.core.retry import MIN_API_ATTEMPTS
 from collector.core.runs import RunStatus
 from collector.runtime.opening import RunOptions
 from collector.simulator import Wallpaper
-from collector.stages.api import API_TRIES
+from collector.stages.api import MAX_API_ATTEMPTS
 
 # --- Answers that cannot be read -----------------------------------------------------------------
 
@@ -124,8 +124,8 @@ async def test_a_page_that_cannot_be_read_is_never_loaded_and_all_others_are(
         for run_id, write in UNREADABLE[kind].items():
             await unread_at(world, 2, sent(world, write), run_id)
             problem = await problem_of(world, run_id)
-            assert f"no usable answer in {API_TRIES} tries" in problem, run_id
-            assert world.api.count(page(2)) == API_TRIES, run_id
+            assert f"no usable answer in {MAX_API_ATTEMPTS} tries" in problem, run_id
+            assert world.api.count(page(2)) == MAX_API_ATTEMPTS, run_id
         await converge_to_all(world)
 
 
@@ -135,7 +135,7 @@ async def test_a_page_that_cannot_be_read_is_never_loaded_and_all_others_are(
 async def test_an_answer_that_cannot_be_read_once_costs_one_request(
     open_faults: OpenFaults, small_images: Path, kind: str
 ) -> None:
-    unreadable = list(UNREADABLE[kind].values())[: API_TRIES - 1]
+    unreadable = list(UNREADABLE[kind].values())[: MAX_API_ATTEMPTS - 1]
     async with open_faults(three_pages(small_images), **AT_ONCE) as world:
         for write in unreadable:
             world.api.on(page(2), sent(world, write))
@@ -226,7 +226,7 @@ async def test_a_page_that_alone_is_refused_or_not_answered_is_left_out_and_read
             audit = await unread_at(world, 2, fault, problem)
             assert audit.missing_s3_after_run == 0, problem
             # A connection that was reset is opened once more by the client itself.
-            assert world.api.count(page(2)) <= 2 * (LEAST_TRIES + 1), problem
+            assert world.api.count(page(2)) <= 2 * (MIN_API_ATTEMPTS + 1), problem
         await converge_to_all(world)
 
 

@@ -123,10 +123,10 @@ async def test_claims_and_their_leases_never_touch_the_wide_rows(
     async with open_faults(small(small_images, 30)) as world:
         await done(world, StageName.EXTRACT, StageName.LOAD)
         before = await table(world, "wallpapers")
-        run_key = await ask(world, "SELECT id FROM draenei_content.run_audit")
+        audit_id = await ask(world, "SELECT id FROM draenei_content.run_audit")
         catalog = world.runtime.catalog.transfers
         for _ in range(20):
-            claims = await catalog.claim(run_key, 30)
+            claims = await catalog.claim(audit_id, 30)
             assert len(await catalog.heartbeat(claims)) == 30
             await catalog.release(claims)
         assert await table(world, "wallpapers") == before

@@ -84,9 +84,9 @@ async def test_an_image_that_is_forbidden_is_given_up_after_its_tries(
 
 
 @pytest.mark.case("CDN-16")
-@pytest.mark.parametrize(("wallpapers", "most_asked"), [(3, 7), (24, 36)], ids=["few", "many"])
+@pytest.mark.parametrize(("wallpapers", "max_asked"), [(3, 7), (24, 36)], ids=["few", "many"])
 async def test_a_host_that_forbids_everything_is_an_outage_and_costs_no_attempt(
-    open_faults: OpenFaults, small_images: Path, wallpapers: int, most_asked: int
+    open_faults: OpenFaults, small_images: Path, wallpapers: int, max_asked: int
 ) -> None:
     async with open_faults(small(small_images, wallpapers), **GIVES_UP) as world:
         world.images.on(everything, http.status(403), times=None)
@@ -94,7 +94,7 @@ async def test_a_host_that_forbids_everything_is_an_outage_and_costs_no_attempt(
         assert (audit.status, audit.images_uploaded) == (RunStatus.FAILED, 0)
         assert "the image host fails for most images (forbidden" in (audit.notes or "")
         assert (await codes(world), await attempts(world)) == ({}, {0})
-        assert world.images.count(everything) <= most_asked
+        assert world.images.count(everything) <= max_asked
         await world.converge()
         assert await world.objects() == world.truth()
 
@@ -179,14 +179,14 @@ async def test_a_host_that_asks_for_patience_is_left_alone_by_all(
         await world.check()
 
 
-NO_PATIENCE = ("-5", "nan", "soon", "1e9", "1, 2", "0", "\u0662")
+NO_POLICY = ("-5", "nan", "soon", "1e9", "1, 2", "0", "\u0662")
 
 
 @pytest.mark.case("CDN-17")
 async def test_nonsense_for_a_time_is_no_time(open_faults: OpenFaults, small_images: Path) -> None:
     async with open_faults(small(small_images, 20)) as world:
-        met = in_turn(world)[: len(NO_PATIENCE)]
-        for wallpaper, text in zip(met, NO_PATIENCE, strict=True):
+        met = in_turn(world)[: len(NO_POLICY)]
+        for wallpaper, text in zip(met, NO_POLICY, strict=True):
             raw = text.encode().decode("latin-1")
             world.images.on(of(wallpaper), http.status(503, retry_after=raw))
         audit = await world.run()

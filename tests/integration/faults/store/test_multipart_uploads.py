@@ -13,7 +13,7 @@ from peers.exchange import Asked, Exchange, said
 from peers.http import Fault
 from PIL import Image
 from store_faults import (
-    MOST_SECONDS,
+    MAX_SECONDS,
     SILENCE_SECONDS,
     TRIES_OF_A_RUN,
     aborts,
@@ -107,7 +107,7 @@ async def test_an_error_within_a_200_for_ever_leaves_nothing_behind(
     async with open_faults(small(two_parts, 1)) as world:
         world.store.on(completes, http.status(200, BEHIND_SPACE), times=None)
         audit = await world.run()
-        assert world.store.count(completes) == TRIES_OF_A_RUN * failures.TRIES
+        assert world.store.count(completes) == TRIES_OF_A_RUN * failures.CALL_ATTEMPTS
         await assert_untouched(world, audit)
         await world.converge()
 
@@ -236,7 +236,7 @@ async def test_a_part_that_fails_for_ever_takes_its_upload_with_it(
         world.store.on(part(2), refusal(500, "InternalError"), times=None)
         audit = await world.run()
         await assert_untouched(world, audit)
-        assert world.store.count(part(2)) == TRIES_OF_A_RUN * failures.TRIES
+        assert world.store.count(part(2)) == TRIES_OF_A_RUN * failures.CALL_ATTEMPTS
         assert world.store.count(part(3)) == 0, "no part goes out before the one in front"
         assert after_its_abort(world) == []
         await world.converge()
@@ -274,7 +274,7 @@ async def test_a_part_on_its_way_is_called_off_before_the_abort(
     async with open_faults(small(two_parts, 1)) as world:
         world.images.on(everything, cut_after(arrived))
         world.store.on(part(1), arrive_and_hang)
-        with anyio.fail_after(MOST_SECONDS):
+        with anyio.fail_after(MAX_SECONDS):
             await assert_begun_anew(world, await world.run())
         assert after_its_abort(world) == []
         await world.check()
@@ -321,7 +321,7 @@ async def test_an_upload_that_cannot_be_aborted_is_noted_and_left_to_the_janitor
         assert len(left) == TRIES_OF_A_RUN
         assert await world.value("SELECT upload_id FROM draenei_content.transfers") in left
         # Of the first one the second try has tried to get rid, too.
-        assert world.store.count(aborts) == 3 * failures.TRIES
+        assert world.store.count(aborts) == 3 * failures.CALL_ATTEMPTS
 
         tidied = await run_janitor(world.runtime, AT_ONCE)
         assert (tidied.uploads_aborted, tidied.uploads_left >= 2) == (0, True)
@@ -339,7 +339,7 @@ async def test_an_abort_that_hangs_does_not_hold_up_the_run(
     async with open_faults(small(two_parts, 1)) as world:
         world.store.on(completes, refusal(400, "InvalidPart"))
         world.store.on(aborts, http.hang, times=None)
-        with anyio.fail_after(MOST_SECONDS):
+        with anyio.fail_after(MAX_SECONDS):
             await assert_begun_anew(world, await world.run())
         assert len(await uploads(world)) == 1
         await world.converge()
@@ -412,7 +412,7 @@ async def test_a_part_that_lands_after_the_abort_leaves_nothing(
         world.store.on(part(1), come_late)
         world.store.on(aborts, abort)
         world.store.on(lists_parts, list_then)
-        with anyio.fail_after(MOST_SECONDS):
+        with anyio.fail_after(MAX_SECONDS):
             await assert_begun_anew(world, await world.run())
         assert landed.is_set()
         assert await uploads(world) == []

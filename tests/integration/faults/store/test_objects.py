@@ -206,7 +206,7 @@ async def test_a_put_in_conflict_with_another_is_sent_again(
         audit = await world.run()
         assert (audit.images_uploaded, audit.upload_failures) == (1, 1)
         # The first is sent twice; the other one as often as may be, in each of its tries.
-        assert world.store.count(puts) == 2 + TRIES_OF_A_RUN * failures.TRIES
+        assert world.store.count(puts) == 2 + TRIES_OF_A_RUN * failures.CALL_ATTEMPTS
         assert await backlog(world) == {("pending", TRIES_OF_A_RUN)}
         await world.converge()
 

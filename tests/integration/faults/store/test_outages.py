@@ -20,7 +20,7 @@ from peers import http
 from peers.exchange import Exchange, said
 from peers.http import open_peer
 from store_faults import (
-    MOST_SECONDS,
+    MAX_SECONDS,
     SILENCE_SECONDS,
     TRIES_OF_A_RUN,
     aborts,
@@ -156,10 +156,12 @@ async def test_a_burst_of_trouble_is_outlived_within_one_try(
     async with open_faults(small(small_images, 3), collector_in_flight=1) as world:
         # A rule sees what those before it have let pass: the last try of each image.
         for number, (status, code) in enumerate(BUSY):
-            world.store.on(puts, refusal(status, code), times=failures.TRIES - 1, skip=number)
+            world.store.on(
+                puts, refusal(status, code), times=failures.CALL_ATTEMPTS - 1, skip=number
+            )
         audit = await world.run()
         assert (audit.status, audit.images_uploaded) == (RunStatus.SUCCEEDED, 3)
-        assert world.store.count(puts) == 3 * failures.TRIES
+        assert world.store.count(puts) == 3 * failures.CALL_ATTEMPTS
         assert downloads(world) == 3, "they are sent again from memory"
         await world.check()
 
@@ -176,7 +178,7 @@ async def test_trouble_for_ever_is_an_outage_and_not_the_items_fault(
         assert audit.images_uploaded == 3
         tried = Counter(asked.path for asked in filter(puts, world.store.asked))
         assert len(tried) < 30, "the run ends before it has tried them all"
-        assert max(tried.values()) <= TRIES_OF_A_RUN * failures.TRIES
+        assert max(tried.values()) <= TRIES_OF_A_RUN * failures.CALL_ATTEMPTS
         await world.converge()
 
 
@@ -189,7 +191,7 @@ async def test_a_store_in_trouble_from_the_start_is_not_given_any_work(
         world.store.on(everything, refusal(503, "SlowDown"), times=None)
         audit = await world.run()
         await assert_outage(world, audit, "the store failed when it was probed")
-        assert len(world.store.asked) - before <= probes.PROBE_TRIES * failures.TRIES
+        assert len(world.store.asked) - before <= probes.MAX_PROBE_ATTEMPTS * failures.CALL_ATTEMPTS
         assert downloads(world) == 0
         await world.converge()
 
@@ -315,7 +317,7 @@ async def test_a_full_pool_of_connections_is_waited_for_and_no_outage(
     set_store_options(monkeypatch, connections=1, read_seconds=SILENCE_SECONDS)
     async with open_faults(small(small_images, 12), collector_in_flight=6) as world:
         world.store.on(puts, http.hang)
-        with anyio.fail_after(MOST_SECONDS):
+        with anyio.fail_after(MAX_SECONDS):
             audit = await world.run()
         assert (audit.status, audit.images_uploaded) == (RunStatus.SUCCEEDED, 12)
         await world.check()

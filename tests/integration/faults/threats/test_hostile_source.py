@@ -27,7 +27,7 @@ from world import small
 from collector.core.audit import AuditRow
 from collector.core.errors import Code
 from collector.core.runs import RunStatus, StageName
-from collector.stages.api import API_TRIES
+from collector.stages.api import MAX_API_ATTEMPTS
 
 KEY = re.compile(r"wallpapers/[A-Za-z0-9]{1,16}\.(jpg|png|webp)")
 IMAGE_TYPES = {"image/jpeg", "image/png", "image/webp"}
@@ -277,7 +277,7 @@ def _hostile_details(item: Json) -> Json:
 
 
 BOMB_BYTES = 50 * 1024 * 1024
-MOST_BODY_BYTES = 1024 * 1024
+MAX_BODY_BYTES = 1024 * 1024
 
 
 def bomb() -> bytes:
@@ -304,7 +304,7 @@ async def test_what_is_packed_is_never_unpacked(
         assert audit.images_uploaded == 2 * count
         codes = [letter["code"] for letter in (await letters(world)).values()]
         assert codes == [Code.SOURCE_ERROR] * count
-        assert peak_body_bytes(audit) < MOST_BODY_BYTES
+        assert peak_body_bytes(audit) < MAX_BODY_BYTES
         await world.check()
 
 
@@ -321,7 +321,7 @@ async def test_a_packed_page_is_never_unpacked(open_faults: OpenFaults, small_im
         world.api.on(everything, packed, times=None)
         audit = await world.run()
         assert {it.headers["accept-encoding"] for it in world.api.asked} == {"identity"}
-        assert (audit.status, len(world.api.asked)) == (RunStatus.FAILED, API_TRIES)
+        assert (audit.status, len(world.api.asked)) == (RunStatus.FAILED, MAX_API_ATTEMPTS)
         await world.converge()
 
 
@@ -351,7 +351,7 @@ async def test_a_picture_of_too_many_pixels_is_bytes_like_any_other(
         for number in (0, 1):
             world.images.on(of_image(number, world), http.status(200, body), times=None)
         audit = await world.run()
-        assert (audit.images_uploaded, peak_body_bytes(audit) < MOST_BODY_BYTES) == (4, True)
+        assert (audit.images_uploaded, peak_body_bytes(audit) < MAX_BODY_BYTES) == (4, True)
         (letter,) = (await letters(world)).values()
         assert letter["code"] == Code.DIMENSION_MISMATCH
         await world.check(truth=_with_body(world, 0, body))

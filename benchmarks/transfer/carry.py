@@ -50,7 +50,7 @@ class Order:
     # Where the backlog is; None: in memory, with these bodies.
     dsn: str | None = None
     run_id: str = "bench"
-    fast_lane: bool = True
+    is_fast: bool = True
     # Note the memory in use so many times on the way.
     watch_rss: int = 0
 
@@ -97,7 +97,7 @@ async def carry(order: Order) -> Cost:
             image_hosts=frozenset(),
             user_agent="benchmark",
             connections=connections,
-            fast_lane=order.fast_lane,
+            is_fast=order.is_fast,
         ) as web,
         open_s3(options) as store,
         _backlog(order) as (audit_id, catalog),

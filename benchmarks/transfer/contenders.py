@@ -74,8 +74,8 @@ def ours(job: Job) -> Taken:
 
 
 def ours_by_aiohttp(job: Job) -> Taken:
-    """The same without the fast lane for images."""
-    return _together(start(job, in_flight=job.in_flight, fast_lane=False))
+    """The same without the fast client for images."""
+    return _together(start(job, in_flight=job.in_flight, is_fast=False))
 
 
 def ours_two_processes(job: Job) -> Taken:

@@ -10,22 +10,23 @@ import io
 import re
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from collector.core.jpeg import JpegSegments
 from collector.core.parts import PART_BYTES, Chunk
 
 if TYPE_CHECKING:
     # Pillow takes 30 ms to import, and few commands read an image.
     from PIL.JpegImagePlugin import JpegImageFile
 
-# Bytes at either end of a body: nearly every image has its headers in the first so many, and its
-# end marker in the last.
+# The first bytes of a body: nearly every image has its headers there, and all headers of a JPEG
+# without its metadata are shorter. The last ones: nearly every image has its end marker there.
 SHORT_LOOK_BYTES = 64 * 1024
-# The most that is kept of either end: metadata before the pixels and bytes after the image may be
-# as long as one part, which is in memory anyway while it fills.
+# The most that is kept of the end, for bytes that follow an image: one part, which is in memory
+# anyway while it fills.
 LONG_LOOK_BYTES = PART_BYTES
 # Four for each segment of a JPEG, of which real files have some hundred.
 MAX_HEADER_READS = 5_000
@@ -101,16 +102,16 @@ class ImageHead:
 class ImageReader:
     """Keeps the first and the last bytes of a body as it passes, and reads them.
 
-    Takes chunks of any size, cut anywhere. It copies none, and keeps those of the first and last
-    LONG_LOOK_BYTES at most. No input raises. What it tells depends on the bytes alone, never on
-    how they were cut.
+    Takes chunks of any size, cut anywhere. It copies few, and keeps those of the first
+    SHORT_LOOK_BYTES and of the last LONG_LOOK_BYTES at most. No input raises. What it tells depends
+    on the bytes alone, never on how they were cut.
     """
 
     def __init__(self) -> None:
         self._size_bytes = 0
-        self._head = ImageHead()
+        self._head: ImageHead | None = None
         self._first: list[Chunk] = []
-        self._first_bytes = SHORT_LOOK_BYTES
+        self._segments: JpegSegments | None = None
         self._last: deque[Chunk] = deque()
         self._last_bytes = 0
 
@@ -121,14 +122,19 @@ class ImageReader:
         self._last_bytes += len(chunk)
         while self._last_bytes - len(self._last[0]) >= LONG_LOOK_BYTES:
             self._last_bytes -= len(self._last.popleft())
-        if self._first_bytes:
+        if self._segments is not None:
+            self._segments.feed(chunk)
+        elif self._head is None:
             self._first.append(chunk)
-            while 0 < self._first_bytes <= self._size_bytes:
+            if self._size_bytes >= SHORT_LOOK_BYTES:
                 self._look_at_head()
 
     def head(self) -> ImageHead:
         """What the first bytes tell; may be asked at any time."""
-        return read_head(_first_of(self._first, LONG_LOOK_BYTES)) if self._first else self._head
+        if self._segments is not None:
+            size = read_head(bytes(self._segments.kept)).size
+            return ImageHead(ImageType.JPEG, size, self._segments.read_bytes)
+        return self._head or read_head(b"".join(self._first))
 
     def has_end(self, head: ImageHead) -> bool:
         """Whether the image's own end is there; other bytes may follow it.
@@ -144,22 +150,12 @@ class ImageReader:
         return any(_last_of(self._last, look).rfind(marker) >= 0 for look in looks)
 
     def _look_at_head(self) -> None:
-        self._head = read_head(_first_of(self._first, self._first_bytes))
-        if self._head.size is None and self._first_bytes < LONG_LOOK_BYTES:
-            self._first_bytes = LONG_LOOK_BYTES
-        else:
-            self._first_bytes = 0
-            self._first.clear()
-
-
-def _first_of(chunks: Iterable[Chunk], size_bytes: int) -> bytes:
-    taken: list[Chunk] = []
-    for chunk in chunks:
-        if size_bytes <= 0:
-            break
-        taken.append(chunk[:size_bytes])
-        size_bytes -= len(chunk)
-    return b"".join(taken)
+        data = b"".join(self._first)
+        self._first.clear()
+        self._head = read_head(data[:SHORT_LOOK_BYTES])
+        if self._head.type is ImageType.JPEG and self._head.size is None:
+            self._segments = JpegSegments()
+            self._segments.feed(data)
 
 
 def _last_of(chunks: deque[Chunk], size_bytes: int) -> bytes:
@@ -181,7 +177,9 @@ def read_head(data: bytes) -> ImageHead:
             except Exception:  # noqa: BLE001 - no body may end a run, whatever Pillow makes of it
                 return ImageHead(image_type)
             return ImageHead(image_type, size, min_bytes)
-    return ImageHead(looks_like_text=data.lstrip(_BLANKS).startswith(_TEXT_OPENINGS))
+    visible = data.lstrip(_BLANKS)
+    is_blank = not visible and len(data) == SHORT_LOOK_BYTES
+    return ImageHead(looks_like_text=is_blank or visible.startswith(_TEXT_OPENINGS))
 
 
 _Header = tuple[tuple[int, int], int]

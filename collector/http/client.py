@@ -33,8 +33,8 @@ class AiohttpClient:
     """The Http port on aiohttp. Keeps no cookie.
 
     Images are fetched from `image_hosts` only, without the API's headers: a key never reaches
-    another host. They take the `lane`, and `image_session` where that is not for them, or is None.
-    Their redirects are followed by hand, those of the API never.
+    another host. They go through `fast_client`, and through `image_session` if that is not for
+    them, or is None. Their redirects are followed by hand, those of the API never.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class AiohttpClient:
         image_session: aiohttp.ClientSession,
         image_hosts: frozenset[str],
         user_agent: str,
-        lane: FastClient | None = None,
+        fast_client: FastClient | None = None,
     ) -> None:
         self._session = session
         self._image_session = image_session
-        self._fast = lane
+        self._fast = fast_client
         self._image_hosts = image_hosts
         self._image_headers = {
             "User-Agent": user_agent,
@@ -142,13 +142,13 @@ class _AiohttpBody:
 
 @asynccontextmanager
 async def open_http(
-    *, image_hosts: frozenset[str], user_agent: str, connections: int, fast_lane: bool = True
+    *, image_hosts: frozenset[str], user_agent: str, connections: int, is_fast: bool = True
 ) -> AsyncIterator[AiohttpClient]:
     """Open a client with at most `connections` sockets of aiohttp's; none is left behind.
 
-    On the fast lane there are as many as images on their way, and `connections` of them are kept.
+    On the fast client there are as many as images on their way, and `connections` of them are kept.
     """
-    lane = FastClient(
+    fast_client = FastClient(
         max_idle=connections,
         connect_seconds=CONNECT_TIMEOUT_SECONDS,
         silence_seconds=READ_TIMEOUT_SECONDS,
@@ -159,9 +159,13 @@ async def open_http(
         # host that is one answer behind would give each image to the next one.
         _session(connections, force_close=True) as image_session,
     ):
-        with closing(lane):
+        with closing(fast_client):
             yield AiohttpClient(
-                session, image_session, image_hosts, user_agent, lane if fast_lane else None
+                session,
+                image_session,
+                image_hosts,
+                user_agent,
+                fast_client if is_fast else None,
             )
 
 

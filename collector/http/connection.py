@@ -1,4 +1,4 @@
-"""One connection of the fast lane: a head, then a body that is received in place.
+"""One connection of the fast client: a head, then a body that is received in place.
 
 It is never left unread while little of an answer is left: what uvloop has taken off a TLS
 connection and not handed on yet is dropped when the peer closes meanwhile, as it may after its

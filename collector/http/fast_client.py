@@ -1,4 +1,4 @@
-"""The fast lane for images: bytes go from the socket into the buffers that are sent on.
+"""The fast client for images: bytes go from the socket into the buffers that are sent on.
 
 aiohttp copies what it receives and hands it over in small pieces; of the CPU that an image costs,
 that is the largest share that can be saved (docs/decisions/0010-fast-lane.md). Here one GET is
@@ -51,7 +51,7 @@ class FastClient:
         self._connect_seconds = connect_seconds
         self._silence_seconds = silence_seconds
         self._idle: dict[Place, list[Connection]] = {}
-        # Whose answers are none for this lane: they are not asked twice each time.
+        # Whose answers are none for this client: they are not asked twice each time.
         self._odd: set[Place] = set()
         self._trust: ssl.SSLContext | None = None
 
@@ -59,7 +59,7 @@ class FastClient:
     async def get(
         self, url: str, headers: Mapping[str, str], max_bytes: int | None = None
     ) -> AsyncIterator[FastBody | None]:
-        """GET `url`; None where that is not for this lane, and aiohttp must be asked.
+        """GET `url`; None where that is not for this client, and aiohttp must be asked.
 
         A body of more than `max_bytes` is not received before it is asked for. Raises ItemError.
         Leaving the context drops what was not read; the connection is kept only where its answer

@@ -92,6 +92,7 @@ class _Meta(Struct):
     seed: Any = None
 
 
+_NUMBERS = frozenset({"last_page", "total", "per_page"})
 _decoder = Decoder(_Listing)
 _LISTING_KEYS = len(_Listing.__struct_fields__)
 _ITEM_KEYS = len(Item.__struct_fields__)
@@ -201,8 +202,10 @@ def _page(number: int, items: tuple[Wallpaper | Rejected, ...], given_meta: obje
 
 def _meta(given: object) -> _Meta:
     # `per_page` is a number or a string (observed 2026-09).
+    if isinstance(given, dict):
+        given = {**given, **{name: _number(given[name]) for name in _NUMBERS & given.keys()}}
     try:
-        return convert(given, _Meta, strict=False)
+        return convert(given, _Meta)
     except ValidationError as error:
         raise PayloadError(f"meta: {problem_of(error)}") from None
     except UnicodeEncodeError:
@@ -214,10 +217,16 @@ def _unknown_meta(given: Any) -> tuple[str, ...]:
     return field_names(extra_json({name: given[name] for name in given if name not in known}))
 
 
-def _page_number(value: object) -> int | None:
+def _number(value: object) -> object:
+    """Return the number that a text of digits is, anything else as it is."""
     if isinstance(value, str) and value.isascii() and value.isdigit():
         return int(value[:_MAX_DIGITS])
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value
+
+
+def _page_number(value: object) -> int | None:
+    found = _number(value)
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
 def _echo(query: object) -> str | None:

@@ -34,6 +34,7 @@ from collector.core.images import (
     is_whole,
     read_head,
 )
+from collector.core.jpeg import MAX_SEGMENTS
 
 WIDTH, HEIGHT = 67, 45
 
@@ -311,7 +312,7 @@ def test_a_damaged_image_raises_nothing(body: bytes, data: st.DataObject) -> Non
         (b'{"error": "rate limited"}', True),
         (b"[]", True),
         (b" " * 70_000 + b"<html>", True),
-        (b" " * 70_000, False),
+        (b" " * 70_000, True),
         (b"Too many requests < 46", False),
         (saved(noise("P"), "GIF"), False),
         (saved(noise(), "BMP"), False),
@@ -414,8 +415,20 @@ def test_metadata_before_the_frame_may_be_nearly_as_long_as_a_part(
     assert (head.size, has_end) == ((WIDTH, HEIGHT), True)
 
 
-def test_metadata_longer_than_a_part_hide_the_header() -> None:
-    assert told(with_metadata(130))[0] == ImageHead(ImageType.JPEG)
+@pytest.mark.parametrize("chunk_bytes", [1_000, 65_536, 900_000, 1 << 24])
+def test_metadata_may_be_longer_than_a_part(chunk_bytes: int) -> None:
+    body = with_metadata(400)
+    assert len(body) > 2 * LONG_LOOK_BYTES
+    head, has_end = told(body, chunk_bytes)
+    assert (head.size, has_end) == ((WIDTH, HEIGHT), True)
+    assert told(body[:-2], chunk_bytes)[1] is False
+
+
+@pytest.mark.parametrize("after", [b"", b"\xff", b"none", segment(0xFE, b"") * (MAX_SEGMENTS + 1)])
+def test_no_header_after_long_metadata_is_none(after: bytes) -> None:
+    metadata = SOI + segment(0xE1, b"Exif" + bytes(65_000)) * 2
+    assert told(metadata + after) == told(metadata + after, 777)
+    assert told(metadata + after)[0].size is None
 
 
 @pytest.mark.parametrize("chunk_bytes", [65_536, 900_000])

@@ -34,9 +34,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 NAME = "w.wallhaven.cc"
 
 
-@pytest.fixture(autouse=True, params=[True, False], ids=["fast lane", "aiohttp"])
-def lane(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Images take the fast lane, or aiohttp alone: what is promised holds on both."""
+@pytest.fixture(autouse=True, params=[True, False], ids=["fast client", "aiohttp"])
+def fast_client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images take the fast client, or aiohttp alone: what is promised holds on both."""
     monkeypatch.setitem(globals(), "FAST_LANE", request.param)
 
 
@@ -49,7 +49,7 @@ async def client(*hosts: str, connections: int = 4) -> AsyncIterator[AiohttpClie
         image_hosts=frozenset(hosts),
         user_agent=AGENT,
         connections=connections,
-        fast_lane=FAST_LANE,
+        is_fast=FAST_LANE,
     )
     with anyio.fail_after(TIMEOUT_SECONDS):
         async with opened as http:
@@ -555,9 +555,9 @@ class _Canary(asyncio.Protocol):
 
 
 @pytest.mark.case("SEC-01")
-@pytest.mark.parametrize("fast_lane", [True, False])
+@pytest.mark.parametrize("is_fast", [True, False])
 async def test_a_name_that_answers_with_a_private_address_is_not_connected_to(
-    monkeypatch: pytest.MonkeyPatch, fast_lane: bool
+    monkeypatch: pytest.MonkeyPatch, is_fast: bool
 ) -> None:
     loop = asyncio.get_running_loop()
     canary = await loop.create_server(_Canary, "127.0.0.1", 0)
@@ -581,7 +581,10 @@ async def test_a_name_that_answers_with_a_private_address_is_not_connected_to(
     monkeypatch.setattr(loop, "getaddrinfo", rebound, raising=False)
     monkeypatch.setattr("aiohttp.resolver.ThreadedResolver.resolve", lambda *_: resolved())
     opening = open_http(
-        image_hosts=frozenset({NAME}), user_agent="test", connections=1, fast_lane=fast_lane
+        image_hosts=frozenset({NAME}),
+        user_agent="test",
+        connections=1,
+        is_fast=is_fast,
     )
     async with opening as http:
         with pytest.raises(ItemError) as caught:

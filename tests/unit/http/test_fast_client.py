@@ -1,4 +1,4 @@
-"""The fast lane: in place, in order, and out of the way where anything is unusual."""
+"""The fast client: in place, in order, and out of the way where anything is unusual."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from collector.core.errors import Code, Fault, ItemError
 from collector.http import connection
-from collector.http import fast_client as lanes
+from collector.http import fast_client as fast_clients
 from collector.http.client import AiohttpClient, open_http
 from collector.http.connection import MAX_HEAD_BYTES
 from collector.http.fast_client import FastClient
@@ -86,8 +86,8 @@ async def body_of(http: AiohttpClient, url: str) -> bytes:
         return b"".join([bytes(chunk) async for chunk in body.chunks()])
 
 
-async def read(lane: FastClient, url: str) -> bytes:
-    async with lane.get(url, HEADERS) as body:
+async def read(client: FastClient, url: str) -> bytes:
+    async with client.get(url, HEADERS) as body:
         assert body is not None
         return b"".join([bytes(chunk) async for chunk in body.chunks()])
 
@@ -122,15 +122,15 @@ def test_bodies_come_as_they_are_however_they_are_cut(
     bodies = [bytes(range(size * 7)) * size for size in sizes]
 
     async def main() -> None:
-        lane = FastClient(max_idle=4, connect_seconds=5, silence_seconds=5)
+        client = FastClient(max_idle=4, connect_seconds=5, silence_seconds=5)
         async with peer(answers(*bodies, pieces=pieces)) as server:
             for body in bodies:
-                async with lane.get(f"http://{server.host}/x", HEADERS) as found:
+                async with client.get(f"http://{server.host}/x", HEADERS) as found:
                     assert found is not None
                     chunks = [chunk async for chunk in found.chunks()]
                 assert b"".join(chunks) == body
                 assert all(0 < len(chunk) <= slab_bytes for chunk in chunks)
-            lane.close()
+            client.close()
 
     with pytest.MonkeyPatch.context() as patch:
         slabs_of(patch, slab_bytes)
@@ -141,14 +141,17 @@ async def test_a_chunk_stays_what_it_was_when_the_next_ones_come(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     slabs_of(monkeypatch, 10)
-    lane, body = FastClient(max_idle=1, connect_seconds=5, silence_seconds=5), bytes(range(100))
+    client, body = (
+        FastClient(max_idle=1, connect_seconds=5, silence_seconds=5),
+        bytes(range(100)),
+    )
     async with peer(answers(body, body[::-1])) as server:
         kept = []
         for _ in range(2):
-            async with lane.get(f"http://{server.host}/x", HEADERS) as found:
+            async with client.get(f"http://{server.host}/x", HEADERS) as found:
                 assert found is not None
                 kept += [chunk async for chunk in found.chunks()]
-        lane.close()
+        client.close()
     assert b"".join(kept) == body + body[::-1]
 
 
@@ -168,10 +171,10 @@ async def test_the_socket_is_not_read_while_nobody_takes_the_body(
             await writer.drain()
             sent += 100_000
 
-    lane = FastClient(max_idle=1, connect_seconds=5, silence_seconds=5)
+    client = FastClient(max_idle=1, connect_seconds=5, silence_seconds=5)
     async with (
         peer(script) as server,
-        lane.get(f"http://{server.host}/x", HEADERS) as body,
+        client.get(f"http://{server.host}/x", HEADERS) as body,
     ):
         assert body is not None
         assert await anext(aiter(body.chunks()))
@@ -180,7 +183,7 @@ async def test_the_socket_is_not_read_while_nobody_takes_the_body(
             before = sent
             await asyncio.sleep(0.1)
         assert sent < 100_000_000
-    lane.close()
+    client.close()
 
 
 async def test_what_is_unusual_is_left_to_aiohttp() -> None:
@@ -210,8 +213,8 @@ async def test_what_is_unusual_is_left_to_aiohttp() -> None:
     "path", ["/a b", "/a\u00e9", "/a?b=c", "/a#b", '/a"b', "/a\\b", "/a%2e", "/a%zz", ""]
 )
 async def test_an_address_that_needs_care_is_left_to_aiohttp(path: str) -> None:
-    lane = FastClient(max_idle=1, connect_seconds=5, silence_seconds=5)
-    async with lane.get(f"http://127.0.0.1:1{path}", HEADERS) as body:
+    client = FastClient(max_idle=1, connect_seconds=5, silence_seconds=5)
+    async with client.get(f"http://127.0.0.1:1{path}", HEADERS) as body:
         assert body is None
 
 
@@ -269,13 +272,13 @@ async def test_more_than_was_announced_never_meets_the_next_answer() -> None:
 
 
 async def test_a_connection_whose_answer_nobody_took_is_not_kept() -> None:
-    lane = FastClient(max_idle=4, connect_seconds=5, silence_seconds=5)
+    client = FastClient(max_idle=4, connect_seconds=5, silence_seconds=5)
     async with peer(answers(b"whole", b"whole")) as server:
-        async with lane.get(f"http://{server.host}/x", HEADERS) as body:
+        async with client.get(f"http://{server.host}/x", HEADERS) as body:
             assert body is not None
-        assert await read(lane, f"http://{server.host}/x") == b"whole"
+        assert await read(client, f"http://{server.host}/x") == b"whole"
         assert server.connections == 2
-        lane.close()
+        client.close()
 
 
 @pytest.mark.parametrize("max_bytes", [0, 9, 10, None])
@@ -284,17 +287,17 @@ async def test_what_there_is_no_room_for_is_taken_in_when_it_is_asked_for(
 ) -> None:
     whole = b"0123456789" * (MAX_HEAD_BYTES // 5)
     for body in (whole[:10], whole):
-        lane = FastClient(max_idle=4, connect_seconds=5, silence_seconds=5)
+        client = FastClient(max_idle=4, connect_seconds=5, silence_seconds=5)
         async with peer(answers(body, body)) as server:
             for _ in range(2):
-                async with lane.get(f"http://{server.host}/x", HEADERS, max_bytes) as found:
+                async with client.get(f"http://{server.host}/x", HEADERS, max_bytes) as found:
                     assert found is not None
                     has_room = max_bytes is None or len(body) <= max_bytes
                     assert bool(found._connection._slab) is has_room
                     assert b"".join([bytes(it) async for it in found.chunks()]) == body
                     with pytest.raises(ValueError, match="no more bytes"):
                         await anext(found.chunks())
-            lane.close()
+            client.close()
 
 
 @pytest.mark.parametrize("size_bytes", [5, MAX_HEAD_BYTES - len(head_of(MAX_HEAD_BYTES)), 100_000])
@@ -310,23 +313,23 @@ async def test_an_answer_that_nobody_asked_for_is_never_taken(size_bytes: int) -
             writer.write(head_of(len(body)) + body + (poison if number == 1 else b""))
             await writer.drain()
 
-    lane = FastClient(max_idle=4, connect_seconds=5, silence_seconds=5)
+    client = FastClient(max_idle=4, connect_seconds=5, silence_seconds=5)
     async with peer(script) as server:
         for _ in range(4):
-            assert await read(lane, f"http://{server.host}/x") == body
-        lane.close()
+            assert await read(client, f"http://{server.host}/x") == body
+        client.close()
 
 
 async def test_a_connection_that_was_idle_for_long_is_not_used_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lane = FastClient(max_idle=4, connect_seconds=5, silence_seconds=5)
+    client = FastClient(max_idle=4, connect_seconds=5, silence_seconds=5)
     async with peer(answers(b"whole", b"whole")) as server:
-        assert await read(lane, f"http://{server.host}/x") == b"whole"
-        monkeypatch.setattr(lanes, "MAX_IDLE_SECONDS", -1.0)
-        assert await read(lane, f"http://{server.host}/x") == b"whole"
+        assert await read(client, f"http://{server.host}/x") == b"whole"
+        monkeypatch.setattr(fast_clients, "MAX_IDLE_SECONDS", -1.0)
+        assert await read(client, f"http://{server.host}/x") == b"whole"
         assert server.connections == 2
-        lane.close()
+        client.close()
 
 
 async def test_a_host_that_is_always_odd_is_asked_twice_only_once() -> None:
@@ -362,10 +365,10 @@ async def test_silence_is_not_waited_for_for_ever(said: bytes) -> None:
         await writer.drain()
         await reader.read()
 
-    lane = FastClient(max_idle=1, connect_seconds=5, silence_seconds=0.05)
+    client = FastClient(max_idle=1, connect_seconds=5, silence_seconds=0.05)
     async with peer(script) as server:
         with pytest.raises(ItemError) as caught:
-            await read(lane, f"http://{server.host}/x")
+            await read(client, f"http://{server.host}/x")
     assert (caught.value.code, caught.value.fault) == (Code.SOURCE_ERROR, Fault.TRANSIENT)
     assert caught.value.reason == "no answer in time"
 
@@ -426,11 +429,11 @@ def test_what_came_before_a_host_closed_is_received_whole(
             blocked.wait()
 
         host = ClosingHost(certificate, size_bytes, heard)
-        lane = FastClient(max_idle=1, connect_seconds=5, silence_seconds=5)
+        client = FastClient(max_idle=1, connect_seconds=5, silence_seconds=5)
         received = 0
         with host.listening:
             serving = loop.run_in_executor(None, host.serve)
-            async with lane.get(host.url, HEADERS) as body:
+            async with client.get(host.url, HEADERS) as body:
                 assert body is not None
                 async for chunk in body.chunks():
                     received += len(chunk)
@@ -456,9 +459,9 @@ async def test_a_host_is_trusted_by_its_certificate_alone(
         assert "SSLCertVerificationError" in caught.value.reason
 
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "cert.pem"))
-        lane = FastClient(max_idle=1, connect_seconds=5, silence_seconds=5)
+        client = FastClient(max_idle=1, connect_seconds=5, silence_seconds=5)
         for _ in range(2):
-            assert await read(lane, url) == body
+            assert await read(client, url) == body
         # One that was not trusted is none for the server.
         assert server.connections == 1
-        lane.close()
+        client.close()

@@ -1,6 +1,6 @@
 """Fixtures of the faults of the image host.
 
-Images take the fast lane, which hands what it finds odd to aiohttp; where that may matter, a case
+Images take The fast client, which hands what it finds odd to aiohttp; where that may matter, a case
 goes both ways. With one image in flight they are asked for in the order of their ids, on one
 connection after the other, so that requests can be counted.
 """
@@ -20,11 +20,11 @@ from collector.runtime import opening
 from collector.stages import mirror
 
 
-@pytest.fixture(params=["fast lane", pytest.param("aiohttp", marks=pytest.mark.slow)])
+@pytest.fixture(params=["fast client", pytest.param("aiohttp", marks=pytest.mark.slow)])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Way:
-    """Images take the fast lane, with aiohttp behind it, or aiohttp alone."""
+    """Images take The fast client, with aiohttp behind it, or aiohttp alone."""
     if request.param == "aiohttp":
-        monkeypatch.setattr(opening, "open_http", partial(open_http, fast_lane=False))
+        monkeypatch.setattr(opening, "open_http", partial(open_http, is_fast=False))
     return str(request.param)
 
 

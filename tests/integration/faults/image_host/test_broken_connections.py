@@ -245,7 +245,7 @@ async def test_a_body_longer_than_its_length_is_cut_to_it_and_found_out(
         audit = await world.run()
         assert audit.images_uploaded == 4
         # To aiohttp, bytes behind the body are an answer that cannot be read.
-        code = Code.TRUNCATED if way == "fast lane" else Code.SOURCE_ERROR
+        code = Code.TRUNCATED if way == "fast client" else Code.SOURCE_ERROR
         assert await codes(world) == {wallpaper.id: (code, TRIES)}
         await world.check()
 

@@ -150,7 +150,7 @@ async def fetched(url: str, way: Way) -> bytes:
         image_hosts=frozenset({"127.0.0.1"}),
         user_agent="test",
         connections=1,
-        fast_lane=way == "fast lane",
+        is_fast=way == "fast client",
     )
     async with opened as client, client.open(url) as body:
         return b"".join([bytes(chunk) async for chunk in body.chunks()])

@@ -218,7 +218,7 @@ EMPTY: dict[str, Fault] = {
 async def test_an_empty_body_is_no_image(
     open_faults: OpenFaults, small_images: Path, way: Way
 ) -> None:
-    hooks = Hooks() if way == "fast lane" else SIZE_UNKNOWN
+    hooks = Hooks() if way == "fast client" else SIZE_UNKNOWN
     async with open_faults(small(small_images, 8), hooks, **GIVES_UP) as world:
         given = await given_up(world, EMPTY)
         assert given == dict.fromkeys(EMPTY, (Code.EMPTY, TRIES))

@@ -559,7 +559,7 @@ def test_sigterm_ends_a_run_cleanly_and_the_command_that_it_names_resumes(
     assert (program, again) == ("collector", [*words, "--run-id", interrupted["run_id"]])
     resumed = collector(*again, env=simulator)
     assert resumed.status == 0
-    assert resumed.answer["status"] == "succeeded"
+    assert resumed.answer["status"] == "succeeded", resumed.answer["notes"]
     assert resumed.answer["run_id"] == interrupted["run_id"]
     assert resumed.answer["missing_s3_after_run"] == 0
 

@@ -16,15 +16,14 @@ from PIL import Image
 
 from collector.core.retry import EdgeHealth
 from collector.http import open_http
-from collector.runtime import opening
 from collector.stages import mirror
 
 
 @pytest.fixture(params=["fast client", pytest.param("aiohttp", marks=pytest.mark.slow)])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Way:
-    """Images take The fast client, with aiohttp behind it, or aiohttp alone."""
+    """Images go through the fast client, with aiohttp as its fallback, or aiohttp alone."""
     if request.param == "aiohttp":
-        monkeypatch.setattr(opening, "open_http", partial(open_http, is_fast=False))
+        monkeypatch.setattr("collector.http.open_http", partial(open_http, is_fast=False))
     return str(request.param)
 
 

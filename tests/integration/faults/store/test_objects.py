@@ -74,7 +74,7 @@ def signed_anew(world: FaultyWorld, asked: Asked, *without: str) -> Asked:
         credentials=Credentials(settings.aws_access_key_id, secret.get_secret_value()),
         region=settings.aws_default_region or "",
     )
-    return replace(asked, headers=signed)
+    return replace(asked, headers={"host": asked.headers["host"], **signed})
 
 
 def ignoring(world: FaultyWorld, *headers: str, damaged: Match | None = None) -> Fault:

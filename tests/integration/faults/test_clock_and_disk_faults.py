@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from itertools import cycle
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,7 +32,6 @@ from collector.runtime.opening import RunOptions, open_runtime
 from collector.runtime.running import run_all_stages
 from collector.settings import Settings
 from collector.simulator import Hooks
-from collector.store import open_s3
 
 LEASE_SECONDS = 60
 HOURS = (2, -2)
@@ -143,16 +142,14 @@ class Gate:
 
 @pytest.fixture
 def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Set the clock that signs requests to the store, by hours; stores opened later heed it."""
+    """Set the clock that signs requests to the store, by hours."""
     real = botocore.auth.get_current_datetime
-    defaults = open_s3.__wrapped__.__kwdefaults__  # type: ignore[attr-defined]
 
     def set_by(hours: float) -> None:
         shift = timedelta(hours=hours)
         monkeypatch.setattr(
             botocore.auth, "get_current_datetime", lambda *args, **kwargs: real() + shift
         )
-        monkeypatch.setitem(defaults, "now", lambda: datetime.now(UTC) + shift)
 
     return set_by
 
@@ -191,14 +188,11 @@ async def test_a_clock_that_jumps_in_the_middle_costs_no_try(
     open_faults: OpenFaults,
     small_images: Path,
     set_clock: Callable[[float], None],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with open_faults(small(small_images, 12), collector_in_flight=2) as world:
 
         async def jump(exchange: Exchange) -> None:
             set_clock(2)
-            later = datetime.now(UTC) + timedelta(hours=2)
-            monkeypatch.setattr(world.runtime.store._bodies, "_now", lambda: later)
             await exchange.relay()
 
         world.images.on(is_image, jump, skip=4)
@@ -208,7 +202,6 @@ async def test_a_clock_that_jumps_in_the_middle_costs_no_try(
         assert await attempts(world) == 0
         assert await world.runtime.catalog.dead_letters.open_letters() == []
         set_clock(0)
-        monkeypatch.setattr(world.runtime.store._bodies, "_now", lambda: datetime.now(UTC))
         await world.converge(max_attempts=1)
 
 

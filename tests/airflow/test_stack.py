@@ -222,24 +222,24 @@ def test_a_backfill_that_was_marked_failed_or_killed_is_gone_on_with(
     _forget_stored(query, WALLPAPERS)
     gate.close()
     try:
-        backfill.trigger("stopped")
+        backfill.trigger("list_stopped")
         _wait(bucket.uploads)
-        backfill.mark_failed("stopped")
-        _wait(lambda: _audit(query, "stopped")["status"] == "interrupted")
+        backfill.mark_failed("list_stopped")
+        _wait(lambda: _audit(query, "list_stopped")["status"] == "interrupted")
         assert bucket.uploads() == []
         assert query(BURNT_ATTEMPTS) == [{"sum": 0}]
 
-        backfill.trigger("killed")
+        backfill.trigger("list_killed")
         _wait(bucket.uploads)
         os.kill(_client_of(simulator), signal.SIGKILL)
     finally:
         gate.open()
-    assert backfill.wait_run("killed") == "success", backfill.story("killed")
-    assert backfill.tries("killed", "mirror_list") == 2
-    row = _audit(query, "stopped")
+    assert backfill.wait_run("list_killed") == "success", backfill.story("killed")
+    assert backfill.tries("list_killed", "mirror_list") == 2
+    row = _audit(query, "list_stopped")
     assert (row["status"], row["missing_s3_after_run"]) == ("succeeded", 0)
     assert row["images_uploaded"] + row["images_adopted"] == WALLPAPERS
-    assert query("SELECT id FROM draenei_content.run_audit WHERE run_id = 'killed'") == []
+    assert query("SELECT id FROM draenei_content.run_audit WHERE run_id = 'list_killed'") == []
 
 
 @pytest.mark.case("AF-09")

@@ -234,7 +234,7 @@ def test_a_backfill_that_was_marked_failed_or_killed_is_gone_on_with(
         os.kill(_client_of(simulator), signal.SIGKILL)
     finally:
         gate.open()
-    assert backfill.wait_run("list_killed") == "success", backfill.story("killed")
+    assert backfill.wait_run("list_killed") == "success", backfill.story("list_killed")
     assert backfill.tries("list_killed", "mirror_list") == 2
     row = _audit(query, "list_stopped")
     assert (row["status"], row["missing_s3_after_run"]) == ("succeeded", 0)

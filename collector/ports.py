@@ -1,7 +1,7 @@
 """What has more than one implementation: a bucket, the web, an API's budget, a progress bar.
 
-Every method may raise `Outage` (systemic: the world is not there). Every method is safe to
-cancel; what holds then is said where it is not "nothing happened".
+Every method may raise `Outage` (systemic: the other side is not there). Every method is safe to
+cancel: nothing happened then, unless its docstring says otherwise.
 """
 
 from __future__ import annotations

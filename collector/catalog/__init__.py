@@ -1,7 +1,7 @@
 """PostgreSQL: every table of ours through named queries, a part for each group of tables.
 
-Every method may raise `Outage(database)`. Every method is safe to cancel; what holds then is said
-where it is not "nothing happened".
+Every method may raise `Outage(database)`. Every method is safe to cancel: nothing happened then,
+unless its docstring says otherwise.
 """
 
 from __future__ import annotations

@@ -231,7 +231,7 @@ async def _as_it_was(_: asyncpg.Connection[asyncpg.Record]) -> None:
     """Leave a returned connection alone, and save a round trip for each time it is lent.
 
     Nothing of ours outlives its transaction: no SET, LISTEN or cursor, and the one lock of a
-    session ends with its own connection where it cannot be given back (`Crawls.reading`).
+    session ends with its connection if it cannot be released (`Crawls.reading`).
     What a broken transaction leaves is rolled back all the same.
     """
 

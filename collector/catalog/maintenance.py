@@ -39,7 +39,7 @@ class Verification:
         return {row["s3_key"]: QuarantinedObject(**row) for row in rows}
 
     async def quarantine(self, found: QuarantinedObject) -> None:
-        """Note an object that is nobody's; the same key again is noted anew."""
+        """Note an object that belongs to no row; a later note on the same key replaces it."""
         await self._database.execute(
             "quarantine", found.s3_key, found.etag, found.size_bytes, found.reason
         )
@@ -59,12 +59,12 @@ class Verification:
         return found is not None
 
     async def adopt(self, row: PresentRow, s3_key: str, sha256: str, size_bytes: int) -> bool:
-        """Commit that the object is the row's. False: it is stored already, or in hand."""
+        """Commit that the object is the row's. False: it is stored already, or claimed."""
         adopted = await self._database.value("adopt", row.wallpaper_id, s3_key, sha256, size_bytes)
         return adopted is not None
 
     async def retry(self, row: PresentRow) -> bool:
-        """Make the row due at once, given up as it may be. False: it is in hand."""
+        """Make the row due at once, even if it was given up. False: it is claimed."""
         return await self._database.value("retry_dead", row.wallpaper_id) is not None
 
 
@@ -85,7 +85,7 @@ class Janitor:
         return Lapsed(**row)
 
     async def noted_uploads(self, behind_row: int, max_items: int) -> list[NotedUpload]:
-        """Return the next uploads noted for wallpapers that nobody has in hand, by row."""
+        """Return the next uploads noted for wallpapers that no worker has claimed, by row."""
         rows = await self._database.fetch("noted_uploads", behind_row, max_items)
         return [NotedUpload(**row) for row in rows]
 

@@ -70,7 +70,6 @@ def simulate(
         Profile,
         ProfileError,
         SimulatorOptions,
-        open_simulator,
         read_profile,
     )
 
@@ -89,19 +88,23 @@ def simulate(
     except InvalidOptionError as error:
         raise SettingsError(f"--{error.name.replace('_', '-')}", str(error)) from None
 
-    @asynccontextmanager
-    async def serve() -> AsyncIterator[Mapping[str, Json]]:
-        async with AsyncExitStack() as stack:
-            try:
-                simulator = await stack.enter_async_context(open_simulator(options))
-            except OSError as error:
-                raise _cannot_listen(host, port, error) from None
-            yield exports(simulator, options)
-
     try:
-        raise typer.Exit(_until_stopped(invocation_of(context), serve(), show_exports))
+        serving = _served(options)
+        raise typer.Exit(_until_stopped(invocation_of(context), serving, show_exports))
     except EmptyFolderError as error:
         raise SettingsError("--images", str(error)) from None
+
+
+@asynccontextmanager
+async def _served(options: SimulatorOptions) -> AsyncIterator[Mapping[str, Json]]:
+    from collector.simulator import open_simulator
+
+    async with AsyncExitStack() as stack:
+        try:
+            simulator = await stack.enter_async_context(open_simulator(options))
+        except OSError as error:
+            raise _cannot_listen(options.host, options.port, error) from None
+        yield exports(simulator, options)
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> SettingsError:

@@ -287,7 +287,8 @@ def _hostile_page(_: int, answer: Json) -> Json:
 async def test_what_a_server_says_beside_a_status_is_no_reason(
     open_faults: OpenFaults, small_images: Path
 ) -> None:
-    async with open_faults(small(small_images, 20), collector_max_attempts=1) as world:
+    once = {**PERMISSIVE, "collector_max_attempts": 1}
+    async with open_faults(small(small_images, 20), **once) as world:
         for number, phrase in enumerate(PHRASES):
             answer = b"HTTP/1.1 503 " + phrase + b"\r\ncontent-length: 0\r\n\r\n"
             world.images.on(of_image(number, world), http.raw(answer), times=None)

@@ -49,7 +49,7 @@ def _refuse_unknown(env_file: Path | None) -> None:
         if name.upper().startswith(_OUR_PREFIXES):
             _require_known(name.upper())
     if env_file is not None:
-        for name in _names_in(env_file):
+        for name in dict.fromkeys(_names_in(env_file)):
             if name.upper().startswith(_OUR_PREFIXES) or _nearest(name.upper()):
                 _require_known(name.upper())
 

@@ -10,6 +10,7 @@ import typer
 
 from collector.cli import app as _app
 from collector.cli import backfilling as _backfilling
+from collector.cli import configuration as _configuration
 from collector.cli import inspect as _inspect
 from collector.cli import maintenance as _maintenance
 from collector.cli import serving as _serving
@@ -21,7 +22,7 @@ from collector.core.errors import SchemaMissing, SettingsError
 __all__ = ["main"]
 
 # The import of a module adds its commands to the application.
-_COMMANDS = (_app, _backfilling, _inspect, _maintenance, _serving, _tools)
+_COMMANDS = (_app, _backfilling, _configuration, _inspect, _maintenance, _serving, _tools)
 
 # Every usage error; Typer exports only this one kind of it by name.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 COMMANDS = (
     *("run", "extract", "load", "transfer", "audit"),
     *("plan", "backfill", "enrich"),
-    *("status", "explain", "dead", "objects", "doctor"),
+    *("status", "explain", "dead", "objects", "doctor", "config"),
     *("verify", "janitor"),
     *("simulate", "serve", "demo"),
     *("migrate", "version"),

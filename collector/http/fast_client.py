@@ -1,7 +1,7 @@
 """The fast client for images: bytes go from the socket into the buffers that are sent on.
 
 aiohttp copies what it receives and hands it over in small pieces; of the CPU that an image costs,
-that is the largest share that can be saved (docs/decisions/0010-fast-lane.md). Here one GET is
+that is the largest share that can be saved (docs/decisions/0010-fast-client.md). Here one GET is
 written, one strict head is read, and a body of known length is received in place. What is unusual
 is left to aiohttp, which knows the rest of HTTP: `get` says so with None.
 """

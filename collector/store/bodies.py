@@ -23,7 +23,7 @@ from collector.store.failures import NoReply, read_refusal, read_transport_error
 # The slowest upload that is waited for; the item deadline assumes the same.
 SLOWEST_BYTES_PER_SECOND = 100_000
 # Encrypted at once: of larger pieces the ciphertext lies beside the budget, and they cost more CPU
-# (docs/decisions/0010-fast-lane.md).
+# (docs/decisions/0010-fast-client.md).
 TLS_PIECE_BYTES = 256 * 1024
 # An S3 error is a few hundred bytes of XML; more is a page that nobody reads.
 _MAX_ERROR_BYTES = 16 * 1024

@@ -19,7 +19,7 @@ from collector.core.audit import AuditRow
 from collector.core.errors import CollectorError
 from collector.core.runs import Run
 from collector.flow import task_group
-from collector.local import LocalServers, is_in_use, open_child
+from collector.local import Command, LocalServers, is_in_use, open_child
 from collector.ports import Http, ObjectStore, Progress
 from collector.runtime.opening import Need, RunOptions, Runtime, open_runtime
 from collector.runtime.running import run_all_stages
@@ -159,7 +159,8 @@ async def _simulator(home: Path, state: DemoState) -> AsyncIterator[str]:
     argv += ["--requests-per-minute", str(DEMO_REQUESTS_PER_MINUTE)]
     argv += ["--images", state.images] if state.images else []
     log = home / "simulator.log"
-    async with open_child(argv, env=os.environ, cwd=Path.cwd(), log=log) as child:
+    command = Command("the simulator", argv, env=os.environ, cwd=Path.cwd(), log=log)
+    async with open_child(command) as child:
         with anyio.move_on_after(READY_TIMEOUT_SECONDS):
             while child.running and not await _answers(state.port):
                 await anyio.sleep(READY_POLL_SECONDS)

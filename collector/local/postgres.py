@@ -18,11 +18,9 @@ import asyncpg
 from collector.local.folder import RunningLock
 from collector.local.installation import (
     NAME,
-    Installation,
     can_use_folder,
-    find_installation,
+    find_programs,
     make_private,
-    make_private_root,
     private_folder,
     server_user,
     user_name,
@@ -32,6 +30,7 @@ from collector.local.leftovers import find_process
 from collector.local.process import Command
 from collector.local.records import (
     LOOPBACK,
+    PASSABLE_FOLDER_MODE,
     LocalPostgres,
     LocalServerError,
     logger,
@@ -71,7 +70,8 @@ class Cluster:
 
     folder: Path
     log: Path
-    installation: Installation
+    binaries: Path
+    major: int
     user: int | None
     password: str
 
@@ -88,7 +88,7 @@ class Cluster:
     ) -> Command:
         return Command(
             NAME,
-            [self.installation.program(program), *arguments],
+            [str(self.binaries / program), *arguments],
             env=env,
             cwd=self.folder,
             log=self.log,
@@ -137,14 +137,8 @@ class PostgresServer:
             where = [f"--host={LOOPBACK}", f"--port={ports[PORT]}", f"--username={ROLE}"]
             env = {**ENVIRONMENT, "PGPASSWORD": cluster.password}
             await run_tool(cluster.command("createdb", *where, DATABASE, env=env), running)
-        return LocalPostgres(dsn, self._psql(cluster, ports), cluster.log, pid)
-
-    def _psql(self, cluster: Cluster, ports: Ports) -> str | None:
-        psql = cluster.installation.program("psql")
-        if not Path(psql).exists():
-            return None
-        words = [psql, "-h", LOOPBACK, "-p", str(ports[PORT]), "-U", ROLE, DATABASE]
-        return f"PGPASSFILE={shlex.quote(str(_password_file(self.folder)))} {shlex.join(words)}"
+        psql = _psql(cluster.binaries, _password_file(self.folder), ports[PORT])
+        return LocalPostgres(dsn, psql, cluster.log, pid)
 
 
 async def _accepts_sessions(dsn: str) -> bool:
@@ -162,10 +156,10 @@ async def _accepts_sessions(dsn: str) -> bool:
 
 def _find_cluster(folder: Path, binaries: Path | None) -> Cluster:
     user = server_user()
-    installation = find_installation(binaries, user)
+    programs, major = find_programs(binaries, user)
     password = _password_of(folder)
     data_folder = _data_folder(folder, password, user)
-    return Cluster(data_folder, folder / "log", installation, user, password)
+    return Cluster(data_folder, folder / "log", programs, major, user, password)
 
 
 def _data_folder(folder: Path, password: str, user: int | None) -> Path:
@@ -187,7 +181,7 @@ def _data_folder(folder: Path, password: str, user: int | None) -> Path:
         if can_use_folder(within, user):
             return within
         within.rmdir()
-    make_private_root(private.parent)
+    make_private(private.parent, None, PASSABLE_FOLDER_MODE)
     make_private(private, user)
     logger.warning(
         "%s: %s cannot reach %s: its data is kept in %s", NAME, user_name(user), folder, private
@@ -210,13 +204,20 @@ def _password_of(folder: Path) -> str:
     return path.read_text().strip().rpartition(":")[2]
 
 
+def _psql(binaries: Path, password_file: Path, port: int) -> str | None:
+    if not (psql := binaries / "psql").exists():
+        return None
+    words = [str(psql), "-h", LOOPBACK, "-p", str(port), "-U", ROLE, DATABASE]
+    return f"PGPASSFILE={shlex.quote(str(password_file))} {shlex.join(words)}"
+
+
 async def _initialise(cluster: Cluster, running: RunningLock) -> None:
     """Make the data directory if it is missing; an existing one is complete.
 
     Raises LocalServerError, with nothing touched, if it is of another major version.
     """
     if cluster.data.exists():
-        _require_version(cluster.data, cluster.installation.major)
+        _require_version(cluster.data, cluster.major)
         _clear_stale_pid(cluster.data / "postmaster.pid")
         return
     unfinished = cluster.folder / "data.init"

@@ -29,7 +29,7 @@ from collector.stages.load import load
 from collector.stages.plan import PlanReport, plan
 from collector.stages.transfer import Chance, TransferOptions, transfer
 from collector.stages.verify import VerifyOptions, verify
-from collector.store.probe import fit_store
+from collector.store.probe import probe_store
 
 PLAN_NEEDS = Need.SCHEMA | Need.HTTP
 UPKEEP_NEEDS = Need.SCHEMA | Need.STORE
@@ -68,7 +68,7 @@ async def run_transfer(
     """Run the stage `transfer`; the limit is of the run, which has `stored_before` already."""
     settings = runtime.settings
     limit = settings.upload_batch_limit if options.limit is None else options.limit
-    fitted = await fit_store(runtime.store)
+    fitted = await probe_store(runtime.store)
     report = await transfer(
         audit_id,
         catalog=runtime.catalog.transfers,
@@ -204,7 +204,7 @@ async def run_verify(
             repair=repair,
             readers=runtime.settings.collector_in_flight,
             # Adoption goes by the store's own checksum: worth what a probe finds it to be.
-            trusts_checksums=repair and (await fit_store(runtime.store)).trusts_checksums,
+            trusts_checksums=repair and (await probe_store(runtime.store)).trusts_checksums,
             refill=refill,
         ),
         progress=runtime.progress,

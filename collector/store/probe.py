@@ -150,7 +150,7 @@ class ProbedStore:
     lacks: Mapping[str, Json]
 
 
-async def fit_store(store: S3Store) -> ProbedStore:
+async def probe_store(store: S3Store) -> ProbedStore:
     """Probe the store and return how to write to it, so that the promises of `ObjectStore` hold.
 
     If it would replace objects, each write checks first whether the key is free. If it does not

@@ -91,7 +91,7 @@ async def test_a_store_that_may_not_be_probed_is_asked_first(
 
     monkeypatch.setattr(probes, "probe", refuse)
     async with open_world(small(small_images, 2)) as world:
-        fitted = await probes.fit_store(world.runtime.store)
+        fitted = await probes.probe_store(world.runtime.store)
         assert fitted.store._looks_first
         assert not fitted.trusts_checksums
         assert "the right to be probed" in str(fitted.lacks)

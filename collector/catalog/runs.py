@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 
 from collector.catalog.database import Database, Session, retry_conflicts
-from collector.core.audit import AuditRow, Recount, Verdict
+from collector.core.audit import AuditRow, Conclusion, Recount
 from collector.core.certificate import CrawlFacts
 from collector.core.errors import RunTrimmed
 from collector.core.planning import Holdings
@@ -64,7 +64,7 @@ class Runs:
             return await _recount(session, audit_id)
 
     @retry_conflicts
-    async def close_run(self, audit_id: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
+    async def close_run(self, audit_id: int, judge: Callable[[Recount], Conclusion]) -> AuditRow:
         """Count anew and write the audit row, both in one snapshot.
 
         Of a run whose details are trimmed, the row stays as it is, and is returned.
@@ -99,7 +99,7 @@ class Runs:
 
     @retry_conflicts
     async def close_silent_run(
-        self, silent: SilentRun, judge: Callable[[Recount], Verdict]
+        self, silent: SilentRun, judge: Callable[[Recount], Conclusion]
     ) -> AuditRow | None:
         """Close the run as `close_run` does, if it is silent still; None where it is not.
 
@@ -138,10 +138,14 @@ async def open_run(session: Session, run: Run) -> int:
     return int(audit_id)
 
 
-async def _close(session: Session, audit_id: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
+async def _close(
+    session: Session, audit_id: int, judge: Callable[[Recount], Conclusion]
+) -> AuditRow:
     recount = await _recount(session, audit_id)
-    verdict = judge(recount)
-    row = await session.first("close_run", audit_id, *_verdict_values(verdict), *_counters(recount))
+    conclusion = judge(recount)
+    row = await session.first(
+        "close_run", audit_id, *_conclusion_values(conclusion), *_counters(recount)
+    )
     return _audit_row(row or await session.one("audit_row", audit_id))
 
 
@@ -157,8 +161,8 @@ async def _recount(session: Session, audit_id: int) -> Recount:
     return Recount(**values, unreadable_pages=unreadable, crawl=facts)
 
 
-def _verdict_values(verdict: Verdict) -> tuple[str, str | None, str]:
-    return verdict.status, verdict.notes, json.dumps(dict(verdict.report))
+def _conclusion_values(conclusion: Conclusion) -> tuple[str, str | None, str]:
+    return conclusion.status, conclusion.notes, json.dumps(dict(conclusion.report))
 
 
 def _counters(recount: Recount) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from collector.catalog import Runs
-from collector.core.audit import AuditRow, judge_run, judge_silent, too_many_dead
+from collector.core.audit import AuditRow, conclude_run, conclude_silent_run, too_many_dead
 from collector.core.runs import SILENT_SECONDS, WAITS_LONGER
 
 
@@ -15,7 +15,9 @@ async def audit(audit_id: int, *, catalog: Runs, max_dead_percent: float) -> Aud
     Safe to repeat: the row is computed, never added to. Where the details of the run are trimmed,
     the row is returned as it is.
     """
-    return await catalog.close_run(audit_id, partial(judge_run, max_dead_percent=max_dead_percent))
+    return await catalog.close_run(
+        audit_id, partial(conclude_run, max_dead_percent=max_dead_percent)
+    )
 
 
 async def require_few_dead(audit_id: int, *, catalog: Runs, max_dead_percent: float) -> None:
@@ -47,7 +49,8 @@ async def close_crashed(
     silent = await catalog.silent_runs(but, silent_seconds, silent_seconds * WAITS_LONGER)
     rows = [
         await catalog.close_silent_run(
-            run, partial(judge_silent, heard_at=run.heard_at, max_dead_percent=max_dead_percent)
+            run,
+            partial(conclude_silent_run, heard_at=run.heard_at, max_dead_percent=max_dead_percent),
         )
         for run in silent
     ]

@@ -196,7 +196,7 @@ def test_migrate_takes_over_what_the_original_stored(collector, simulator, datab
         (("run",), {"AWS_ACCESS_KEY_ID": "AKIA"}, "AWS_ACCESS_KEY_ID"),
         (("run",), {"WALLHAVEN_CATEGORIES": "2"}, "such as 111"),
         (("run",), {"WALLHAVEN_PURITY": "001"}, "WALLHAVEN_API_KEY"),
-        (("status",), {"WALLHAVEN_QUERRY": "secret"}, "is WALLHAVEN_QUERY meant?"),
+        (("status",), {"WALLHAVEN_QUERRY": "secret"}, "did you mean WALLHAVEN_QUERY?"),
         (("--env-file", "absent.env", "run"), {}, "--env-file"),
         (("run", "--query", "id:5 elf"), {}, "WALLHAVEN_QUERY"),
         (("run", "--max-pages", "0"), {}, "--max-pages"),

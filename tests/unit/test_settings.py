@@ -239,7 +239,7 @@ def test_a_wrong_value_is_told_an_example_that_is_a_right_one(load: Any, name: s
             "must be date_added, relevance, random, views, favorites or"
             " toplist, such as date_added",
         ),
-        ("WALLHAVEN_MAX_PAGES", "0", "must be a whole number from 1 on, such as 50"),
+        ("WALLHAVEN_MAX_PAGES", "0", "must be a whole number, 1 or more, such as 50"),
         ("COLLECTOR_IN_FLIGHT", "many", "must be a whole number from 1 to 1024, such as 16"),
         ("COLLECTOR_LOG_LEVEL", "info", "must be DEBUG, INFO, WARNING or ERROR, such as INFO"),
         ("S3_FORCE_PATH_STYLE", "perhaps", "must be true or false, such as true"),
@@ -252,9 +252,9 @@ def test_what_is_allowed_is_one_plain_line(load: Any, name: str, value: str, lin
 
 
 MISSPELT = {
-    "WALLHAVEN_QUERRY": "is WALLHAVEN_QUERY meant?",
-    "COLLECTOR_INFLIGHT": "is COLLECTOR_IN_FLIGHT meant?",
-    "wallhaven_purty": "is WALLHAVEN_PURITY meant?",
+    "WALLHAVEN_QUERRY": "did you mean WALLHAVEN_QUERY?",
+    "COLLECTOR_INFLIGHT": "did you mean COLLECTOR_IN_FLIGHT?",
+    "wallhaven_purty": "did you mean WALLHAVEN_PURITY?",
     "COLLECTOR_ZZZZZZZZZZZZ": "the README lists all",
 }
 
@@ -467,7 +467,7 @@ def test_a_wrong_value_in_the_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["missing.env", "."])
 def test_an_env_file_that_is_no_file(tmp_path: Path, name: str) -> None:
-    with pytest.raises(SettingsError, match="no file") as caught:
+    with pytest.raises(SettingsError, match="is not a file") as caught:
         load_settings(tmp_path / name)
     assert caught.value.setting == "--env-file"
 
@@ -502,10 +502,16 @@ def test_settings_do_not_change() -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("DATABASEURL=postgresql://db/name", "DATABASEURL: there is no such setting; is DATABASE_"),
-        ("S3_ENDPOINT=http://minio:9000", "S3_ENDPOINT: there is no such setting; is S3_ENDPOINT_"),
-        ("BUCKET=mine", "BUCKET: there is no such setting; is BUCKET_NAME meant?"),
-        ("this is no setting", "--env-file: line 2 cannot be read"),
+        (
+            "DATABASEURL=postgresql://db/name",
+            "DATABASEURL: there is no such setting; did you mean DATABASE_",
+        ),
+        (
+            "S3_ENDPOINT=http://minio:9000",
+            "S3_ENDPOINT: there is no such setting; did you mean S3_ENDPOINT_",
+        ),
+        ("BUCKET=mine", "BUCKET: there is no such setting; did you mean BUCKET_NAME?"),
+        ("this is no setting", "--env-file: line 2 cannot be parsed"),
     ],
 )
 def test_a_named_file_is_read_strictly(tmp_path: Path, line: str, said: str) -> None:

@@ -135,7 +135,7 @@ class Transfers:
             letter: int | None = await session.value(
                 "give_up", *_identity(claim), claim.audit_id, failure.edge, code, failure.reason
             )
-            if letter is not None and (met := failure.stranger):
+            if letter is not None and (met := failure.conflict):
                 await session.execute(
                     "quarantine", met.s3_key, met.etag, met.size_bytes, met.reason
                 )

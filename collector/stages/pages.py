@@ -150,7 +150,7 @@ class PageReader:
         if not (still := await self._problems(again)):
             return again if problems or len(again.items) >= len(page.items) else page
         if problems:
-            raise QuestionIgnored([(problem.parameter, str(problem)) for problem in still])
+            raise QuestionIgnored(map(str, still))
         return page
 
     async def _problems(self, page: Page) -> tuple[Contradiction, ...]:

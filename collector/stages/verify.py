@@ -26,8 +26,8 @@ from collector.core.maintenance import (
     QuarantinedObject,
     Repair,
     Standing,
+    classify_unmatched,
     id_of_key,
-    judge_stray,
 )
 from collector.flow import task_group
 from collector.ports import ObjectInfo, ObjectStore, Progress, true_sha256
@@ -229,13 +229,13 @@ class _Verify:
         self._findings.add(_difference(kind, row, detail, repair))
 
     async def _look_up(self, strays: Sequence[ListedObject]) -> None:
-        """Judge objects that no row named when it was read."""
+        """Classify objects that no row named when it was read."""
         rows = await self._catalog.present_rows([id_of_key(stray.key) for stray in strays])
         quarantined = await self._catalog.quarantined([stray.key for stray in strays])
         for stray in strays:
             row = rows.get(id_of_key(stray.key))
             is_known = await self._is_still(quarantined.get(stray.key), stray)
-            match judge_stray(stray, row, quarantined=is_known):
+            match classify_unmatched(stray, row, quarantined=is_known):
                 case Standing.MATCHED:
                     self._findings.matched += 1
                 case Standing.QUARANTINED:

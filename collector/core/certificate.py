@@ -64,18 +64,12 @@ class CrawlFacts:
     unreadable_pages: list[int] = field(default_factory=list)
 
     @property
-    def is_empty(self) -> bool:
-        """Whether the site counts nothing, and nothing was seen."""
-        return self.total_at_end == 0 and not self.seen
-
-    @property
     def is_part(self) -> bool:
         """Whether only some pages of the list are wanted."""
         return self.from_page > 1 or (self.to_page is not None and self.to_page < self.last_page)
 
     @property
     def missing_pages(self) -> int:
-        """How many wanted pages were not read."""
         end = self.last_page if self.to_page is None else min(self.to_page, self.last_page)
         return max(0, end - self.from_page + 1 - self.pages)
 
@@ -89,7 +83,6 @@ class Certificate:
     facts: CrawlFacts
 
     def as_json(self) -> dict[str, Json]:
-        """Return the certificate as one JSON object for the audit report."""
         facts = self.facts
         difference = None if facts.total_at_end is None else facts.seen - facts.total_at_end
         return {
@@ -121,22 +114,12 @@ def certify(facts: CrawlFacts, *, is_read: bool) -> Certificate:
     if not is_over or facts.total_at_end is None:
         return Certificate(None, "the list has not been read to its end yet", facts)
     if facts.unreadable_pages:
-        return _of_unreadable(facts)
-    if facts.is_part:
-        return _of_part(facts)
-    if facts.is_empty:
-        explanation = "the list is empty: the search matches nothing"
-        return Certificate(CrawlVerdict.COMPLETE, explanation, facts)
-    # Items that joined after the last page was read could not be seen.
-    hidden = (facts.total_at_last_look or 0) - facts.seen
-    if hidden > 0:
-        explanation = f"the site counts {hidden} items that no page listed"
-        return Certificate(CrawlVerdict.INCOMPLETE, explanation, facts)
-    gone = max(0, facts.seen - facts.total_at_end)
-    if facts.is_quiet and not gone:
-        explanation = "every item that the site counts was seen, and the total did not change"
-        return Certificate(CrawlVerdict.COMPLETE, explanation, facts)
-    return _of_changing(facts, gone)
+        verdict, explanation = CrawlVerdict.INCOMPLETE, _explain_unreadable(facts)
+    elif facts.is_part:
+        verdict, explanation = _verdict_of_part(facts)
+    else:
+        verdict, explanation = _verdict_of_whole(facts, facts.total_at_end)
+    return Certificate(verdict, explanation, facts)
 
 
 def named_pages(pages: Sequence[int]) -> str:
@@ -146,34 +129,38 @@ def named_pages(pages: Sequence[int]) -> str:
     return f"{first} and {more} more" if more > 0 else first
 
 
-def _of_unreadable(facts: CrawlFacts) -> Certificate:
+def _explain_unreadable(facts: CrawlFacts) -> str:
     explanation = f"pages that could not be read: {named_pages(facts.unreadable_pages)}"
-    untried = facts.missing_pages - len(facts.unreadable_pages)
-    if untried > 0:
-        explanation += f"; {untried} pages after them were not requested"
-    return Certificate(CrawlVerdict.INCOMPLETE, explanation, facts)
+    others = facts.missing_pages - len(facts.unreadable_pages)
+    return explanation + (f"; {others} pages after them were not requested" if others > 0 else "")
 
 
-def _of_part(facts: CrawlFacts) -> Certificate:
+def _verdict_of_part(facts: CrawlFacts) -> tuple[CrawlVerdict, str]:
     if facts.from_page > facts.last_page:
-        explanation = f"the list ends with page {facts.last_page}"
-        return Certificate(CrawlVerdict.INCOMPLETE, explanation, facts)
-    if facts.short_pages:
-        explanation = f"{len(facts.short_pages)} pages had too few items on every reading"
-        return Certificate(CrawlVerdict.INCOMPLETE, explanation, facts)
-    return Certificate(CrawlVerdict.COMPLETE, "every requested page was full", facts)
+        return CrawlVerdict.INCOMPLETE, f"the list ends with page {facts.last_page}"
+    if short := len(facts.short_pages):
+        return CrawlVerdict.INCOMPLETE, f"{short} pages had too few items on every reading"
+    return CrawlVerdict.COMPLETE, "every requested page was full"
 
 
-def _of_changing(facts: CrawlFacts, gone: int) -> Certificate:
+def _verdict_of_whole(facts: CrawlFacts, total_at_end: int) -> tuple[CrawlVerdict, str]:
+    if total_at_end == 0 and not facts.seen:
+        return CrawlVerdict.COMPLETE, "the list is empty: the search matches nothing"
+    # Items that joined after the last page was read could not be seen.
+    hidden = (facts.total_at_last_look or 0) - facts.seen
+    if hidden > 0:
+        return CrawlVerdict.INCOMPLETE, f"the site counts {hidden} items that no page listed"
+    gone = max(0, facts.seen - total_at_end)
+    if facts.is_quiet and not gone:
+        explanation = "every item that the site counts was seen, and the total did not change"
+        return CrawlVerdict.COMPLETE, explanation
     changed = "the list changed while it was read"
     if facts.short_pages:
-        explanation = f"{changed}, and some pages had too few items"
-        return Certificate(CrawlVerdict.INCOMPLETE, explanation, facts)
+        return CrawlVerdict.INCOMPLETE, f"{changed}, and some pages had too few items"
     if not facts.is_oldest_first:
-        explanation = f"{changed}, and its order is not known"
-        return Certificate(CrawlVerdict.INCOMPLETE, explanation, facts)
+        return CrawlVerdict.INCOMPLETE, f"{changed}, and its order is not known"
     if not gone:
         explanation = f"{changed}; every item that it held at the last look was seen"
-        return Certificate(CrawlVerdict.COMPLETE, explanation, facts)
+        return CrawlVerdict.COMPLETE, explanation
     explanation = f"every listed item was seen, and {gone} items that are no longer listed"
-    return Certificate(CrawlVerdict.EXPLAINED, explanation, facts)
+    return CrawlVerdict.EXPLAINED, explanation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import fsum, sqrt
 from statistics import fmean, stdev
@@ -72,8 +72,8 @@ def plan_backfill(
         api_calls=api_calls,
         requests_per_minute=requests_per_minute,
         hours=api_calls / requests_per_minute / _MINUTES_PER_HOUR,
-        gigabytes=size_bytes and _scaled(size_bytes, 1 / BYTES_PER_GIGABYTE),
-        puts=more_puts and _raised(more_puts, images),
+        gigabytes=size_bytes and _changed(size_bytes, lambda size: size / BYTES_PER_GIGABYTE),
+        puts=more_puts and _changed(more_puts, lambda puts: puts + images),
         sampled_images=len(sizes_bytes),
     )
 
@@ -123,9 +123,5 @@ def estimated_total(sample: Sequence[float], population: int) -> Estimate | None
     return Estimate(likely, max(known, likely - error), likely + error)
 
 
-def _scaled(estimate: Estimate, factor: float) -> Estimate:
-    return Estimate(estimate.likely * factor, estimate.least * factor, estimate.most * factor)
-
-
-def _raised(estimate: Estimate, by: float) -> Estimate:
-    return Estimate(estimate.likely + by, estimate.least + by, estimate.most + by)
+def _changed(estimate: Estimate, change: Callable[[float], float]) -> Estimate:
+    return Estimate(change(estimate.likely), change(estimate.least), change(estimate.most))

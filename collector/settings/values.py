@@ -35,11 +35,10 @@ _MAX_ATTEMPTS = 1_000
 _HOST = r"\s*([A-Za-z0-9.\-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?\s*"
 # The API's parameters whose setting has another name.
 _SETTING_OF = {"q": "query", "topRange": "top_range"}
-# Filters of searches: a collection would silently ignore them.
-_OF_SEARCHES = (
-    *("wallhaven_categories", "wallhaven_sorting", "wallhaven_order", "wallhaven_top_range"),
-    *("wallhaven_atleast", "wallhaven_resolutions", "wallhaven_ratios", "wallhaven_colors"),
-    "wallhaven_ai_art_filter",
+# Filters of searches, as fields of Query: a collection would silently ignore them.
+_SEARCH_FILTERS = (
+    *("categories", "sorting", "order", "top_range", "atleast", "resolutions", "ratios"),
+    *("colors", "ai_art_filter"),
 )
 _HEADER_VALUE = re.compile(r"[!-~]+")
 
@@ -141,9 +140,11 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not value.get_secret_value().startswith(POSTGRES_PREFIXES):
+        if value is None:
+            return None
+        if not value.get_secret_value().startswith(POSTGRES_PREFIXES):
             raise ValueError("must begin with postgresql://, such as postgresql://me@host:5432/db")
-        if value and not is_unambiguous_dsn(value.get_secret_value()):
+        if not is_unambiguous_dsn(value.get_secret_value()):
             raise ValueError(
                 "cannot be read; a port must be a number, and / @ : ? # [ ] in user or password"
                 " must be escaped (%2F for /), such as postgresql://me:a%2Fb@host:5432/db"
@@ -275,25 +276,14 @@ class Settings(BaseSettings):
 
     def _collection(self) -> CollectionName:
         Query(purity=self.wallhaven_purity)  # checks it
-        for name in _OF_SEARCHES:
+        for name in (f"wallhaven_{name}" for name in _SEARCH_FILTERS):
             if getattr(self, name) != Settings.model_fields[name].default:
                 raise SettingsError(name.upper(), "is ignored by a collection; leave it empty")
         return CollectionName.parse(self.wallhaven_collection)
 
     def _query(self) -> Query:
-        return Query(
-            q=self.wallhaven_query,
-            categories=self.wallhaven_categories,
-            purity=self.wallhaven_purity,
-            sorting=self.wallhaven_sorting,
-            order=self.wallhaven_order,
-            top_range=self.wallhaven_top_range,
-            atleast=self.wallhaven_atleast,
-            resolutions=self.wallhaven_resolutions,
-            ratios=self.wallhaven_ratios,
-            colors=self.wallhaven_colors,
-            ai_art_filter=self.wallhaven_ai_art_filter,
-        )
+        filters = {name: getattr(self, f"wallhaven_{name}") for name in _SEARCH_FILTERS}
+        return Query(q=self.wallhaven_query, purity=self.wallhaven_purity, **filters)
 
 
 def _is_local_server(host: str | None) -> bool:

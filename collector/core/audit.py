@@ -59,18 +59,16 @@ class Recount:
 
     @property
     def items_seen(self) -> int:
-        """Items that the API listed."""
         rows = self.metadata_inserted + self.metadata_updated + self.metadata_unchanged
         return rows + self.metadata_invalid + self.duplicates
 
     @property
     def image_failures(self) -> int:
-        """Distinct images whose last attempt in this run failed."""
+        """Images whose last attempt in this run failed, each counted once."""
         return self.download_failures + self.upload_failures
 
     @property
     def images_attempted(self) -> int:
-        """Distinct images that this run attempted."""
         return self.images_uploaded + self.images_adopted + self.image_failures
 
 
@@ -109,7 +107,6 @@ class AuditRow:
     report: dict[str, Json]
 
     def as_json(self) -> dict[str, Json]:
-        """Return the row as one JSON object; times are ISO 8601."""
         return record_as_json(self)
 
 

@@ -133,7 +133,6 @@ class Crawl:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the list has no items, by the latest answer."""
         return self._total == 0
 
     @property
@@ -230,11 +229,9 @@ class Joins:
 
     @property
     def wanted(self) -> Iterator[int]:
-        """Yield the pages to read again now."""
         return (join.number for join in self._borders.values())
 
     def read(self, number: int, ids: Collection[str], *, is_empty: bool) -> None:
-        """Note that a page was read, and what it showed."""
         (self._empty.add if is_empty else self._empty.discard)(number)
         if number in self._read:
             if not self._joined_by(number):

@@ -45,12 +45,10 @@ class Finding:
 
     @property
     def tags(self) -> int:
-        """How many tags can become rows."""
         return len(self.found.tags) if isinstance(self.found, WallpaperDetails) else 0
 
     @property
     def rejected_tags(self) -> int:
-        """How many tags cannot become rows."""
         return len(self.found.rejected_tags) if isinstance(self.found, WallpaperDetails) else 0
 
 

@@ -204,8 +204,6 @@ class ImagesLeft(CollectorError):
 
 
 class UnknownRun(CollectorError):
-    """The run was never opened: there is nothing to audit."""
-
     def __init__(self, dag_id: str, run_id: str) -> None:
         super().__init__(
             f"there is no run {run_id} of {dag_id}: nothing was audited; `collector status` lists"

@@ -27,8 +27,6 @@ class ItemState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A page that listed the item."""
-
     run_id: str
     search_key: str
     page: int
@@ -117,14 +115,11 @@ class DeadLetter:
     resolved_at: datetime | None
 
     def as_json(self) -> dict[str, Json]:
-        """Return the row as one JSON object; times are ISO 8601."""
         return record_as_json(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to the item."""
-
     at: datetime
     what: str
 
@@ -157,7 +152,6 @@ class History:
         return sorted(self._events(), key=lambda event: event.at)
 
     def as_json(self) -> dict[str, Json]:
-        """Return all of it as one JSON object; times are ISO 8601."""
         return {
             **(record_as_json(self.row) if self.row else {}),
             "wallhaven_id": self.wallhaven_id,

@@ -130,14 +130,12 @@ class IncrementalRead:
             self.note(page)
 
     def take(self) -> PageRead | None:
-        """Return the next page to read, None if there is none now; `note` may change that."""
         if self._next is None or self._pages_read >= self._max_pages:
             return None
         number, self._next = self._next, None
         return PageRead(number, self._readings.get(number, 0) + 1)
 
     def note(self, page: LedgerPage) -> None:
-        """Note a staged or unreadable page."""
         self._pages_read += 1
         if isinstance(page, UnreadablePage):
             self._pass_over(page)
@@ -159,12 +157,10 @@ class IncrementalRead:
 
     @property
     def end(self) -> int:
-        """The last page that may be wanted, as far as is known."""
         return max(1, min(self._last.last_page if self._last else 1, self._max_pages))
 
     @property
     def is_empty(self) -> bool:
-        """Whether the search has no items, by the latest answer."""
         return self._last is not None and not self._last.total
 
     @property

@@ -55,8 +55,6 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:
-    """An object in a listing of the bucket."""
-
     key: str
     size_bytes: int
 
@@ -116,7 +114,6 @@ class Difference:
     repair: Repair | None = None
 
     def as_json(self) -> dict[str, Json]:
-        """Return one flat JSON object."""
         return record_as_json(self)
 
 
@@ -152,7 +149,6 @@ class Findings:
         return self.kinds.total() - self.repairs.total()
 
     def counts(self) -> dict[str, int]:
-        """Return all numbers by name."""
         return {
             "rows": self.rows,
             "objects": self.objects,
@@ -167,7 +163,6 @@ class Findings:
         }
 
     def as_json(self) -> dict[str, Json]:
-        """Return one JSON object with all numbers and the listed differences."""
         return {**self.counts(), "differences": [found.as_json() for found in self.listed]}
 
 

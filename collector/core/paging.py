@@ -168,7 +168,6 @@ class Sweep:
         self._unreadable.clear()
 
     def note(self, page: LedgerPage) -> None:
-        """Note a staged or unreadable page."""
         self._list.note_totals(page)
         self._totals.append(page.total)
         if isinstance(page, UnreadablePage):
@@ -179,7 +178,6 @@ class Sweep:
         self._met_watermark |= not self._watermark.isdisjoint(page.ids)
 
     def take(self) -> PageRead | None:
-        """Return the next page to read, None if none is wanted now."""
         while self._next in self._covered:
             self._next += 1
         if self._next > self.end or len(self._unreadable) >= MAX_UNREADABLE_PAGES:
@@ -189,12 +187,10 @@ class Sweep:
 
     @property
     def end(self) -> int:
-        """The last page that may be wanted, as far as is known."""
         return max(1, min(self._list.last_page, self._max_pages))
 
     @property
     def is_empty(self) -> bool:
-        """Whether the search has no items, by the latest answer."""
         return self._totals[-1:] == [0]
 
     @property

@@ -133,7 +133,6 @@ class EdgeHealth:
 
     @property
     def failing_codes(self) -> Counter[Code]:
-        """How often each suspect code is among the last attempts."""
         return Counter(code for code in self._last if code is not None)
 
     @property
@@ -185,7 +184,6 @@ class OutagePolicy:
 
     @classmethod
     def of(cls, base_seconds: float) -> OutagePolicy:
-        """Return the bounds for a COLLECTOR_RETRY_BASE_SECONDS."""
         return cls(
             base_seconds=base_seconds,
             longest_pause_seconds=_LONGEST_PAUSE_BASES * base_seconds,

@@ -99,7 +99,6 @@ class StageReport:
     details: Mapping[str, Json] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Json]:
-        """Return one flat JSON object."""
         return {"stage": self.stage.value, **self.counts, **self.details}
 
 

@@ -65,12 +65,10 @@ class Tally:
 
     @property
     def are_attempts_used_up(self) -> bool:
-        """Whether no further attempt may fail."""
         return self.spare_attempts == 0
 
     @property
     def is_limit_reached(self) -> bool:
-        """Whether the run has stored as many images as it may."""
         return 0 < self._limit <= self._stored_before + self._stored_images
 
     @property
@@ -83,12 +81,10 @@ class Tally:
         return None
 
     def counts(self) -> dict[str, int]:
-        """Return the counts of the stage's report."""
         names = ("images_uploaded", "images_adopted", "bytes_uploaded")
         return {name: self._counts[name] for name in (*names, "dead_letters", "failed_attempts")}
 
     def details(self) -> dict[str, Json]:
-        """Return the other fields of the stage's report."""
         own = self._counts["stored_of_own_pages"]
         return {
             "stored_of_own_pages": own,

@@ -95,12 +95,10 @@ class Page:
 
     @property
     def ids(self) -> list[str]:
-        """Ids of the items that can become rows, duplicates included."""
         return [item.wallhaven_id for item in self.wallpapers]
 
     @property
     def rejected(self) -> list[Rejected]:
-        """The items that cannot become rows."""
         return [item for item in self.items if isinstance(item, Rejected)]
 
     @property

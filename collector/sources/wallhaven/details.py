@@ -19,7 +19,6 @@ from collector.sources.wallhaven.payload import (
     Serial,
     Text,
     Time,
-    bounded_nesting,
     data_object,
     extra_json,
     read_part,
@@ -88,11 +87,10 @@ def parse_details(body: bytes, wallhaven_id: str) -> WallpaperDetails | Rejected
     Raises PayloadError for an answer of another shape, or about another wallpaper.
     """
     data = data_object(body)
-    with bounded_nesting():
-        try:
-            found = _details(data)
-        except InvalidPart as error:
-            return rejected_wallpaper(data, error)
+    try:
+        found = _details(data)
+    except InvalidPart as error:
+        return rejected_wallpaper(data, error)
     if found.wallpaper.wallhaven_id != wallhaven_id:
         raise PayloadError(f"the answer is not about {wallhaven_id}")
     return found

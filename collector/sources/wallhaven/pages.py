@@ -26,7 +26,6 @@ from collector.sources.wallhaven.payload import (
     Text,
     Time,
     WallhavenId,
-    bounded_nesting,
     extra_json,
     listing,
     problem_of,
@@ -124,8 +123,7 @@ def parse_documented_page(body: bytes, number: int) -> Page | None:
 def parse_any_page(body: bytes, number: int) -> Page:
     """Do what `parse_page` does, item by item."""
     found, meta = listing(body)
-    with bounded_nesting():
-        return _page(number, tuple(map(_row_or_rejection, found)), meta)
+    return _page(number, tuple(map(_row_or_rejection, found)), meta)
 
 
 def _has_nul(body: bytes) -> bool:
@@ -185,19 +183,18 @@ def wallpaper_of(item: Item, extra: str | None = None) -> Wallpaper:
 
 
 def _page(number: int, items: tuple[Wallpaper | Rejected, ...], given_meta: object) -> Page:
-    with bounded_nesting():
-        meta = _meta(given_meta)
-        return Page(
-            number,
-            items,
-            last_page=meta.last_page,
-            total=meta.total,
-            per_page=meta.per_page,
-            current_page=_page_number(meta.current_page),
-            echo=_echo(meta.query),
-            seed=_seed(meta.seed),
-            unknown_meta=_unknown_meta(given_meta),
-        )
+    meta = _meta(given_meta)
+    return Page(
+        number,
+        items,
+        last_page=meta.last_page,
+        total=meta.total,
+        per_page=meta.per_page,
+        current_page=_page_number(meta.current_page),
+        echo=_echo(meta.query),
+        seed=_seed(meta.seed),
+        unknown_meta=_unknown_meta(given_meta),
+    )
 
 
 def _meta(given: object) -> _Meta:

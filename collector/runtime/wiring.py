@@ -168,22 +168,22 @@ async def run_janitor(runtime: Runtime, options: JanitorOptions) -> Tidied:
     beside runs that are under way.
     """
     settings = runtime.settings
-    catalog = runtime.catalog.janitor
-    lapsed = await catalog.release_lapsed()
+    catalog = runtime.catalog
+    lapsed = await catalog.transfers.release_lapsed()
     logger.info("janitor: released=%d dead_letters=%d", lapsed.released, lapsed.dead)
     closed = await close_crashed(
-        runtime.catalog.runs,
+        catalog.runs,
         but=_NO_RUN,
         max_dead_percent=settings.collector_max_dead_percent,
         silent_seconds=options.run_silence_seconds,
     )
     for row in closed:
         log_audit(row)
-    trimmed = await trim_old_runs(catalog, options.keep_days)
+    trimmed = await trim_old_runs(catalog.runs, options.keep_days)
     rows = " ".join(f"{detail}={count}" for detail, count in trimmed.rows.items())
     logger.info("janitor: runs_trimmed=%d %s", trimmed.runs, rows)
     begun_before = datetime.now(UTC) - timedelta(seconds=options.upload_age_seconds)
-    swept = await abort_stale_uploads(catalog, runtime.store, begun_before)
+    swept = await abort_stale_uploads(catalog.transfers, runtime.store, begun_before)
     logger.info("janitor: uploads_aborted=%d left=%d", swept.aborted, swept.left)
     return Tidied(
         *(lapsed.released, lapsed.dead, len(closed), swept.aborted, swept.left),

@@ -413,7 +413,7 @@ SELECT
         FROM draenei_content.run_items
         WHERE audit_id = $1 AND outcome IN ('uploaded', 'adopted')
     ) AS stored,
-    count(*)::int AS in_hand,
+    count(*)::int AS claimed,
     extract(EPOCH FROM min(lease_until) - now())::double precision AS lapse_seconds
 FROM draenei_content.transfers
 WHERE state = 'claimed' AND last_audit_id = $1;

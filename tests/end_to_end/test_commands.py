@@ -420,7 +420,7 @@ def test_options_win_over_a_collection_of_the_settings(collector, simulator) -> 
     assert collector("plan", "--query", "*", "--json", env=env).answer["images"] == 40
     absent = collector("plan", "--collection", "Archon/99", "--json", env=env)
     assert (absent.status, absent.answer["status"]) == (1, "failed")
-    assert "collection named rightly" in absent.answer["notes"]
+    assert "check the name of the collection" in absent.answer["notes"]
 
 
 def test_an_enrichment_is_a_run_of_its_own_and_status_tells_its_share(collector, simulator) -> None:

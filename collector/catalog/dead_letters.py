@@ -45,7 +45,7 @@ class DeadLetters:
             rows = await _chosen(session, choice)
             images = [row for row in rows if row["stage"] == StageName.TRANSFER]
             others = [row for row in rows if row["stage"] != StageName.TRANSFER]
-            await session.execute("revive_transfers", [row["item"] for row in images])
+            await session.execute("requeue_transfers", [row["item"] for row in images])
             return await _close(session, choice, images, others)
 
     @retry_conflicts

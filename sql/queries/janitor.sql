@@ -86,8 +86,8 @@ FROM draenei_content.transfers
 WHERE state = 'claimed' AND lease_until >= now() AND upload_id = ANY($1::text[]);
 
 -- name: mark_trimmed
--- Mark up to $2 runs that ended more than $1 days ago as trimmed: from now on their numbers stand and
--- they cannot be resumed. Not the run of an open crawl.
+-- Mark up to $2 runs that ended more than $1 days ago as trimmed: from now on their numbers stand
+-- and they cannot be resumed. Not the run of an open crawl.
 UPDATE draenei_content.run_audit
 SET trimmed_at = clock_timestamp()
 WHERE id = ANY(ARRAY(
@@ -107,9 +107,9 @@ WHERE id = ANY(ARRAY(
 RETURNING id;
 
 -- name: trim_run_items
--- Delete up to $2 outcomes of trimmed runs that ended more than $1 days ago. Here and below, rows are
--- found by `ctid` and in the order of the key: a plan that joins, or takes rows in any order, would
--- read the whole table for each batch.
+-- Delete up to $2 outcomes of trimmed runs that ended more than $1 days ago. Here and below, rows
+-- are found by `ctid` and in the order of the key: a plan that joins, or takes rows in any order,
+-- would read the whole table for each batch.
 DELETE FROM draenei_content.run_items
 WHERE ctid = ANY(ARRAY(
     SELECT detail.ctid
@@ -195,7 +195,8 @@ WHERE ctid = ANY(ARRAY(
 RETURNING audit_id;
 
 -- name: trim_dead_letters
--- Delete up to $2 dead letters, of trimmed runs or of none, that were resolved more than $1 days ago.
+-- Delete up to $2 dead letters, of trimmed runs or of none, that were resolved more than $1 days
+-- ago.
 DELETE FROM draenei_content.dead_letters
 WHERE ctid = ANY(ARRAY(
     SELECT d.ctid

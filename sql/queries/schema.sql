@@ -31,8 +31,8 @@ WHERE name IN (
 SELECT set_config('lock_timeout', $1::int::text, TRUE);
 
 -- name: blocking_sessions
--- Sessions that may block a migration: in a transaction for longer than $1 seconds, with a snapshot,
--- a change, or a lock in the schema.
+-- Sessions that may block a migration: in a transaction for longer than $1 seconds, with a
+-- snapshot, a change, or a lock in the schema.
 SELECT
     a.pid,
     COALESCE(NULLIF(a.application_name, ''), 'unnamed') AS program,
@@ -88,8 +88,8 @@ $$;
 SELECT to_regclass('draenei_content.schema_migrations') IS NOT NULL;
 
 -- name: applied_migrations
--- Applied versions, and the oldest version whose programs each of them lets use the database; NULL if
--- it names none, or if the column does not exist yet.
+-- Applied versions, and the oldest version whose programs each of them lets use the database; NULL
+-- if it names none, or if the column does not exist yet.
 SELECT version, (to_jsonb(m) ->> 'compatible_from')::int AS compatible_from
 FROM draenei_content.schema_migrations AS m
 ORDER BY version;

@@ -162,7 +162,8 @@ class Runtime:
 
         It is paced with all others, in all processes, that use the same API.
         """
-        from collector.stages.api import ApiClient, Pacer
+        from collector.stages.api import ApiClient
+        from collector.stages.pacing import Pacer
 
         settings = self.settings
         host = urlsplit(settings.wallhaven_api_url).netloc.lower()

@@ -111,9 +111,8 @@ class _Mirror:
         """
         if self._claim.stale_upload_id:
             await abort_upload(self._store, Upload(self._key, self._claim.stale_upload_id))
-        if self._claim.attempt == 1 and self._claim.object_sha256 is None:
-            return None
-        if self._ports.reads_back:
+        is_new = self._claim.attempt == 1 and self._claim.object_sha256 is None
+        if is_new or self._ports.reads_back:
             return None
         info = await self._store.head(self._key)
         sha256 = true_sha256(info, self._claim.object_sha256) if info else None
@@ -127,16 +126,15 @@ class _Mirror:
         fits_one_part = 0 < (self._claim.file_size or 0) <= PART_BYTES
         try:
             with anyio.fail_after(deadline_seconds):
-                return await (
-                    self._transfer_whole() if fits_one_part else self._transfer_in_parts()
-                )
+                if fits_one_part:
+                    return await self._transfer_whole()
+                return await self._transfer_in_parts()
         except TimeoutError:
             problem = f"not done in {deadline_seconds:.0f} s"
+            code, edge = Code.SOURCE_ERROR, Edge.DOWNLOAD
             if self._is_writing:
-                raise ItemError(
-                    Code.STORE_ERROR, problem, fault=Fault.TRANSIENT, edge=Edge.UPLOAD
-                ) from None
-            raise ItemError(Code.SOURCE_ERROR, problem, fault=Fault.TRANSIENT) from None
+                code, edge = Code.STORE_ERROR, Edge.UPLOAD
+            raise ItemError(code, problem, fault=Fault.TRANSIENT, edge=edge) from None
 
     async def _transfer_whole(self) -> StoredObject:
         validator, whole = self._validator(), Part(number=1)

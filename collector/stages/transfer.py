@@ -145,18 +145,13 @@ class _Transfer:
     async def run(self) -> StageReport:
         try:
             await self._run()
-        except SettingsError:
-            await self._refund(Edge.DOWNLOAD)
-            raise
-        except Outage as outage:
-            await self._refund(outage.edge)
+        except (SettingsError, Outage) as error:
+            edge = error.edge if isinstance(error, Outage) else Edge.DOWNLOAD
+            # Only after all attempts of this worker have ended: one that ends later would count.
+            if codes := self.breakers.suspect_codes(edge):
+                await self.catalog.refund_outage(self.audit_id, codes)
             raise
         return self._report()
-
-    async def _refund(self, edge: Edge) -> None:
-        # Only after all attempts of this worker have ended: one that ends later would count.
-        if codes := self.breakers.suspect_codes(edge):
-            await self.catalog.refund_outage(self.audit_id, codes)
 
     async def _run(self) -> None:
         await self.catalog.enlist()
@@ -200,12 +195,13 @@ class _Transfer:
         if free <= 0:
             return []
         asked_at = self.chance.clock()
-        claim = self.catalog.claim(self.audit_id, free, options.limit, only=options.only)
-        batch = await committed(claim)
+        batch = await committed(
+            self.catalog.claim(self.audit_id, free, options.limit, only=options.only)
+        )
         if batch:
             reach(Point.CLAIMED)
-        for claimed in batch:
-            self.leases.add(claimed, asked_at)
+        for claim in batch:
+            self.leases.add(claim, asked_at)
         return batch
 
     async def _wait_for_work(self, seen: int) -> bool:
@@ -266,7 +262,9 @@ class _Transfer:
             raise
         except Exception as error:  # A defect costs the item an attempt, not the run.
             logger.exception("defect of the collector at %s", claim.wallhaven_id)
-            await self._failed(claim, _defect(error))
+            # The type alone: the text may hold anything.
+            defect = ItemError(Code.INTERNAL_ERROR, type(error).__name__, fault=Fault.BUG)
+            await self._failed(claim, defect)
         else:
             await self._stored(claim, stored)
 
@@ -311,8 +309,3 @@ class _Transfer:
                 **self.tally.details(),
             },
         )
-
-
-def _defect(error: Exception) -> ItemError:
-    # The type alone: the text may hold anything.
-    return ItemError(Code.INTERNAL_ERROR, type(error).__name__, fault=Fault.BUG)

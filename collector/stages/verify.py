@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
 
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
@@ -40,8 +39,6 @@ SAMPLED_ROWS = 100
 MAX_READ_ATTEMPTS = 3
 
 Job = Callable[[], Awaitable[None]]
-T = TypeVar("T")
-
 Pair = tuple[ListedObject | None, KeyedRow | None]
 
 

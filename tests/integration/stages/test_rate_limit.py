@@ -26,7 +26,8 @@ from collector.simulator import (
     Outage as SiteOutage,
 )
 from collector.sources import ApiRequest
-from collector.stages.api import ApiClient, Pacer
+from collector.stages.api import ApiClient
+from collector.stages.pacing import Pacer
 
 REQUESTS = 20
 WINDOW_SECONDS = 1.5

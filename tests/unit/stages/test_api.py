@@ -31,14 +31,11 @@ from collector.ports import Body, Http, Reply
 from collector.sources import ApiRequest
 from collector.stages.api import (
     API_RETRY_MAX_WAIT_SECONDS,
-    END_SECONDS,
-    LOG_AGAIN_SECONDS,
     MAX_API_ATTEMPTS,
     MAX_RATE_LIMITED,
-    SILENT_WAIT_SECONDS,
     ApiClient,
-    Pacer,
 )
+from collector.stages.pacing import END_SECONDS, LOG_AGAIN_SECONDS, SILENT_WAIT_SECONDS, Pacer
 
 KEY = "SECRETkey"
 REQUEST = ApiRequest("https://wallhaven.cc/api/v1/search?page=1", {"X-API-Key": KEY})

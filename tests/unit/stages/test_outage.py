@@ -20,7 +20,8 @@ from collector.core.retry import MAX_BLOCKED, MIN_API_ATTEMPTS, OutagePolicy
 from collector.flow import task_group
 from collector.ports import Body, Http, Reply
 from collector.sources import ApiRequest
-from collector.stages.api import ApiClient, Pacer
+from collector.stages.api import ApiClient
+from collector.stages.pacing import Pacer
 
 POLICY = OutagePolicy.of(5.0)
 REQUEST = ApiRequest("https://wallhaven.cc/api/v1/search?page=7", {"X-API-Key": "SECRETkey"})

@@ -48,7 +48,7 @@ class KnownCrawl:
     has_unreadable_pages: bool = False
 
     @property
-    def is_mendable(self) -> bool:
+    def is_completable(self) -> bool:
         """True if reading its unreadable pages again may complete it."""
         return self.verdict is CrawlVerdict.INCOMPLETE and self.has_unreadable_pages
 

@@ -59,7 +59,7 @@ def run_for(known: KnownCrawl | None, new: Run, *, again: bool = False) -> Run:
     One that pages have left incomplete that could not be read goes on, too, and tries those alone,
     unless all is to be read `again`.
     """
-    if known is None or not (known.verdict is None or (known.is_mendable and not again)):
+    if known is None or not (known.verdict is None or (known.is_completable and not again)):
         return new
     return Run(known.dag_id, known.run_id, new.logical_date)
 

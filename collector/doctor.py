@@ -20,7 +20,7 @@ class Check:
     """One thing that was looked at: is it well, and what was seen or must be mended."""
 
     name: str
-    well: bool
+    is_ok: bool
     found: str
 
 
@@ -29,7 +29,7 @@ async def examine(settings: Settings, progress: Progress) -> list[Check]:
 
     One API request is sent. A tiny object stays under `.probe/` in the bucket.
     """
-    checks = [Check("settings", well=True, found="can be read")]
+    checks = [Check("settings", is_ok=True, found="can be read")]
     for name, need, look in (
         ("database", Need.DATABASE, _database),
         ("bucket", Need.STORE, _bucket),
@@ -48,11 +48,11 @@ async def _check(
 ) -> Check:
     try:
         async with open_runtime(settings, need, progress) as runtime:
-            return Check(name, well=True, found=await look(runtime))
+            return Check(name, is_ok=True, found=await look(runtime))
     except Outage as outage:
-        return Check(name, well=False, found=outage.problem)  # `name` says already where
+        return Check(name, is_ok=False, found=outage.problem)  # `name` says already where
     except CollectorError as error:
-        return Check(name, well=False, found=str(error))
+        return Check(name, is_ok=False, found=str(error))
 
 
 async def _database(runtime: Runtime) -> str:

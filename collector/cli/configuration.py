@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from collector.cli.app import app, invocation_of
-from collector.cli.execution import Answer, Exit, said
+from collector.cli.execution import Answer, Exit, print_answer
 from collector.core.runs import Json
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ _SECRET = frozenset({"aws_access_key_id"})
 
 
 @app.command()
-def config(context: typer.Context) -> None:
-    """Each effective setting and where it comes from; no secret."""
+def config(context: typer.Context) -> Exit:
+    """List each setting, its value and its source; no secret."""
     from collector.cli.output import show_rows
     from collector.settings.origins import origins
 
@@ -36,7 +36,7 @@ def config(context: typer.Context) -> None:
     }
     lines = [{**row, "value": "unset" if row["value"] is None else row["value"]} for row in rows]
     answer = Answer(data, lambda console: show_rows("settings", lines, console))
-    raise typer.Exit(said(invocation, answer, Exit.DONE))
+    return print_answer(invocation, answer)
 
 
 def shown(settings: Settings, name: str) -> Json:

@@ -70,7 +70,7 @@ async def test_an_object_is_not_replaced_by_a_store_that_would(
             for check in await examine(world.settings, SilentProgress())
             if check.name == "bucket"
         ]
-        assert not bucket.well
+        assert not bucket.is_ok
         assert "conditional_put" in bucket.found
 
 

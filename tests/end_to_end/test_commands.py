@@ -449,7 +449,7 @@ def test_an_enrichment_is_a_run_of_its_own_and_status_tells_its_share(collector,
 
 
 @pytest.mark.smoke
-def test_doctor_finds_all_well(collector, simulator) -> None:
+def test_doctor_finds_that_all_is_ok(collector, simulator) -> None:
     assert collector("migrate").status == 0
     ended = collector("doctor", "--json", env=simulator)
     assert ended.status == 0, ended.stdout
@@ -461,12 +461,15 @@ def test_doctor_finds_all_well(collector, simulator) -> None:
     ]
 
 
-def test_doctor_says_what_to_mend(collector) -> None:
+def test_doctor_says_what_to_do(collector) -> None:
     assert collector("migrate").status == 0
     env = {"WALLHAVEN_API_URL": "http://127.0.0.1:1/api/v1"}
     ended = collector("doctor", "--json", env=env)
     assert ended.status == 1
     assert [check["well"] for check in ended.answer["checks"]] == [True, True, True, False]
+    lines = collector("doctor", env=env).stdout.splitlines()[2:]
+    assert [line.split()[0] for line in lines] == ["ok", "ok", "ok", "FAIL"]
+    assert "; check WALLHAVEN_API_URL" in lines[-1]
 
 
 def test_doctor_sees_that_no_image_may_be_fetched(collector, simulator) -> None:
@@ -512,11 +515,11 @@ def test_doctor_tells_the_schema_of_the_embedded_server(collector) -> None:
         return text
 
     assert found() == (
-        f"the embedded server runs; the next run brings its schema to version {VERSION}"
+        f"the embedded server runs; the next run migrates its schema to version {VERSION}"
     )
     assert collector("status", env=env).status == 0
     assert found() == (
-        f"the embedded server has schema version {VERSION}; 0 images are still to be stored"
+        f"the embedded server has schema version {VERSION}; 0 images are not stored yet"
     )
 
 

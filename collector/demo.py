@@ -22,7 +22,7 @@ from collector.core.runs import Run
 from collector.flow import task_group
 from collector.local import Command, LocalServers, is_in_use, open_child
 from collector.ports import ObjectStore, Progress
-from collector.runtime.opening import Need, RunOptions, Runtime, open_runtime
+from collector.runtime.opening import Need, RunOptions, Runtime, open_runtime, unusable_home
 from collector.runtime.running import run_all_stages
 from collector.settings import Settings
 
@@ -88,10 +88,7 @@ async def run_demo(
         home.mkdir(parents=True, exist_ok=True)
         port = _port_of(home)
     except OSError as error:
-        raise DemoError(
-            f"COLLECTOR_HOME {home} cannot be used: {error.strerror}; nothing was stored."
-            " Set it to a folder that you can write"
-        ) from None
+        raise DemoError(unusable_home(home, error.strerror)) from None
     async with _simulator(home, port, wallpapers, images) as address:
         demo_settings = _demo_settings(settings, address)
         need = Need.SCHEMA | Need.STORE | Need.HTTP

@@ -67,7 +67,7 @@ def connect_error(host: str, port: int, error: Exception) -> ItemError:
     return ItemError(Code.SOURCE_ERROR, problem, fault=Fault.SYSTEMIC)
 
 
-def _unreached(host: str, port: int | None, error: Exception) -> str:
+def _cannot_connect(host: str, port: int | None, error: Exception) -> str:
     reason = connect_problem(error)
     if isinstance(error, PrivateAddress):
         reason = "the name resolves to an address that is not public"

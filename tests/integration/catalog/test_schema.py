@@ -224,7 +224,8 @@ async def test_the_views_show_what_people_ask_for(dsn: str) -> None:
             INSERT INTO draenei_content.run_audit (id, dag_id, run_id, status, download_failures,
                 upload_failures) VALUES (7, 'tests', 'daily', 'partial', 2, 1);
             INSERT INTO draenei_content.staged_pages (audit_id, page, search_key, ids, items,
-                invalid, known, last_page, total, staged) VALUES (7, 1, 'elf', '{}', 0, 0, 0, 1, 0, 0);
+                invalid, known, last_page, total, staged)
+                VALUES (7, 1, 'elf', '{}', 0, 0, 0, 1, 0, 0);
             INSERT INTO draenei_content.wallpapers (id, wallhaven_id, url, page_url, s3_key) VALUES
                 (1, 'stored', 'u1', 'p1', 'wallpapers/stored.jpg'),
                 (2, 'later', 'u2', 'p2', NULL), (3, 'dead', 'u3', 'p3', NULL);

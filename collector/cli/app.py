@@ -131,7 +131,8 @@ def run(
     audits: list[AuditRow] = []
 
     async def command(runtime: Runtime) -> Answer:
-        return audit_answer(await run_all_stages(runtime, this_run, options, audits.append))
+        row = await run_all_stages(runtime, this_run, options, audits.append)
+        return audit_answer(row, runtime.settings)
 
     return execute(invocation, STAGE_NEEDS[StageName.TRANSFER], command, audits, this_run)
 

@@ -78,7 +78,8 @@ def backfill(
             row = await runtime.catalog.runs.audit_row(known.audit_id)
             return _nothing_to_do(row, invocation.command("run"))
         run = run_for(known, Run(DEFAULT_DAG_ID, new_run_id("backfill")), again=again)
-        return audit_answer(await run_backfill(runtime, run, options, audits.append))
+        row = await run_backfill(runtime, run, options, audits.append)
+        return audit_answer(row, runtime.settings)
 
     return execute(invocation, BACKFILL_NEEDS, command, audits)
 

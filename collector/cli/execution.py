@@ -119,13 +119,23 @@ class Invocation:
             answer.text(PlainConsole())
 
 
-def audit_answer(row: AuditRow) -> Answer:
-    """Answer with an audit row; its status decides the exit status."""
+def audit_answer(row: AuditRow, settings: Settings | None = None) -> Answer:
+    """Answer with an audit row; its status decides the exit status.
+
+    With the settings of a run that mirrors, the text ends with what a person wants to know of it.
+    """
     from collector.cli.output import show_audit
+    from collector.cli.summary import show_end
 
     statuses = {RunStatus.FAILED: Exit.FAILED, RunStatus.INTERRUPTED: Exit.INTERRUPTED}
     status = statuses.get(row.status, Exit.DONE)
-    return Answer(row.as_json(), lambda console: show_audit(row, console), status)
+
+    def show(console: Console) -> None:
+        show_audit(row, console)
+        if settings is not None:
+            show_end(row, settings, console)
+
+    return Answer(row.as_json(), show, status)
 
 
 def execute(

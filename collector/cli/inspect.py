@@ -57,6 +57,7 @@ def status(context: typer.Context) -> Exit:
 
 async def _status(runtime: Runtime) -> Answer:
     from collector.cli.output import show_mapping, show_rows
+    from collector.cli.summary import show_runs
 
     backlog = await runtime.catalog.transfers.backlog()
     runs = await runtime.catalog.runs.last_runs(STATUS_RUNS)
@@ -80,24 +81,23 @@ async def _status(runtime: Runtime) -> Answer:
     def show(console: Console) -> None:
         show_mapping("backlog", counts, console)
         show_mapping("enrichment", enrichment, console)
-        show_rows("last runs", [_run_row(run) for run in runs], console)
+        show_runs(runs, console)
         if backfills:
-            show_rows("last backfills", backfills, console)
+            show_rows("last backfills", [_backfill_row(each) for each in backfills], console)
 
     rows: dict[str, Json] = {"runs": list(runs), "backfills": list(backfills)}
     return Answer({**counts, **enrichment, **rows}, show)
 
 
-def _run_row(run: Mapping[str, Json]) -> dict[str, Json]:
-    # What fits on one line of a terminal.
+def _backfill_row(backfill: Mapping[str, Json]) -> dict[str, Json]:
+    from collector.cli.summary import search_words
+
+    read, last = backfill["pages"], backfill["to_page"] or backfill["last_page"]
     return {
-        "run_id": run["run_id"],
-        "status": run["status"],
-        "seconds": run["duration_seconds"],
-        "inserted": run["metadata_inserted"],
-        "uploaded": run["images_uploaded"],
-        "adopted": run["images_adopted"],
-        "notes": run["notes"],
+        "verdict": backfill["verdict"],
+        "pages": f"{read} read, {backfill['from_page']} to {last or 'the end'}",
+        "search": search_words(str(backfill["search"])),
+        "run_id": backfill["run_id"],
     }
 
 

@@ -35,6 +35,13 @@ PLAN_NEEDS = Need.SCHEMA | Need.HTTP
 UPKEEP_NEEDS = Need.SCHEMA | Need.STORE
 
 _NO_RUN = 0
+# What the log says of an audit row.
+_LOGGED = (
+    *("run_id", "status", "duration_seconds"),
+    *("metadata_inserted", "metadata_updated", "metadata_unchanged", "metadata_invalid"),
+    *("images_uploaded", "images_adopted", "bytes_uploaded"),
+    *("download_failures", "upload_failures", "missing_s3_after_run"),
+)
 
 
 async def run_extract(
@@ -211,19 +218,6 @@ async def run_verify(
 
 
 def log_audit(row: AuditRow) -> None:
-    """Log an audit row on one line."""
-    logger.info(
-        "audit: run_id=%s status=%s inserted=%d updated=%d unchanged=%d uploaded=%d"
-        " adopted=%d download_failures=%d upload_failures=%d missing_s3=%d duration_seconds=%.3f",
-        row.run_id,
-        row.status,
-        row.metadata_inserted,
-        row.metadata_updated,
-        row.metadata_unchanged,
-        row.images_uploaded,
-        row.images_adopted,
-        row.download_failures,
-        row.upload_failures,
-        row.missing_s3_after_run,
-        row.duration_seconds,
-    )
+    """Log an audit row on one line, its numbers named as its columns."""
+    shown = {name: getattr(row, name) for name in _LOGGED}
+    logger.info("audit: %s", " ".join(f"{name}={value}" for name, value in shown.items()))

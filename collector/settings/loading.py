@@ -26,6 +26,8 @@ MAX_FILE_BYTES = 65_536
 MAX_LINE_CHARACTERS = 8_192
 # BUCKET is this similar to BUCKET_NAME: misspelt, not a variable of another program.
 _MIN_SIMILARITY = 0.7
+# A file may hold settings of other programs too. Looking for a similar name costs a millisecond.
+MAX_FILE_NAMES = 500
 
 
 def load_settings(env_file: Path | None = None, **overrides: Any) -> Settings:
@@ -48,7 +50,11 @@ def _require_known_names(env_file: Path | None) -> None:
     for name in map(str.upper, EnvSettingsSource(Settings).env_vars):
         if name.startswith(_OWN_PREFIXES):
             _require_known(name)
-    for name in map(str.upper, dict.fromkeys(_names_in(env_file) if env_file else ())):
+    named = set(map(str.upper, _names_in(env_file))) if env_file else set()
+    if len(named) > MAX_FILE_NAMES:
+        problem = f"sets more than {MAX_FILE_NAMES} names, so it is not a settings file"
+        raise SettingsError("--env-file", problem)
+    for name in sorted(named):
         if name.startswith(_OWN_PREFIXES) or _nearest(name):
             _require_known(name)
 

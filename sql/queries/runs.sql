@@ -238,12 +238,18 @@ WHERE audit_id = $1
     AND ended_at >= COALESCE($2::timestamptz, '-infinity');
 
 -- name: last_runs
--- The newest $1 runs.
+-- The newest $1 runs, each with the search it has read.
 SELECT
-    dag_id, run_id, status, started_at, duration_seconds, metadata_inserted, metadata_updated,
-    images_uploaded, images_adopted, bytes_uploaded, download_failures, upload_failures, notes
-FROM draenei_content.run_audit
-ORDER BY started_at DESC NULLS LAST, id DESC
+    a.dag_id, a.run_id, a.status, a.started_at, a.duration_seconds, a.metadata_inserted,
+    a.metadata_updated, a.images_uploaded, a.images_adopted, a.bytes_uploaded, a.download_failures,
+    a.upload_failures, a.missing_s3_after_run, a.notes,
+    (
+        SELECT min(p.search_key)
+        FROM draenei_content.staged_pages AS p
+        WHERE p.audit_id = a.id
+    ) AS search
+FROM draenei_content.run_audit AS a
+ORDER BY a.started_at DESC NULLS LAST, a.id DESC
 LIMIT $1;
 
 -- name: stored_recently

@@ -61,7 +61,7 @@ def test_demo_twice_stores_everything_once(collector, home: Path) -> None:
     second = collector("demo", "--wallpapers", "12", env=env)
     assert second.status == 0, second.stderr
     assert "verified: 12 of 12" in second.stdout
-    assert "inserted=0 updated=0 unchanged=12 uploaded=0 adopted=0" in second.stderr
+    assert "metadata_unchanged=12 metadata_invalid=0 images_uploaded=0" in second.stderr
 
     pictures = sorted((home / "pictures").iterdir())
     assert len(pictures) == 12
@@ -204,6 +204,9 @@ def test_migrate_takes_over_what_the_original_stored(collector, simulator, datab
         (("simulate", "--port", "65536"), {}, "--port: must be 65535 or less"),
         (("janitor", "--upload-age", "x"), {}, '--upload-age: must be a number, got "x"'),
         (("run", "--query", "elf", "--collection", "a/1"), {}, "give one of them"),
+        (("run", "nature"), {}, "for words to search for, use --query"),
+        (("backfill", "https://wallhaven.cc/w/abc123"), {}, "is no list that can be mirrored"),
+        (("run", "https://wallhaven.cc/latest?purity=111"), {}, "WALLHAVEN_API_KEY"),
         (("extract", "--collection", "secret"), {}, "such as someone/15"),
         (("plan", "--collection", ""), {}, "such as someone/15"),
         (
@@ -395,6 +398,12 @@ QUESTIONS = {
     ("--query", "@Archon"): "search?q=%40Archon",
     ("--query", "id:1"): "search?q=id:1",
     ("--collection", "Archon/15"): "collections/Archon/15",
+    ("https://wallhaven.cc/tag/1",): "search?q=id:1",
+    ("https://wallhaven.cc/search?categories=100&atleast=1920x1080",): (
+        "search?categories=100&atleast=1920x1080"
+    ),
+    ("wallhaven.cc/user/Archon",): "search?q=%40Archon",
+    ("https://wallhaven.cc/user/Archon/favorites/15",): "collections/Archon/15",
 }
 
 

@@ -526,3 +526,12 @@ def test_what_belongs_to_others_may_stand_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "my.env"
     path.write_text("AIRFLOW_EXECUTOR=CeleryExecutor\nTRANSFER_WORKERS=4\nWALLHAVEN_QUERY=elf\n")
     assert load_settings(path).wallhaven_query == "elf"
+
+
+def test_a_file_of_a_thousand_names_is_refused_before_each_is_compared(tmp_path: Path) -> None:
+    file = tmp_path / "some.env"
+    file.write_text("\n".join(f"NAME_{number}=1" for number in range(1_000)))
+    with pytest.raises(SettingsError, match="more than 500 names"):
+        load_settings(file)
+    file.write_text("\n".join(f"NAME_{number}=1" for number in range(100)))
+    assert load_settings(file).bucket_name

@@ -243,7 +243,7 @@ async def test_a_page_that_stays_short_makes_it_incomplete(
         assert row.status is RunStatus.PARTIAL
         assert (certificate(row)["verdict"], certificate(row)["difference"]) == ("incomplete", -22)
         assert row.notes is not None
-        assert "22 items are counted" in row.notes
+        assert "the site counts 22 items" in row.notes
 
         again = await backfill(world, name="again")
         assert again.run_id == "again", "an incomplete crawl is over; the next one begins anew"
@@ -375,7 +375,7 @@ async def test_a_total_that_lies_too_is_not_certified(
         assert row.status is RunStatus.PARTIAL
         assert certificate(row)["verdict"] == "incomplete"
         assert row.notes is not None
-        assert "23832 items are counted" in row.notes
+        assert "the site counts 23832 items" in row.notes
         assert len(pages_asked(world)) < 100
 
 

@@ -1,4 +1,4 @@
-"""Addresses: what can be told apart, and no error that repeats one."""
+"""Addresses: which are unambiguous, and no error quotes one."""
 
 from __future__ import annotations
 

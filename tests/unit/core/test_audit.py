@@ -1,4 +1,4 @@
-"""The audit: what a recount says about a run."""
+"""The audit: how a recount decides the status and notes of a run."""
 
 from __future__ import annotations
 

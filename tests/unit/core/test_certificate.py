@@ -1,4 +1,4 @@
-"""What a crawl can prove, from its ledger alone."""
+"""What a crawl proves from its ledger alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of a list that overlap become one, in the order of the list, with little work."""
+"""Overlapping parts of a list are joined in list order, at low cost."""
 
 from __future__ import annotations
 

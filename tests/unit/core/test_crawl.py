@@ -1,4 +1,4 @@
-"""The order in which a crawl reads pages, and that it misses nothing that stays listed."""
+"""A crawl reads pages in the right order, and misses no item that stays listed."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ class Listing:
         )
 
     def answers(self, number: int) -> bool:
-        """Say whether a page comes at all."""
+        """Return whether a page can be read at all."""
         return number not in self.unreadable and (number <= self.last_page or not self.refuses)
 
     def without(self, read: PageRead) -> LedgerPage:
-        """Return what the ledger gets for a page that does not come, once another one has told."""
+        """Return what the ledger gets for an unreadable page, after another page was read."""
         if read.number > self.last_page:
             return replace(self.page(read), items=0, ids=[])
         return UnreadablePage(
@@ -234,7 +234,7 @@ def test_what_moved_from_a_page_that_had_been_empty_is_met_also_after_a_crash() 
 
 
 class Reading:
-    """A crawl by a few readers, whose questions and answers may overtake each other."""
+    """A crawl by a few readers, whose requests and answers may overtake each other."""
 
     def __init__(self, items: int, pages_per_batch: int, **odd: Any) -> None:
         self.listing = Listing(items, **odd)
@@ -267,13 +267,13 @@ class Reading:
         self.served.append(short(page, 0) if self._comes_short(read.number, where) else page)
 
     def ask_another(self, where: float) -> None:
-        """Ask another page what has become of one that was refused: the list may have changed."""
+        """Read another page after one was refused: the list may have changed."""
         if self.refused:
             read = self.refused.pop(int(where * len(self.refused)))
             self.served.append(self.listing.without(read))
 
     def _comes_short(self, number: int, where: float) -> bool:
-        """Say whether a page comes empty now, never as often in a row as a crawl gives it up."""
+        """Return whether a page is empty now, fewer times in a row than a crawl accepts."""
         readings = [page for page in self.ledger if isinstance(page, CoveredPage)]
         before = [page.is_short for page in readings if page.number == number]
         in_a_row = len(list(takewhile(bool, reversed(before))))
@@ -305,7 +305,7 @@ class Reading:
         return {int(wallhaven_id) for page in readings for wallhaven_id in page.ids}
 
     def assert_nothing_is_missed(self) -> None:
-        """What is listed all the time was seen, or has stood on a page that could not be read."""
+        """Items that were listed all the time were seen, or were on an unreadable page."""
         unread = {page.number for page in self.ledger if isinstance(page, UnreadablePage)}
         places = {item: place for place, item in enumerate(self.listing.items)}
         for item in self.listing.always - self.seen:
@@ -334,6 +334,7 @@ def test_what_is_listed_all_the_time_is_read_whatever_comes_and_goes(
     assert reading.listing.always <= seen
 
 
+@settings(deadline=None)  # a thousand steps, on a machine that may be busy
 @given(st.integers(0, 2**32), st.integers(1, 6))
 def test_a_busy_day_hides_nothing(seed: int, pages_per_batch: int) -> None:
     reading, random = Reading(100, pages_per_batch), Random(seed)

@@ -1,4 +1,4 @@
-"""What a finding is, and what share of the wallpapers is enriched."""
+"""The outcome of a finding, and the share of enriched wallpapers."""
 
 from __future__ import annotations
 

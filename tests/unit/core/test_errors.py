@@ -1,4 +1,4 @@
-"""Errors carry data, and read as one line."""
+"""Errors carry data and are one line of text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an item stands, from its rows."""
+"""The state of an item, from its rows."""
 
 from __future__ import annotations
 

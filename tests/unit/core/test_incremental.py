@@ -1,4 +1,4 @@
-"""The way down to what is known: no hole, no page too many, gaps closed by the next runs."""
+"""Incremental reads leave no gap, read no page too many, and later runs close gaps."""
 
 from __future__ import annotations
 

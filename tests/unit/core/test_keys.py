@@ -1,4 +1,4 @@
-"""Object keys: whatever a row says, a key has our shape or there is none."""
+"""Object keys: any row gives a well-formed key or none."""
 
 from __future__ import annotations
 

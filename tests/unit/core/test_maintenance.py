@@ -1,4 +1,4 @@
-"""Bucket against tables: what a stray object is, and what a report holds."""
+"""Bucket against tables: how unmatched objects are classified, and what a report contains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pacing: what headers say is read with care, and none can stop us for ever."""
+"""Pacing: headers are read defensively, and none can stop the collector for good."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sweep: every page that is wanted, once, and no further; and when it leaves no hole."""
+"""The sweep reads every wanted page once and no other, and knows when it leaves no gap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cutting: the same bytes come out, in parts of the right size, whatever the chunks were."""
+"""Parts have the right size and the same bytes, whatever the chunks were."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a backfill would cost: counted where all is known, estimated honestly where it is not."""
+"""The cost of a backfill: exact if all sizes are known, else a sound estimate."""
 
 from __future__ import annotations
 

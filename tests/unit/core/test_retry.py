@@ -1,4 +1,4 @@
-"""Retries: which fault waits, which ends."""
+"""Retries: which faults are retried and which are given up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tally: what a transfer has done, and when that is enough."""
+"""Tally: what a transfer has done, and when it has to end."""
 
 from __future__ import annotations
 

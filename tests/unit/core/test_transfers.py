@@ -1,4 +1,4 @@
-"""What is kept of a try that failed."""
+"""What is recorded of a failed attempt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A body is exactly what its row says, or it fails with the code that says why."""
+"""A body that does not match its row fails with the code that says why."""
 
 from __future__ import annotations
 

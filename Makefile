@@ -1,8 +1,8 @@
-# Everything a fresh machine needs: Python 3.11 to 3.13 and make. `make demo` is the way in.
+# Everything a fresh machine needs: Python 3.11 to 3.14 and make. `make demo` is the way in.
 #
 # VENV is where it all goes, but for Airflow and for what we are measured against, which get places
-# of their own; PYTHON is used once, to make it.
-PYTHON ?= python3
+# of their own. The first of PYTHON that fits makes it: 3.11 to 3.14, with venv and pip.
+PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 VENV ?= .venv
 AIRFLOW_VENV ?= .venv-airflow
 BENCH_VENV ?= .venv-bench
@@ -68,7 +68,7 @@ soak: $(VENV)/.dev
 	@$(BIN)/python tests/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 compose-smoke:
-	@$(PYTHON) tests/compose_smoke.py
+	@$(python) tests/compose_smoke.py
 
 # Lines of JSON, a pass each; the last one is the summary, which replaces the stored one.
 bench: $(BENCH_VENV)/.ready
@@ -135,10 +135,15 @@ clean:
 # requirements names all that is needed, so nothing is looked for beside it.
 pip = python -m pip install -q --disable-pip-version-check --no-deps
 
+fits = import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+fitting = $(shell for name in $(PYTHON); do \
+	if $$name -c '$(fits)' >/dev/null 2>&1; then echo $$name; break; fi; done)
+python = $(or $(fitting),$(error Python 3.11 to 3.14 with venv is needed, and none of these is \
+	one: $(PYTHON). Install it, or say where it is: make PYTHON=/path/to/python3.12))
+
 $(VENV)/.tools: requirements/tools.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}; say make PYTHON=python3.12")'
-	@echo "setting up $(VENV)"
-	@$(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) with $(python)"
+	@$(python) -m venv $(VENV)
 	@$(BIN)/$(pip) --require-hashes -r requirements/tools.txt
 	@touch $@
 

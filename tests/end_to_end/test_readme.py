@@ -44,7 +44,7 @@ RECIPES = {
     "soak": "tests/soak.py",
     "advisories": "$(BIN)/python tests/advisories.py",
     "reliability": "tests/reliability.py",
-    "compose-smoke": "$(PYTHON) tests/compose_smoke.py",
+    "compose-smoke": "$(python) tests/compose_smoke.py",
     "lint": "$(BIN)/lint-imports",
     "requirements": "pyproject.toml -o requirements/engine.txt",
 }

@@ -117,6 +117,10 @@ class Items:
         """Return the newest `limit` wallpapers whose image is stored (None: all)."""
         return [StoredRow(**row) for row in await self._database.fetch("stored_objects", limit)]
 
+    async def catalog(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return the newest `limit` wallpapers (None: all), stored or not, by column."""
+        return [dict(row) for row in await self._database.fetch("catalog_rows", limit)]
+
 
 async def _of_row(session: Session, wallpaper_id: int) -> dict[str, Any]:
     details = await session.first("item_details", wallpaper_id)

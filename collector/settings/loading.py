@@ -31,11 +31,14 @@ _ALIKE = 0.7
 def load_settings(env_file: Path | None = None, **overrides: Any) -> Settings:
     """Read the environment, or the file where one is given (the environment wins over it).
 
-    Raises SettingsError naming the first wrong or misspelt variable, without its value.
+    An override, named like a field of Settings, wins over both. Raises SettingsError naming the
+    first wrong or misspelt variable, without its value.
     """
     if env_file is not None and not env_file.is_file():
         raise SettingsError("--env-file", f"{env_file} is no file")
     try:
+        for name in overrides:
+            _require_known(name.upper())
         _refuse_unknown(env_file)
         return Settings(_env_file=env_file, **overrides)
     except ValidationError as error:

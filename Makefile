@@ -20,7 +20,7 @@ MINUTES ?= 2
 ROUNDS ?= 5
 export COLLECTOR_HOME ?= $(CURDIR)/.collector
 
-.PHONY: help setup demo test test-all test-airflow test-celery compose-smoke lint advisories clean \
+.PHONY: help setup demo test test-all test-airflow test-celery compose-smoke lint advisories clean dist \
 	requirements bench bench-full bench-tune bench-load reliability soak
 
 help:
@@ -36,9 +36,10 @@ help:
 	@echo "make bench-load     the same for our load of metadata"
 	@echo "make reliability    try every fault of docs/reliability.md, and write that page anew"
 	@echo "make soak           thousands of images under faults and kills (MINUTES=2, SEED=)"
-	@echo "make lint           ruff, mypy, import contracts, hadolint, schema of docker-compose.yml"
+	@echo "make lint           ruff, mypy, import contracts, hadolint, schemas of YAML, zizmor"
 	@echo "make advisories     whether any are known of the packages that are shipped"
 	@echo "make setup          only set up, in $(VENV)"
+	@echo "make dist           build the source distribution and the wheel in dist/"
 	@echo "make requirements   compile requirements/ anew from pyproject.toml"
 	@echo "make clean          remove .venv, .venv-airflow, .venv-bench and .collector"
 
@@ -100,7 +101,14 @@ lint: $(VENV)/.dev
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/hadolint Dockerfile
-	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	@$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec docker-compose.yml
+	@$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema -q --builtin-schema vendor.dependabot .github/dependabot.yml
+	@$(BIN)/check-jsonschema -q --builtin-schema vendor.github-issue-forms \
+		.github/ISSUE_TEMPLATE/bug_report.yml .github/ISSUE_TEMPLATE/feature_request.yml
+	@$(BIN)/check-jsonschema -q --builtin-schema vendor.github-issue-config \
+		.github/ISSUE_TEMPLATE/config.yml
+	@$(BIN)/zizmor -q --offline --no-progress --persona pedantic .github
 
 # Of the outside world as it is today: it may turn red without a change of ours.
 advisories: $(VENV)/.dev
@@ -126,6 +134,11 @@ requirements: $(VENV)/.tools
 		requirements/peers.in -o requirements/peers.txt
 	$(compile) requirements/tools.in -o requirements/tools.txt
 	$(compile) requirements/lock.in -o requirements/lock.txt
+
+# What release.yml publishes.
+dist: $(VENV)/.tools
+	@rm -rf "$(CURDIR)/dist"
+	@$(BIN)/python -m hatchling build -d dist
 
 clean:
 	rm -rf "$(CURDIR)/.venv" "$(CURDIR)/.venv-airflow" "$(CURDIR)/.venv-bench" \

@@ -1,17 +1,16 @@
-# ruff: noqa: INP001 - a script, whose names are its own
-"""How much of a backfill's reading and carrying overlaps, both being slow.
+# ruff: noqa: INP001 - a script
+"""How much extraction and transfer of a backfill overlap if both are slow.
 
     python benchmarks/backfill.py > benchmarks/results/backfill.json
 
-A simulated Wallhaven answers one page a second, and its image host sends each connection so many
-bytes a second that all the images take about as long as all the pages. Real commands work on
-embedded servers: `extract` alone, `transfer` alone with the backlog that it left, and `backfill` of
-the same list into an empty database and an empty bucket. Its wall time is compared with the longer
-of the two others.
+A simulated Wallhaven answers one page a second, and its image host limits each connection so that
+all images take about as long as all pages. Real commands work on embedded servers: `extract` alone,
+`transfer` alone with the backlog of that extract, and `backfill` of the same list into an empty
+database and bucket. The wall time of `backfill` is compared with the longer of the two others.
 
-The cap of the API is fine-grained on purpose. Where a window of a minute admits 45 requests at
-once, the last 45 pages can be had at its beginning alone, and their images come after: no order of
-work overlaps those, and the longer the list, the less they count.
+The API's limit has a short window on purpose. If a window of a minute admitted 45 requests at once,
+the last 45 pages would come at its beginning and their images after it: no order of work overlaps
+those, and the longer the list, the less they count.
 """
 
 from __future__ import annotations
@@ -48,12 +47,12 @@ from collector.simulator import (
 )
 
 ITEMS_PER_PAGE = 24
-# One page in one window; who asks too early is told to come back, and is not counted.
+# One page per window; an early request is refused and not counted.
 LIMIT = Limit(requests=1, window_seconds=1.0, headers=False)
 IN_FLIGHT = 8
-# Noise of so many pixels square becomes a JPEG of about 100 kB.
-PICTURE_PIXELS = 400
-# Larger than all that is asked here: the simulator's cap alone shall count.
+# Noise of this width and height becomes a JPEG of about 100 kB.
+IMAGE_PIXELS = 400
+# Above the rate of this benchmark: only the simulator's limit counts.
 REQUESTS_PER_MINUTE = 6000
 
 
@@ -86,25 +85,25 @@ def main() -> None:
 async def _measure(pages: int, transfer_seconds: float) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="backfill-")))
-        # A server that runs as another user must be able to pass through.
+        # A server that runs as another user must be able to enter.
         await anyio.Path(folder).chmod(0o711)
         servers = await stack.enter_async_context(open_local_servers(folder / "home"))
-        image_bytes = _draw(folder / "pictures")
+        image_bytes = _draw(folder / "images")
         total_bytes = pages * ITEMS_PER_PAGE * image_bytes
         simulator = await stack.enter_async_context(
             open_simulator(
                 SimulatorOptions(
                     wallpapers=pages * ITEMS_PER_PAGE,
-                    images=folder / "pictures",
+                    images=folder / "images",
                     image_bytes_per_second=round(total_bytes / transfer_seconds / IN_FLIGHT),
                     profile=Profile(limit=LIMIT),
                 )
             )
         )
-        apart = await _Place.make(servers, simulator)
-        extracted = await apart.collect("extract", "--max-pages", str(pages), "--run-id", "1")
-        await apart.collect("load", "--run-id", "1")
-        carried = await apart.collect("transfer", "--limit", "0", "--run-id", "1")
+        alone = await _Place.make(servers, simulator)
+        extracted = await alone.collect("extract", "--max-pages", str(pages), "--run-id", "1")
+        await alone.collect("load", "--run-id", "1")
+        carried = await alone.collect("transfer", "--limit", "0", "--run-id", "1")
         filled = await (await _Place.make(servers, simulator)).collect("backfill")
         stored = carried.answer["images_uploaded"], filled.answer["images_uploaded"]
         assert set(stored) == {pages * ITEMS_PER_PAGE}, stored
@@ -121,15 +120,15 @@ async def _measure(pages: int, transfer_seconds: float) -> dict[str, Any]:
 
 
 def _draw(folder: Path) -> int:
-    """Draw the picture that all images are copies of; return how many bytes they have."""
+    """Draw the file that all images are copies of; return its size in bytes."""
     folder.mkdir()
-    Image.effect_noise((PICTURE_PIXELS, PICTURE_PIXELS), 90).save(folder / "noise.jpg")
+    Image.effect_noise((IMAGE_PIXELS, IMAGE_PIXELS), 90).save(folder / "noise.jpg")
     return (folder / "noise.jpg").stat().st_size
 
 
 @dataclass(frozen=True)
 class _Place:
-    """An empty database and a new bucket, and the environment of commands that use them."""
+    """The environment of commands that use an empty database and a new bucket."""
 
     environment: Mapping[str, str]
 
@@ -154,7 +153,7 @@ class _Place:
         return place
 
     async def collect(self, *words: str) -> _Ended:
-        """Run a command to its end, which must be a good one."""
+        """Run a command. Raises CalledProcessError if it fails."""
         began = time.monotonic()
         command = [sys.executable, "-m", "collector", *words, "--json"]
         ended = await anyio.run_process(command, env=self.environment, stderr=sys.stderr)
@@ -163,14 +162,14 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Ended:
-    """A command: when it began (monotonic seconds), how long it took, what it answered."""
+    """A finished command: its start (monotonic seconds), its duration, its answer."""
 
     began: float
     seconds: float
     answer: dict[str, Any]
 
     def timeline(self, journal: Journal) -> dict[str, float]:
-        """Return when its first and last pages and images were answered, seconds from its start."""
+        """Return when its first and last pages and images came, in seconds from its start."""
         ends = {
             kind: [
                 visit.at + visit.seconds - self.began

@@ -3,8 +3,8 @@
 
     python benchmarks/body_uploads.py > benchmarks/results/body_uploads.json
 
-Each way sends the same bodies, the ways take turns, and the CPU seconds are those of the sending
-process alone (user and system), so a busy machine moves them little.
+Each way sends the same bodies, and the ways take turns. Only CPU seconds of the sending process are
+counted (user and system), so a busy machine changes them little.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from collector.store import S3Options
 from collector.store.bodies import Address, BodySender, ChunkPayload, Credentials
 from collector.store.client import open_control_calls
 
-# A usual wallpaper, in the reads that aiohttp gives, as many at once as a run has by default.
+# The size of a usual wallpaper, in chunks as aiohttp delivers them, with the default concurrency.
 BODY_BYTES = 1_500_000
 CHUNK_BYTES = 256 * 1024
 IN_FLIGHT = 16
@@ -41,7 +41,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Sink(asyncio.Protocol):
-    """Answers 200 to every request once its body has come."""
+    """Answers 200 to each request after its body."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -70,7 +70,7 @@ async def serve_sink() -> None:
 
 
 async def send_all(send: Callable[[str], Awaitable[object]]) -> float:
-    """Return the CPU seconds a gigabyte costs when `send(key)` sends one body."""
+    """Return the CPU seconds per gigabyte if `send(key)` sends one body."""
     keys = iter(range(BODIES))
 
     async def work() -> None:
@@ -85,7 +85,7 @@ async def send_all(send: Callable[[str], Awaitable[object]]) -> float:
 
 
 async def measure(endpoint: str) -> dict[str, list[float]]:
-    """Return the CPU seconds a gigabyte of each way, round by round."""
+    """Return the CPU seconds per gigabyte of each way, round by round."""
     body = os.urandom(BODY_BYTES)
     chunks = [body[at : at + CHUNK_BYTES] for at in range(0, BODY_BYTES, CHUNK_BYTES)]
     sha256 = hashlib.sha256(body).digest()
@@ -122,7 +122,7 @@ async def measure(endpoint: str) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    """Start the sink as a process of its own, measure, print one JSON object."""
+    """Start the sink as another process, measure, and print one JSON object."""
     with subprocess.Popen(
         [sys.executable, __file__, "sink"], stdout=subprocess.PIPE, text=True
     ) as sink:

@@ -1,5 +1,5 @@
-# ruff: noqa: INP001, S314 - a script, which reads what it had written itself
-"""What the death of a Celery worker costs: runs `make test-celery` and keeps its figures.
+# ruff: noqa: INP001, S314 - a script; it parses a report of its own
+"""The cost of a killed Celery worker: runs `make test-celery` and prints its figures.
 
 python3 benchmarks/celery.py > benchmarks/results/celery.json
 """

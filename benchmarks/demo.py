@@ -1,10 +1,10 @@
 # ruff: noqa: INP001, S603 - a script
-"""What the demo costs: seconds of set-up and work, memory of our process, from a fresh clone.
+"""The cost of the demo on a fresh clone: seconds of set-up and work, and peak memory.
 
     python3 benchmarks/demo.py > benchmarks/results/demo.json
 
 It clones the committed project into an empty folder, sets it up there, and runs the demo twice.
-Memory is the peak resident size of the collector's own process, not of the servers it started.
+Memory is the peak resident size of the collector's process, without the servers that it starts.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-# The peak is kept by the kernel; looking this often only has to catch it before the end.
-LOOK_SECONDS = 0.02
+# The kernel keeps the peak: polling only has to read it shortly before the process ends.
+POLL_SECONDS = 0.02
 KIB = 1024
 
 
 def main() -> None:
     """Print the figures as one JSON object."""
     with tempfile.TemporaryDirectory(prefix="demo-") as folder:
-        # Servers that run as another user must be able to pass through.
+        # Servers that run as another user must be able to enter.
         Path(folder).chmod(0o711)
         clone = Path(folder) / "project"
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
@@ -65,7 +65,7 @@ def _demo(clone: Path, stored: str) -> dict[str, Any]:
     process = subprocess.Popen(argv, cwd=clone, env=environment, stdout=subprocess.PIPE)
     while process.poll() is None:
         peak_bytes = max(peak_bytes, _peak_bytes(process.pid))
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     assert process.stdout is not None
     audit = json.loads(process.stdout.read())
     return {

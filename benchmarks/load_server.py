@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - part of a script
-"""The server of `load.py`: a fresh database for each contender, and what two passes took."""
+"""The server of `load.py`: a fresh database for each contender, and the cost of two passes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ TEMPLATE = "bench_template"
 KEPT = ("wallpapers", "wallpaper_counters", "transfers")
 STAGING = ("staged_pages", "staged_wallpapers")
 
-# Gets the address of its database, the answers, and which pass it is: `new` or `unchanged`.
+# Arguments: the address of its database, the answers, and the pass, `new` or `unchanged`.
 Contender = Callable[[str, list[bytes], str], Awaitable[None]]
 
 
 @dataclass
 class Pass:
-    """What one contender took for one pass."""
+    """The cost of one pass of one contender."""
 
     rows: int
     wall_seconds: float
@@ -33,18 +33,18 @@ class Pass:
 
     @property
     def rows_per_second(self) -> float:
-        """The rate in wall seconds."""
+        """The rate in wall time."""
         return self.rows / self.wall_seconds
 
 
 class Bench:
-    """One server and one database for each contender of a round."""
+    """One server, and a database for each contender of a round."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
 
     async def prepare(self) -> None:
-        """Make the template: our schema, empty."""
+        """Create the template: the collector's schema, empty."""
         await self._do(f"CREATE DATABASE {TEMPLATE}")
         async with open_database(self._address(TEMPLATE)) as database, database.session() as it:
             await migrate(it)
@@ -52,7 +52,7 @@ class Bench:
     async def measure(
         self, contender: Contender, items: int, answers: list[bytes]
     ) -> dict[str, Pass]:
-        """Let a contender bring in new rows, and then the same rows again."""
+        """Let a contender load new rows, and then the same rows again."""
         await self._do(f"CREATE DATABASE bench TEMPLATE {TEMPLATE}")
         passes = {
             name: await self._pass(contender, answers, name, items) for name in ("new", "unchanged")
@@ -83,9 +83,9 @@ class Bench:
 
 
 async def _written(dsn: str) -> dict[str, int]:
-    """Return the tuples that were inserted or updated so far, by table."""
+    """Return the number of inserted and updated tuples so far, by table."""
     connection = await asyncpg.connect(dsn)
-    # A backend tells what it did when it ends at the latest.
+    # A backend reports its statistics at the latest when it ends.
     while await connection.fetchval(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"

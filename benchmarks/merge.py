@@ -1,12 +1,12 @@
 # ruff: noqa: INP001 - a script
-"""How long the transactions of a merge are where the pages of a whole crawl wait at once.
+"""How long the transactions of a merge are if the pages of a whole crawl wait at once.
 
     .venv/bin/python benchmarks/merge.py --rows 500000
 
-The pages are staged once, as a run would, on an embedded PostgreSQL with its default durability.
-Each way of merging then gets a copy of that database: all pages in one transaction, as it was
-before merges were bounded; in transactions of `MAX_MERGE_ITEMS`, and of half and twice as many;
-and as leftovers of an ended run, which another run merges. They take turns.
+The pages are staged once, as by a run, on an embedded PostgreSQL with default durability. Each way
+of merging then gets a copy of that database: all pages in one transaction, as before merges were
+bounded; transactions of `MAX_MERGE_ITEMS`, and of half and twice as many; and leftovers of an ended
+run, which another run merges. The ways take turns.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ WAYS = {
 
 
 class TimedDatabase:
-    """A database that notes how long each transaction takes."""
+    """A database that records the duration of each transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -65,7 +65,7 @@ class TimedDatabase:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
-        """Open one, and note when it has ended."""
+        """Open a transaction and record its duration."""
         began = time.perf_counter()
         async with self._database.transaction() as session:
             yield session
@@ -73,7 +73,7 @@ class TimedDatabase:
 
 
 def body(catalogue: Catalogue, page: int, wallpapers: int) -> bytes:
-    """Return the answer that lists this page."""
+    """Return the answer for this page."""
     found = catalogue[(page - 1) * PAGE_ITEMS : page * PAGE_ITEMS]
     items = [listing_item(wallpaper, "https://w.wallhaven.cc") for wallpaper in found]
     meta = page_meta(page, PAGE_ITEMS, wallpapers, as_text=False)
@@ -81,7 +81,7 @@ def body(catalogue: Catalogue, page: int, wallpapers: int) -> bytes:
 
 
 async def stage(dsn: str, wallpapers: int) -> None:
-    """Make the schema, and stage all pages by one run."""
+    """Create the schema and stage all pages of one run."""
     catalogue = Catalogue(SimulatorOptions(wallpapers=wallpapers))
     async with open_database(dsn) as database:
         async with database.session() as session:
@@ -100,7 +100,7 @@ async def stage(dsn: str, wallpapers: int) -> None:
 
 
 async def merge(dsn: str, way: str, wallpapers: int) -> dict[str, Any]:
-    """Merge all that is staged, one way, and say what that took, or what ended it."""
+    """Merge all staged pages in one way; return its cost, or the error that ended it."""
     async with open_database(dsn) as database:
         timed = TimedDatabase(database)
         loads = Loads(timed, WAYS[way])  # type: ignore[arg-type]
@@ -130,12 +130,12 @@ async def merge(dsn: str, way: str, wallpapers: int) -> dict[str, Any]:
 
 
 async def measure(rows: int, rounds: int) -> dict[str, Any]:
-    """Return what each way took, round by round."""
+    """Return the cost of each way, round by round."""
     wallpapers = rows // PAGE_ITEMS * PAGE_ITEMS
     taken: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        # The server may run as another user, who must be able to pass through.
+        # A server that runs as another user must be able to enter.
         folder.chmod(0o711)
         servers = await stack.enter_async_context(open_local_servers(folder / "home", s3=False))
         assert servers.postgres is not None
@@ -156,14 +156,14 @@ async def measure(rows: int, rounds: int) -> dict[str, Any]:
 
 
 async def do(dsn: str, statement: str) -> None:
-    """Run one statement outside of the pool."""
+    """Run one statement outside the pool."""
     connection = await asyncpg.connect(dsn)
     await connection.execute(statement, timeout=600)
     await connection.close()
 
 
 def named(dsn: str, name: str) -> str:
-    """Return the address of another database of the same server."""
+    """Return the address of another database on the same server."""
     return urlsplit(dsn)._replace(path=f"/{name}").geturl()
 
 

@@ -1,13 +1,12 @@
-# ruff: noqa: INP001 - a script, whose SQL has no values from outside
-"""How long `collector migrate` takes on a large database of the original, and whom it blocks.
+# ruff: noqa: INP001 - a script
+"""How long `collector migrate` takes on a large database of the original, and what it blocks.
 
     python benchmarks/migrate.py [--rows 1000000]
 
 Fills the synchronous original's schema on an embedded PostgreSQL and runs `collector migrate` as a
-process of its own, while others go on reading and writing. Three times: with only those at work,
-beside a transaction that holds its snapshot for some seconds, as a backup does, and with nothing
-left to do. The longest time that one of their statements took is how long they were blocked. JSON
-on stdout.
+process while other clients read and write. It does so three times: with those clients only; during
+a transaction that holds its snapshot for some seconds, as a backup does; and with nothing left to
+do. The longest statement of a client is how long it was blocked. Prints JSON.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ from collector.local import open_local_servers
 
 # One daily run for 27 years.
 RUNS = 10_000
-# A backup's transaction, which reads all tables at the beginning.
+# The duration of a backup's transaction, which reads all tables at its start.
 BACKUP_SECONDS = 5.0
-# Often enough to be blocked by anything that is felt, seldom enough to leave the cores alone.
+# Often enough to meet every noticeable lock, rarely enough to need little CPU.
 PROBE_EVERY_SECONDS = 0.005
 
 ORIGINAL = """
@@ -61,7 +60,7 @@ CREATE TABLE draenei_content.run_audit (
     UNIQUE (dag_id, run_id));
 """
 
-# Half of the images are stored, the other half becomes the backlog.
+# Half of the images are stored; the other half becomes the backlog.
 FILL = """
 INSERT INTO draenei_content.wallpapers
     (wallhaven_id, url, resolution, category, purity, file_size, s3_key)
@@ -75,7 +74,7 @@ SELECT 'draenei_content_loader_v4_clean', 'scheduled__' || n, now(), now(), 60
 FROM generate_series(1, {runs}) AS n;
 """
 
-# What may be done all the time: by whom, and what.
+# Statements that clients repeat during the migration, by client.
 PROBES = {
     "reader_of_wallpapers": "SELECT url, s3_key FROM draenei_content.wallpapers"
     " WHERE wallhaven_id = lpad(to_hex($1::int), 6, '0')",
@@ -88,14 +87,14 @@ PROBES = {
 
 @dataclass
 class Probe:
-    """A client that repeats a statement, and how long each took."""
+    """A client that repeats a statement and records the duration of each."""
 
     dsn: str
     statement: str
     rows: int
     seconds: list[float] = field(default_factory=list)
 
-    async def go_on(self) -> None:
+    async def run(self) -> None:
         connection = await asyncpg.connect(self.dsn)
         try:
             for n in itertools.count(1):
@@ -108,7 +107,7 @@ class Probe:
 
 
 async def migrate(dsn: str) -> dict[str, Any]:
-    """Run `collector migrate`; return how long it took and which files it applied."""
+    """Run `collector migrate`; return its duration and the number of applied files."""
     began = time.monotonic()
     done = await anyio.run_process(
         [sys.executable, "-m", "collector", "migrate", "--json"],
@@ -122,11 +121,11 @@ async def migrate(dsn: str) -> dict[str, Any]:
 
 
 async def measure(dsn: str, rows: int) -> dict[str, Any]:
-    """Migrate while others read and write; return their longest waits, too."""
+    """Migrate while clients read and write; also return their longest statements."""
     probes = {name: Probe(dsn, statement, rows) for name, statement in PROBES.items()}
     async with anyio.create_task_group() as tasks:
         for probe in probes.values():
-            tasks.start_soon(probe.go_on)
+            tasks.start_soon(probe.run)
         result = await migrate(dsn)
         tasks.cancel_scope.cancel()
     longest = {name: round(1000 * max(probe.seconds)) for name, probe in probes.items()}
@@ -135,7 +134,7 @@ async def measure(dsn: str, rows: int) -> dict[str, Any]:
 
 @asynccontextmanager
 async def backup(dsn: str) -> AsyncIterator[None]:
-    """Hold a transaction with a lock on every table for some seconds, meanwhile."""
+    """Meanwhile hold a transaction with a lock on every table for some seconds."""
     connection = await asyncpg.connect(dsn)
 
     async def read() -> None:
@@ -154,7 +153,7 @@ async def backup(dsn: str) -> AsyncIterator[None]:
 
 
 async def fill(dsn: str, rows: int) -> None:
-    """Make the original's tables, with rows in them."""
+    """Create the original's tables and fill them."""
     connection = await asyncpg.connect(dsn)
     await connection.execute("DROP SCHEMA IF EXISTS draenei_content CASCADE")
     await connection.execute(ORIGINAL + FILL.format(rows=rows, runs=RUNS))
@@ -174,7 +173,7 @@ async def main(rows: int) -> None:
             nothing_left = await measure(dsn, rows)
             await fill(dsn, rows)
             async with backup(dsn):
-                beside_a_backup = await measure(dsn, rows)
+                during_a_backup = await measure(dsn, rows)
     results = {
         "command": f"python benchmarks/migrate.py --rows {rows}",
         "date": datetime.now(UTC).date().isoformat(),
@@ -183,7 +182,7 @@ async def main(rows: int) -> None:
         "wallpapers": rows,
         "runs": RUNS,
         "alone": alone,
-        "beside_a_backup_of_5_s": beside_a_backup,
+        "beside_a_backup_of_5_s": during_a_backup,
         "nothing_left_to_do": nothing_left,
     }
     sys.stdout.write(json.dumps(results, indent=2) + "\n")

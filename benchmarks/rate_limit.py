@@ -1,13 +1,12 @@
 # ruff: noqa: INP001 - a script
-"""How much of the rate limit processes use together, and whether they are ever refused.
+"""How much of the rate limit several processes use together, and whether they are ever refused.
 
     python benchmarks/rate_limit.py > benchmarks/results/rate_limit.json
 
-A simulator with the API's fixed window, scaled to 45 requests in 6 s, is asked by 1 and by 4
-processes as fast as they may, for 60 windows; they share an embedded PostgreSQL and nothing else.
-What is counted is what the simulator's own journal says. Slots that could have been used are those
-of 60 windows from the first request on, one window right after the other; `seconds_per_window` says
-how far apart the bursts of 45 requests really were.
+1 and then 4 processes send requests as fast as they may, for 60 windows, to a simulator with the
+API's fixed window, scaled to 45 requests in 6 s. They share only an embedded PostgreSQL. The counts
+come from the simulator's journal. The available slots are those of 60 consecutive windows from the
+first request on; `seconds_per_window` is the real distance between bursts of 45 requests.
 """
 
 from __future__ import annotations
@@ -36,17 +35,18 @@ from collector.http import open_http
 from collector.local import open_local_servers
 from collector.simulator import Journal, Limit, Profile, SimulatorOptions, Visit, open_simulator
 from collector.sources import ApiRequest
-from collector.stages.api import ApiClient, Pacer
+from collector.stages.api import ApiClient
+from collector.stages.pacing import Pacer
 
 REQUESTS = 45
 WINDOW_SECONDS = 6.0
-# As many as extract has pages in flight.
+# The pages in flight of an extract.
 TASKS = 8
 DATABASE = "RATE_LIMIT_DATABASE"
 
 
 def main() -> None:
-    """Print the figures as one JSON object, or be one of the processes."""
+    """Print the figures as one JSON object, or run as one of the processes."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--windows", type=int, default=60)
@@ -73,7 +73,7 @@ async def _measure(processes: int, windows: int) -> dict[str, Any]:
     options = SimulatorOptions(profile=Profile(limit=limit))
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="rate-limit-"))
-        # A server that runs as another user must be able to pass through.
+        # A server that runs as another user must be able to enter.
         await anyio.Path(folder).chmod(0o711)
         servers = await stack.enter_async_context(open_local_servers(Path(folder), s3=False))
         assert servers.postgres is not None
@@ -94,7 +94,7 @@ async def _measure(processes: int, windows: int) -> dict[str, Any]:
 
 def _start(api_url: str, dsn: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, __file__, "--ask", api_url]
-    return subprocess.Popen(command, env={**os.environ, DATABASE: dsn})  # noqa: S603 - ourselves
+    return subprocess.Popen(command, env={**os.environ, DATABASE: dsn})  # noqa: S603 - this script
 
 
 def _end(journal: Journal, began: float, windows: int) -> float:
@@ -117,13 +117,13 @@ def _figures(journal: Journal, windows: int) -> dict[str, Any]:
 
 
 def _pace(visits: list[Visit]) -> float:
-    """Return the mean seconds from a request to the one that is a window's requests later."""
+    """Return the mean seconds from a request to the one 45 requests later."""
     pairs = zip(visits, visits[REQUESTS:], strict=False)
     return fmean(later.at - earlier.at for earlier, later in pairs)
 
 
 async def _ask(api_url: str, dsn: str) -> None:
-    """Ask for pages as fast as the budget allows, until the process is ended."""
+    """Request pages as fast as the budget allows, until the process is killed."""
     request = ApiRequest(f"{api_url}/search?page=1", {})
     allowance = Allowance(urlsplit(api_url).netloc, REQUESTS, window_seconds=WINDOW_SECONDS)
     async with (

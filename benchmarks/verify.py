@@ -1,10 +1,10 @@
 # ruff: noqa: INP001 - a script
-"""How fast a bucket is compared with its tables, and in how much memory.
+"""How fast `collector verify` compares a bucket with its tables, and its peak memory.
 
     python benchmarks/verify.py [--objects 100000]
 
-Fills an embedded bucket and database with small objects and their rows, and runs
-`collector verify`, and `verify --deep`, as processes of their own. JSON on stdout.
+Fills an embedded bucket and database with small objects and their rows, then runs
+`collector verify` and `verify --deep` as processes. Prints JSON.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ FROM (SELECT lpad(n::text, 7, '0') AS id FROM generate_series(0, $3 - 1) AS n) A
 
 
 async def fill(store: S3Store, objects: int) -> None:
-    """Write the objects, some at a time."""
+    """Write the objects, several at a time."""
     numbers = iter(range(objects))
 
     async def write() -> None:
@@ -66,7 +66,7 @@ async def fill(store: S3Store, objects: int) -> None:
 
 
 async def prepare(servers: LocalServers, objects: int) -> dict[str, str]:
-    """Fill bucket and tables; return the settings of a command that is about them."""
+    """Fill bucket and tables; return the settings that lead a command to them."""
     assert servers.postgres is not None
     assert servers.s3 is not None
     s3 = servers.s3
@@ -93,9 +93,9 @@ async def prepare(servers: LocalServers, objects: int) -> dict[str, str]:
 
 
 def measure(settings: dict[str, str], *words: str) -> dict[str, Any]:
-    """Run a command and return what it found, what it took, and its largest memory."""
+    """Run a command; return its findings, its duration and its peak memory."""
     began = time.monotonic()
-    # Not asyncio's: it would take the status, and with it the numbers, before we ask for them.
+    # Not a process of asyncio, which would reap it, and its resource usage with it.
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", "collector", "verify", "--json", *words],
         env={**os.environ, **settings},
@@ -120,7 +120,7 @@ def measure(settings: dict[str, str], *words: str) -> dict[str, Any]:
 
 
 async def main(objects: int) -> None:
-    """Measure few and many objects, so that what grows can be seen."""
+    """Measure few and many objects, to show what grows."""
     results: dict[str, Any] = {
         "command": f"python benchmarks/verify.py --objects {objects}",
         "date": datetime.now(UTC).date().isoformat(),

@@ -1,7 +1,8 @@
-"""Check that everything is as a run needs it, and say what to mend."""
+"""Check what a run needs: settings, database, bucket and API; say what to fix."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -14,22 +15,30 @@ from collector.runtime.opening import Need, Runtime, open_runtime, source_of
 from collector.settings import Settings
 from collector.store.probe import probe
 
+# What to do about a problem that names no setting and no command.
+_STEPS = {
+    "database": "check DATABASE_URL, and that the server runs",
+    "bucket": "check S3_ENDPOINT_URL, BUCKET_NAME and the credentials",
+    "api": "check WALLHAVEN_API_URL and the network of this machine",
+}
+_NAMED_STEP = re.compile(r"[A-Z]+_[A-Z]+|`collector ")
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at: is it well, and what was seen or must be mended."""
+    """The result of one check: what was found and, if it failed, what to do."""
 
     name: str
-    well: bool
+    is_ok: bool
     found: str
 
 
 async def examine(settings: Settings, progress: Progress) -> list[Check]:
-    """Look at settings, database, bucket with its capabilities, and API; never raise for one.
+    """Check settings, database, bucket and API; a failure is a result and raises nothing.
 
-    One API request is sent. A tiny object stays under `.probe/` in the bucket.
+    Sends one API request and leaves a tiny object under `.probe/` in the bucket.
     """
-    checks = [Check("settings", well=True, found="can be read")]
+    checks = [Check("settings", is_ok=True, found="all are valid")]
     for name, need, look in (
         ("database", Need.DATABASE, _database),
         ("bucket", Need.STORE, _bucket),
@@ -48,11 +57,11 @@ async def _check(
 ) -> Check:
     try:
         async with open_runtime(settings, need, progress) as runtime:
-            return Check(name, well=True, found=await look(runtime))
-    except Outage as outage:
-        return Check(name, well=False, found=outage.problem)  # `name` says already where
+            return Check(name, is_ok=True, found=await look(runtime))
     except CollectorError as error:
-        return Check(name, well=False, found=str(error))
+        problem = error.problem if isinstance(error, Outage) else str(error)  # without the edge
+        step = "" if _NAMED_STEP.search(problem) else f"; {_STEPS[name]}"
+        return Check(name, is_ok=False, found=f"{problem}{step}")
 
 
 async def _database(runtime: Runtime) -> str:
@@ -61,25 +70,21 @@ async def _database(runtime: Runtime) -> str:
     async with runtime.catalog.database.session() as session:
         applied = await applied_versions(session)
         if runtime.local_postgres and set(applied) < set(known):
-            return f"{where} runs; the next run brings its schema to version {known[-1]}"
+            return f"{where} runs; the next run migrates its schema to version {known[-1]}"
         await require_schema(session)
     backlog = await runtime.catalog.transfers.backlog()
     to_store = backlog.pending + backlog.claimed + backlog.waiting
-    return f"{where} has schema version {applied[-1]}; {to_store} images are still to be stored"
+    return f"{where} has schema version {applied[-1]}; {to_store} images are not stored yet"
 
 
 async def _bucket(runtime: Runtime) -> str:
     capabilities = await probe(runtime.store)
     if capabilities.missing:
-        raise _Lacking(capabilities.missing)
-    return f"{runtime.settings.bucket_name} can be written, and the store keeps every promise"
-
-
-class _Lacking(CollectorError):
-    """The store cannot keep what a transfer promises."""
-
-    def __init__(self, missing: tuple[str, ...]) -> None:
-        super().__init__(f"the store lacks {', '.join(missing)}; use another one")
+        lacks = ", ".join(capabilities.missing)
+        raise Outage(Edge.UPLOAD, f"the store lacks {lacks}; set S3_ENDPOINT_URL to another store")
+    return (
+        f"{runtime.settings.bucket_name} can be written, and the store enforces all that is needed"
+    )
 
 
 async def _api(runtime: Runtime) -> str:
@@ -92,11 +97,11 @@ async def _api(runtime: Runtime) -> str:
     if page.items and not page.wallpapers:
         raise PayloadError("none of its items can be read")
     _require_hosts(page, runtime.settings.image_hosts)
-    return f"answers; there are {page.total} wallpapers to mirror"
+    return f"answers; the search lists {page.total} wallpapers"
 
 
 def _require_hosts(page: Page, hosts: frozenset[str]) -> None:
-    """Raise ItemError where no image of the page may be fetched: the setting is wrong."""
+    """Raise ItemError if no image of the page may be fetched."""
     refusals: list[ItemError] = []
     for wallpaper in page.wallpapers:
         try:

@@ -1,9 +1,8 @@
-"""Named places at which a test may end, stop or interrupt this process; inert otherwise.
+"""Points at which a test may end, interrupt or stop this process; otherwise they do nothing.
 
 `DRAENEI_FAILPOINT=confirmed:kill` kills the process when it has confirmed an image, and
-`confirmed:kill:3` when it does so for the third time. A variable of the process, read once: the
-moment before a process is killed is no argument that a caller could pass. Nothing else may depend
-on it.
+`confirmed:kill:3` when it does so for the third time. It is an environment variable, read once,
+because no caller could pass it as an argument. Only tests may set it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ VARIABLE = "DRAENEI_FAILPOINT"
 
 
 class Point(StrEnum):
-    """Moments after which the world is in a state of its own, in the order of a run."""
+    """Moments of a run, in their order; each leaves another state behind."""
 
     STARTED = "started"
     RUN_OPENED = "run_opened"
@@ -36,7 +35,6 @@ class Point(StrEnum):
     CONFIRMED = "confirmed"
 
 
-# What may be done there: die without a word, be asked to end, or be stopped until told to go on.
 SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "stop": signal.SIGSTOP}
 
 
@@ -59,7 +57,7 @@ _armed = parse(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None
 
 
 def reach(point: Point) -> None:
-    """Say that the process has come to `point`; returns at once unless a test has armed it."""
+    """Send the signal of the failpoint if the process has reached it; else return at once."""
     if _armed is None or _armed.point is not point:
         return
     _armed.times_left -= 1

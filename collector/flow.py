@@ -1,4 +1,4 @@
-"""Bounded concurrency: tasks that fail as one, a supply of work, a budget for bytes. anyio only."""
+"""Bounded concurrency with anyio: task groups, commits, a supply of work, a budget of bytes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from collector.core.errors import CollectorError, Edge, ItemError, Outage
 
 T = TypeVar("T")
 
-# A commit takes milliseconds; a database that needs this long is not there.
+# A commit takes milliseconds; a database that needs longer than this is down.
 COMMIT_TIMEOUT_SECONDS = 10.0
+# After SIGTERM a process has 4 s to exit. Each last call to a server gets this share of them.
+CLEANUP_SECONDS = 1.0
 
 
 @asynccontextmanager
 async def task_group() -> AsyncIterator[TaskGroup]:
-    """Open a task group that raises what went wrong as it is, not wrapped in a group.
+    """Open a task group that raises a single error, not a group of them.
 
-    Where several tasks failed, the gravest speaks: a defect before an outage, an outage before
-    an item's failure. The others have been cancelled or have failed for the same reason.
+    If several tasks failed, the gravest error is raised: a defect before an outage, an outage
+    before an item's failure. The other tasks were cancelled or failed for the same reason.
     """
     try:
         async with anyio.create_task_group() as tasks:
@@ -46,11 +48,10 @@ def _gravity(error: BaseException) -> int:
 
 
 async def committed(commit: Awaitable[T]) -> T:
-    """Wait for a commit, whatever is cancelled meanwhile; raises Outage where no answer comes.
+    """Wait for a commit even if the caller is cancelled; raise Outage if no answer comes.
 
-    Not to be cut in two: a claim that we never heard of could not be handed back, an outcome that
-    lands after an outage's tries were given back would count against its item for ever, and a run
-    that is entered must be ended.
+    A cancelled commit may still happen, unknown to the caller: a claim that cannot be released, an
+    outcome that counts although its attempt was refunded, a run that is opened and never closed.
     """
     try:
         with anyio.fail_after(COMMIT_TIMEOUT_SECONDS, shield=True):
@@ -60,10 +61,10 @@ async def committed(commit: Awaitable[T]) -> T:
 
 
 class Supply:
-    """Says that there may be more to do, and when nothing more will come.
+    """Announces new work, and when no more will come.
 
-    Whoever looks for work notes `version` before, and waits with `after` where it found none: what
-    is announced in between is not missed.
+    A consumer reads `version`, looks for work and, if it finds none, waits with `after(version)`:
+    work that is announced in between is not missed.
     """
 
     def __init__(self, *, is_over: bool = False) -> None:
@@ -72,32 +73,32 @@ class Supply:
         self._changed = anyio.Event()
 
     def announce(self) -> None:
-        """There may be more to do."""
+        """Wake consumers: there may be new work."""
         self.version += 1
         self._changed.set()
         self._changed = anyio.Event()
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Wake consumers for the last time: no more work will come."""
         self.is_over = True
         self.announce()
 
     async def after(self, version: int) -> None:
-        """Wait until something was announced since `version`."""
+        """Wait for an announcement later than `version`."""
         while self.version == version:
             await self._changed.wait()
 
     async def over(self) -> None:
-        """Wait until nothing more will come."""
+        """Wait for `close`."""
         while not self.is_over:
             await self._changed.wait()
 
 
 class ByteBudget:
-    """Hand out bytes of one budget; who asks waits in turn until they are free.
+    """A budget of bytes; reservations wait in turn until enough bytes are free.
 
     Bound: the sum of all reservations held at once never exceeds `limit_bytes`. A reservation
-    larger than the limit is refused with ValueError, for it could never be granted.
+    larger than the limit raises ValueError.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -109,7 +110,7 @@ class ByteBudget:
 
     @asynccontextmanager
     async def reserve(self, size_bytes: int) -> AsyncIterator[None]:
-        """Hold `size_bytes` while inside; they are free again on any exit."""
+        """Hold `size_bytes` inside the context; any exit frees them."""
         if size_bytes > self.limit_bytes:
             raise ValueError(f"{size_bytes} bytes never fit a budget of {self.limit_bytes}")
         if self._turnstile.locked() or not self._fits(size_bytes):

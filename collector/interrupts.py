@@ -24,29 +24,25 @@ T = TypeVar("T")
 
 
 class Interrupted(Exception):
-    """The signal `number` came; everything was released and the work can be resumed."""
+    """The signal `number` came; claims were released and the work can be resumed."""
 
     def __init__(self, number: signal.Signals) -> None:
-        super().__init__(f"interrupted by {number.name}; everything was released")
+        super().__init__(f"interrupted by {number.name}: claims were released, the work can resume")
         self.number = number
 
 
-def _say_nothing() -> None:
-    pass
-
-
 def run_interruptible(
-    main: Callable[[], Awaitable[T]], on_signal: Callable[[], None] = _say_nothing
+    main: Callable[[], Awaitable[T]], on_signal: Callable[[], object] = lambda: None
 ) -> T:
-    """Run `main()` on uvloop where it exists; the only `asyncio.run` of the collector.
+    """Run `main()`, on uvloop if it is installed. No other code starts an event loop.
 
     The first SIGTERM, SIGINT or SIGHUP calls `on_signal()`, cancels `main()` and, once it has
     cleaned up, raises Interrupted. A second SIGTERM or SIGINT ends the process at once, by SIGTERM.
     A SIGHUP that was ignored at the start (`nohup`) stays ignored.
 
-    SIGALRM does the same where somebody handles it, who is then called in place of Interrupted:
-    that is how Airflow limits a task, and uvloop would swallow what its handler raises. Handlers
-    are in the end what they were in the beginning.
+    If SIGALRM has a handler, as Airflow sets one to limit a task, SIGALRM cancels `main()` too and
+    then calls the handler before Interrupted: uvloop would swallow what the handler raises. The
+    handlers of all signals are restored.
     """
     _require_no_loop()
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
@@ -66,10 +62,10 @@ def run_interruptible(
 
 
 def open_closed_descriptors() -> None:
-    """Open those of the three standard descriptors that are closed on the null device.
+    """Open each standard descriptor that is closed on the null device.
 
-    Otherwise the next file or socket takes the place of one: text goes into it, and libuv aborts
-    the process when it closes it.
+    Otherwise the next file or socket would get its number: output would be written into it, and
+    libuv would abort the process when it closes it.
     """
     null = os.open(os.devnull, os.O_RDWR)
     while null <= _STDERR:
@@ -85,12 +81,11 @@ def _is_watched(number: signal.Signals, handler: object) -> bool:
 
 
 def _require_no_loop() -> None:
-    """Raise RuntimeError before anything is made that would have to be taken back."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    raise RuntimeError("a loop is running here already: call this from a thread without one")
+    raise RuntimeError("an event loop is running in this thread: call this from another one")
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -104,7 +99,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _guarded(
     main: Callable[[], Awaitable[T]],
-    on_signal: Callable[[], None],
+    on_signal: Callable[[], object],
     watched: Sequence[signal.Signals],
 ) -> T:
     result: list[T] = []
@@ -123,10 +118,10 @@ async def _guarded(
                 result.append(await main())
             tasks.cancel_scope.cancel()
     except Exception:
-        # What fails while everything is let go of is no news: the signal ended this.
+        # The signal is the cause; what fails during the clean-up is only logged.
         if not received:
             raise
-        logger.warning("while ending on a signal", exc_info=True)
+        logger.warning("error during the clean-up after a signal", exc_info=True)
     if not result:
         raise Interrupted(received[0])
     return result[0]
@@ -141,7 +136,7 @@ async def _watch_signals(
     with anyio.open_signal_receiver(*watched) as signals:
         task_status.started()
         interrupt(await anext(signals))
-        # A session that ends sends SIGHUP beside SIGTERM: that is one end, not two.
+        # A session that ends sends SIGHUP in addition to SIGTERM: it counts as one signal.
         while await anext(signals) is signal.SIGHUP:
             pass
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

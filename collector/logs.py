@@ -1,24 +1,23 @@
-"""The mark at the beginning of our log lines, on the command line and in a scheduler alike."""
+"""The collector's logger and the `[draenei]` mark of its lines."""
 
 from __future__ import annotations
 
 import logging
 
-# Everything that a person follows a run by is logged here; modules log what concerns one item or
-# call under their own names, without the mark.
+# For what a person needs to follow a run. What concerns one item or call is logged by its module,
+# under its own name and without the mark.
 logger = logging.getLogger("collector")
 
 MARK = "[draenei]"
 
 
 def mark_lines() -> None:
-    """Let each line of `logger` begin with MARK, wherever it goes; safe to repeat."""
+    """Begin each line of `logger` with MARK, whatever handles it; safe to repeat."""
     if not any(isinstance(known, _Mark) for known in logger.filters):
         logger.addFilter(_Mark())
 
 
 class _Mark(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        """Mark the record; it stays."""
         record.msg = f"{MARK} {record.msg}"
         return True

@@ -1,7 +1,7 @@
-"""What has more than one implementation: a bucket, the web, an API's budget, a progress bar.
+"""Interfaces with more than one implementation: a bucket, HTTP, an API's budget, progress.
 
-Every method may raise `Outage` (systemic: the other side is not there). Every method is safe to
-cancel: nothing happened then, unless its docstring says otherwise.
+Every method may raise `Outage` (systemic: the other side is down). A method that is cancelled has
+done nothing, unless its docstring says otherwise.
 """
 
 from __future__ import annotations
@@ -19,50 +19,48 @@ from collector.core.parts import Chunk
 
 
 class RequestBudget(Protocol):
-    """The requests that one API allows, shared by all processes; as one caller sees it.
+    """One caller's view of the requests that an API allows; all processes share them.
 
-    In no window, wherever it begins, are more requests under way or answered than the limit: a
-    slot is taken before its request leaves, and free again one window after its answer came.
+    No window of time, wherever it begins, has more requests in flight or answered than the limit:
+    a slot is taken before its request is sent, and freed one window after its answer came.
     """
 
     async def take(self) -> Slot | Wait:
-        """Take a slot for one request, or learn how long there is none.
+        """Take a slot for one request, or return how long to wait for one.
 
-        Who learns that waits, as the others know: ones of a lower priority get none meanwhile.
-        Cancelled, it takes nothing.
+        A caller that waits is registered: callers of a lower priority get no slot meanwhile.
         """
 
     async def end(self, slot: Slot, announced: Announcement | None) -> None:
-        """Note that the request of a slot was answered, or given up; to be shielded.
+        """Note that the request of a slot was answered or given up; callers shield this call.
 
-        With what the API announced in an answer, the budget follows it: the newest limit counts,
-        and where less remains than we believe, others use it too, and so much less is handed out.
+        The budget follows what the API announced: the newest limit counts, and if fewer requests
+        remain than the budget has counted, other clients use the API too, and the budget shrinks.
         """
 
     async def pause(self, seconds: float) -> None:
-        """Hand out nothing for so long; a longer pause that is in force stays."""
+        """Hand out no slot for `seconds`; a longer pause that is in force stays."""
 
 
 class Progress(Protocol):
-    """What a person may watch; calls are cheap and never fail."""
+    """Shows how far tasks are; calls are cheap and never fail."""
 
     def start(self, task: str, total: int | None) -> None:
-        """A task begins; `total` None where the end is unknown."""
+        """Begin a task of `total` items, None if unknown."""
 
     def advance(self, task: str, items: int, size_bytes: int = 0) -> None:
-        """Items (and bytes) were done."""
+        """Count items, and their bytes, as done."""
 
-    def finish(self, task: str) -> None:
-        """The task is over."""
+    def finish(self, task: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What the store says of one object.
+    """What the store knows about one object.
 
-    `sha256` is OUR metadata (hex), `token` our identity of one upload; `checksum` what the
-    store computed itself, as `<algorithm>:<base64>` (`sha256:...`, or `sha256:...-<parts>` for
-    a multipart upload), None where the store keeps none.
+    `sha256` (hex) and `token`, the identity of one upload, are metadata that the collector wrote.
+    `checksum` is what the store computed itself, as `<algorithm>:<base64>` (`sha256:...`, or
+    `sha256:...-<parts>` for a multipart upload), None if it keeps none.
     """
 
     size_bytes: int
@@ -74,7 +72,7 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A multipart upload under way; `begun_at` is known of those that the store has listed."""
+    """A multipart upload in progress; `begun_at` is known if the store has listed it."""
 
     key: str
     upload_id: str
@@ -99,7 +97,7 @@ class ObjectExists(Exception):
 
 
 class WriteUnknown(Exception):
-    """A write whose reply is lost or unusable: it may have happened. Read, then decide."""
+    """The reply to a write was lost or unusable, so it may have happened: read, then decide."""
 
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(f"outcome of the write to {key} is unknown: {problem}")
@@ -110,8 +108,8 @@ class WriteUnknown(Exception):
 class ObjectStore(Protocol):
     """A bucket. Writes are create-only: they never replace an object.
 
-    Raises Outage(upload) for what no retry of one item mends (credentials, bucket, nobody
-    there after the adapter's own few tries) and ItemError(edge=upload) for the rest.
+    Raises Outage(upload) for what no retry of one item repairs (credentials, bucket, a store that
+    does not answer the adapter's own retries) and ItemError(edge=upload) for the rest.
     """
 
     async def put(
@@ -147,24 +145,24 @@ class ObjectStore(Protocol):
         """Make the object visible, only if the key is free. Raises ObjectExists, WriteUnknown."""
 
     async def abort(self, upload: Upload) -> None:
-        """Drop the upload and its parts; an upload that is gone already is fine."""
+        """Drop the upload and its parts; do nothing if the upload is gone."""
 
     async def head(self, key: str) -> ObjectInfo | None:
-        """Return what is stored under `key`, None where there is nothing."""
+        """Return what is stored under `key`, None if nothing is."""
 
     def read(self, key: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Stream a stored object. Raises ItemError(not_found) where there is none."""
+        """Stream a stored object. Raises ItemError(not_found)."""
 
     def keys(self, prefix: str) -> AsyncIterator[tuple[str, int]]:
         """Yield (key, size_bytes) of all objects under `prefix`."""
 
     def uploads(self, prefix: str) -> AsyncIterator[Upload]:
-        """Yield the multipart uploads under way below `prefix`."""
+        """Yield the multipart uploads in progress under `prefix`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole HTTP answer; header names are case-insensitive."""
+    """A complete HTTP answer; header names are case-insensitive."""
 
     status: int
     headers: Mapping[str, str]
@@ -183,36 +181,35 @@ class Body(Protocol):
         """Header fields, names case-insensitive."""
 
     def chunks(self) -> AsyncIterator[Chunk]:
-        """Yield the body as it arrives; raises ItemError(transient) when it breaks off.
+        """Yield the body as it arrives; raise ItemError(transient) if it breaks off.
 
-        Small pieces come together, until the first one after a second: a body has few chunks,
-        however it was cut on its way, so what they cost beside their bytes does not count.
+        Small pieces are coalesced for up to a second, so a body has few chunks, however the network
+        cut it, and the cost of each chunk does not matter.
         """
 
 
 class Http(Protocol):
-    """The outside: API answers whole and bounded, images as streams."""
+    """HTTP requests: answers of the API whole and bounded, images as streams."""
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Reply:
-        """GET a small answer; follows no redirect.
+        """GET a small answer; follow no redirect.
 
-        Raises PayloadError when it is too large, Outage when refused.
+        Raises PayloadError if it is too large, Outage if it is refused.
         """
 
     def open(self, url: str, *, max_bytes: int | None = None) -> AbstractAsyncContextManager[Body]:
         """GET an image; leaving the context drops what was not read.
 
-        There is room for `max_bytes`: of more, nothing is taken in before it is asked for.
-
-        A few redirects are followed, to listed hosts only. Raises ItemError: permanent where
-        one leads elsewhere, transient, or systemic where nobody answers.
+        A body larger than `max_bytes` is received only as the caller asks for it. A few redirects
+        are followed, to listed hosts only. Raises ItemError: permanent if a redirect leads
+        elsewhere, systemic if the host does not answer, else transient.
         """
 
 
 def true_sha256(info: ObjectInfo, row_sha256: str | None) -> str | None:
-    """Return the object's hash where it is known for sure: our metadata, and the store agrees.
+    """Return the hash of the row, or of the object's metadata, that the store's checksum confirms.
 
-    The row's hash counts where the store's own checksum confirms it, too.
+    None if the checksum confirms neither.
     """
     for sha256 in (row_sha256, info.sha256):
         if sha256 and info.checksum == f"sha256:{_base64(sha256)}":
@@ -223,5 +220,5 @@ def true_sha256(info: ObjectInfo, row_sha256: str | None) -> str | None:
 def _base64(sha256: str) -> str | None:
     try:
         return base64.b64encode(bytes.fromhex(sha256)).decode()
-    except ValueError:  # metadata is whatever the object's writer made of it
+    except ValueError:  # another program may have written the metadata
         return None

@@ -1,8 +1,8 @@
 """Mirror a whole list of Wallhaven, oldest first; trigger it by hand.
 
-It first says what that will cost. An attempt that an outage ends is retried by itself, for hours.
-Another run with the same form goes on where the last one stopped, and once the list was read to its
-end does nothing but say so. Requests of the daily DAG go first.
+It first logs what that will cost. If an outage ends an attempt, Airflow retries it for hours.
+Another run with the same form resumes where the last one stopped. Once the list was read to its
+end, it only says so. Requests of the daily DAG go first.
 """
 
 from __future__ import annotations
@@ -11,15 +11,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import (
-    Asset,
-    ExceptionRetryPolicy,
-    Param,
-    RetryAction,
-    RetryRule,
-    dag,
-    task,
-)
+from airflow.sdk import Asset, ExceptionRetryPolicy, Param, RetryAction, RetryRule, dag, task
 
 if TYPE_CHECKING:
     from airflow.sdk import DagRunProtocol
@@ -29,7 +21,7 @@ BUCKET_NAME = os.environ.get("BUCKET_NAME") or "draenei-collector"
 TABLE = Asset("draenei_content.wallpapers")
 IMAGES = Asset("draenei_images", uri=f"s3://{BUCKET_NAME}/wallpapers")
 
-# Repeating mends outages, and nothing that a person has to change first.
+# A retry helps after an outage, not if a person has to change something first.
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
         RetryRule(
@@ -78,13 +70,13 @@ FORM = {
         type=["null", "integer"],
         minimum=0,
         title="Limit",
-        description="Most images to store in this run. Empty or 0: no limit.",
+        description="Images to store in this run at most. Empty or 0: no limit.",
     ),
     "again": Param(
         False,
         type=["null", "boolean"],
         title="Again",
-        description="Read anew a list that was read to its end; nothing is stored twice.",
+        description="Read a complete list again; nothing is stored twice.",
     ),
 }
 
@@ -98,8 +90,8 @@ FORM = {
     params=FORM,
     tags=["draenei", "wallhaven"],
     # The first delay is Airflow's `default_task_retry_delay`, 300 s. It is longer than
-    # COLLECTOR_LEASE_SECONDS: what a killed attempt had claimed is free for the next one. Twice as
-    # long each time, up to an hour: twelve retries outlast an outage of nine hours.
+    # COLLECTOR_LEASE_SECONDS, so that claims of a killed attempt have expired. It doubles
+    # each time, up to an hour: twelve retries outlast an outage of nine hours.
     default_args={
         "retries": 12,
         "retry_exponential_backoff": 2.0,
@@ -109,19 +101,19 @@ FORM = {
     doc_md=__doc__,
 )
 def draenei_backfill() -> None:
-    """One task, which goes on where the one before it stopped."""
+    """One task, which resumes where the last one stopped."""
 
-    # A pool of its own: neither waits for a daily transfer, nor the other way. No
-    # execution_timeout: a large list takes days, and every wait inside has an end of its own.
+    # Its own pool, so that a backfill and a daily transfer do not wait for each other. No
+    # execution_timeout: a large list takes days, and each wait inside is limited.
     @task(outlets=[TABLE, IMAGES], pool="draenei_backfills")
     def mirror_list(params: dict[str, Any], dag_run: DagRunProtocol) -> dict[str, int]:
         """Read the list, merge its pages, and stream their images at the same time.
 
-        Logs first what that costs. Another attempt goes on where the last one stopped. However it
-        ends, it releases its claims, aborts its multipart uploads and writes the row of
-        `draenei_content.run_audit`: a crawl has one, under the id of the run that began it. After
-        a kill the next attempt does. The XCom counts what the plan says (`plan_...`) and what the
-        crawl has done until then.
+        It first logs what that costs. A retry resumes where the last attempt stopped. On any exit
+        it releases its claims, aborts its multipart uploads and writes the row of
+        `draenei_content.run_audit`: a crawl has one, under the id of the run that began it. If it
+        is killed, the next attempt does that. The XCom has the counts of the plan (`plan_...`) and
+        of the crawl so far.
         """
         from collector.runtime.scheduled import backfill
 

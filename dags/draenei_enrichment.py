@@ -1,8 +1,8 @@
 """Ask Wallhaven about wallpapers one by one, for their tags and uploaders, every day.
 
-The most valuable come first: those with the most favourites of which nothing is known yet, later
-those that were asked about long ago. Requests of the other DAG go first; what a run does not come
-to, the next one does. Paused until you unpause it: it asks up to 500 further calls a day.
+Wallpapers without an answer come first, those with the most favourites before others; then those
+with the oldest answers. Requests of the daily DAG go first; the next run asks about what is left.
+It is paused until you unpause it, because it makes up to 500 more API calls a day.
 """
 
 from __future__ import annotations
@@ -10,22 +10,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import (
-    Asset,
-    ExceptionRetryPolicy,
-    Param,
-    RetryAction,
-    RetryRule,
-    dag,
-    task,
-)
+from airflow.sdk import Asset, ExceptionRetryPolicy, Param, RetryAction, RetryRule, dag, task
 
 if TYPE_CHECKING:
     from airflow.sdk import DagRunProtocol
 
 TABLE = Asset("draenei_content.wallpaper_tags")
 
-# Repeating mends outages, and nothing that a person has to change first.
+# A retry helps after an outage, not if a person has to change something first.
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
         RetryRule(
@@ -42,7 +34,7 @@ FORM = {
         type=["null", "integer"],
         minimum=1,
         title="Limit",
-        description="Most wallpapers to ask about in this run. Empty: 500.",
+        description="Wallpapers to ask about in this run at most. Empty: 500.",
     ),
 }
 
@@ -56,18 +48,18 @@ FORM = {
     params=FORM,
     tags=["draenei", "wallhaven"],
     default_args={"retries": 2, "retry_policy": RETRY_POLICY},
-    # No dagrun_timeout: it would skip the audit. Each task has a limit of its own.
+    # No dagrun_timeout: it would skip the audit. Each task has its own.
     doc_md=__doc__,
 )
 def draenei_enrichment() -> None:
-    """One task; the audit also runs when it failed."""
+    """One task and the audit, which also runs if the task failed."""
 
-    # Long: it waits while others need the API.
+    # Long, because it waits while other callers need the API.
     @task(execution_timeout=timedelta(hours=12), outlets=[TABLE], max_active_tis_per_dag=1)
     def enrich_wallpapers(params: dict[str, Any], dag_run: DagRunProtocol) -> dict[str, int]:
-        """Ask about wallpapers within Wallhaven's rate limit, and write what it says of them.
+        """Ask about wallpapers within Wallhaven's rate limit, and save the answers.
 
-        Answers count once they are committed, a few at a time: a retry goes on behind them.
+        Answers are committed a few at a time: a retry resumes after the last of them.
         """
         from collector.runtime.scheduled import run_of, run_stage, settings_for
 
@@ -75,9 +67,9 @@ def draenei_enrichment() -> None:
 
     @task(execution_timeout=timedelta(minutes=10))
     def audit_run(dag_run: DagRunProtocol) -> dict[str, int]:
-        """Count anew what the run did and write its row of `draenei_content.run_audit`.
+        """Recount what the run did and write its row of `draenei_content.run_audit`.
 
-        A teardown: it runs whatever became of the other, and leaves the run as failed as it is.
+        A teardown: it always runs, and its success does not hide the failure of the other task.
         """
         from collector.runtime.scheduled import run_of, run_stage, settings_for
 

@@ -1,12 +1,12 @@
-"""Tidy up after processes that died, and compare the bucket with the tables, every week.
+"""Clean up after processes that died, and compare the bucket with the tables, every week.
 
-The first task releases claims of the dead, closes crashed runs with their true numbers, drops
-stale multipart uploads, and trims details of runs that ended more than `keep_days` days ago: their
-rows in `draenei_content.run_audit` stay. The second walks bucket and table side by side and is red
-where they differ; its log names the differences. With `repair` it sends for missing images again,
-adopts what is ours, and lists strange objects in `draenei_content.quarantined_objects`. Nothing is
-deleted from the bucket. Not on by default: a bucket that was emptied by mistake is for a person to
-look at.
+The first task releases expired claims, closes crashed runs with recounted numbers, aborts stale
+multipart uploads, and trims details of runs that ended more than `keep_days` days ago: their rows
+in `draenei_content.run_audit` stay. The second task compares bucket and tables, and fails if they
+differ; its log names the differences. With `repair` it requeues missing images, adopts objects with
+a known hash, and lists unknown objects in `draenei_content.quarantined_objects`. Nothing is deleted
+from the bucket. `repair` is off by default, so that a person looks first at a bucket that was
+emptied by mistake.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from airflow.sdk import ExceptionRetryPolicy, Param, RetryAction, RetryRule, TriggerRule, dag, task
 
-# Repeating mends outages, and nothing that a person has to change first.
+# A retry helps after an outage, not if a person has to change something first.
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
         RetryRule(
@@ -33,19 +33,19 @@ FORM = {
         type="integer",
         minimum=0,
         title="Keep days",
-        description="Days for which details of runs are kept. 0 keeps them for ever.",
+        description="Days to keep details of runs. 0 keeps them for ever.",
     ),
     "deep": Param(
         False,
         type="boolean",
         title="Deep",
-        description="Read every object and compare its sha256. It costs a GET for each of them.",
+        description="Read every object and compare its sha256. Costs one GET for each object.",
     ),
     "repair": Param(
         False,
         type="boolean",
         title="Repair",
-        description="Put right what can be: fetch again, adopt, quarantine. Deletes nothing.",
+        description="Repair what can be: requeue, adopt, quarantine. Deletes nothing.",
     ),
 }
 
@@ -62,13 +62,13 @@ FORM = {
     doc_md=__doc__,
 )
 def draenei_maintenance() -> None:
-    """Two tasks; the second also runs where the first one failed."""
+    """Two tasks; the second also runs if the first one failed."""
 
     @task(execution_timeout=timedelta(hours=1))
     def tidy_up(params: dict[str, Any]) -> dict[str, int]:
-        """Release what dead processes hold, close their runs, drop their uploads, trim old runs.
+        """Release claims of dead processes, close their runs, abort their uploads, trim old runs.
 
-        Safe beside runs that are under way: what a live process holds is left alone.
+        Safe while runs are active: claims and uploads of live processes are left alone.
         """
         from collector.runtime.scheduled import settings_for, tidy_up
 
@@ -78,7 +78,7 @@ def draenei_maintenance() -> None:
     def verify_bucket(params: dict[str, Any]) -> dict[str, int]:
         """Compare every object under `wallpapers/` with every row that names one, both ways.
 
-        Red where they differ and that was not put right.
+        Fails if they differ and were not repaired.
         """
         from collector.runtime.scheduled import settings_for, verify_bucket
 

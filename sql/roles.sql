@@ -1,10 +1,14 @@
 -- The collector's own role: owner of its schema, without rights on Airflow's tables, and readable
--- by `airflow`. Run by psql as a superuser at every start; repeating it changes nothing, except
--- that tables which someone else has made in the schema change hands.
+-- by `airflow`. psql runs it as a superuser at every start. Repeating it changes nothing, except that
+-- the role gets the password in DATABASE_PASSWORD, and tables of the schema that another role has
+-- made change their owner.
 \set ON_ERROR_STOP on
+\set collector_password collector
+\getenv collector_password DATABASE_PASSWORD
 
-SELECT 'CREATE ROLE collector LOGIN PASSWORD ''collector'''
+SELECT 'CREATE ROLE collector LOGIN'
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'collector') \gexec
+ALTER ROLE collector PASSWORD :'collector_password';
 
 GRANT CREATE ON DATABASE :DBNAME TO collector;
 CREATE SCHEMA IF NOT EXISTS draenei_content;

@@ -13,9 +13,14 @@ from unittest.mock import Mock
 
 import aiohttp
 import aioresponses
+import hypothesis
 import pytest
 from aiohttp.client_proto import ResponseHandler
 from loop_guard import Collections, Queues, watched
+
+# An example may be slow on a busy machine: that is no failure.
+hypothesis.settings.register_profile("collector", deadline=None)
+hypothesis.settings.load_profile("collector")
 
 TESTS = Path(__file__).parent
 # Too long for `make test`, which runs what is marked as a smoke test of them.

@@ -1,9 +1,9 @@
-"""What was tried and what held, as docs/reliability.md tells it: made by the tests themselves.
+"""Write docs/reliability.md: all cases of the fault catalogue, with the results of their tests.
 
-    python tests/reliability.py            run the tests of all cases, store what they say, write
-    python tests/reliability.py --render   write the page from what is stored
+    python tests/reliability.py            run the tests of all cases, store the results, write
+    python tests/reliability.py --render   write the page from the stored results
 
-The cases are tests/catalogue/*.toml; a test says with `@pytest.mark.case(ID)` which it tries.
+The cases are in tests/catalogue/*.toml; `@pytest.mark.case(ID)` marks the tests of a case.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CATALOGUE = ROOT / "tests/catalogue"
 RESULTS = ROOT / "benchmarks/results/reliability.json"
 PAGE = ROOT / "docs/reliability.md"
 BEGIN, END = "<!-- made by tests/reliability.py -->", "<!-- until here -->"
-# In the order of the page. The last area is tried in an environment of its own.
+# In the order of the page. The last area is tested in its own environment.
 AREAS = {
     "api": "The Wallhaven API",
     "cdn": "The image host",
@@ -37,9 +37,9 @@ AREAS = {
 }
 KILLS, THREATS = "k", "sec"
 PATHS = ("single", "multipart")
-# How often each point is asked to end, for the figure on the page.
+# How often SIGTERM is sent at each point, for the figure on the page.
 REPEATS = "2"
-# Where cases are tried, and the environment that it needs.
+# Virtual environment (.venv + suffix) and folders of each test run.
 SUITES = [
     ("", ["tests/unit", "tests/integration", "tests/end_to_end"]),
     ("-airflow", ["tests/airflow", "--ignore", "tests/airflow/celery"]),
@@ -49,7 +49,7 @@ SUITES = [
 
 @dataclass(frozen=True)
 class Case:
-    """One thing that may go wrong, and what happens then."""
+    """A fault, kill point or threat, and what happens then."""
 
     id: str
     fault: str
@@ -59,13 +59,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """How many tests have tried a case, and whether all of them passed."""
+    """The number of tests of a case, and whether all of them passed."""
 
     tests: int
     held: bool
 
-    def beside(self, other: Result | None) -> Result:
-        """Return what both suites say together."""
+    def merged_with(self, other: Result | None) -> Result:
+        """Return the result of both suites together."""
         if other is None:
             return self
         return Result(self.tests + other.tests, self.held and other.held)
@@ -74,17 +74,17 @@ class Result:
 def cases(area: str) -> list[Case]:
     """Return the cases of an area, in their order."""
     found = tomllib.loads((CATALOGUE / f"{area}.toml").read_text(encoding="utf-8"))
-    return [Case(name, **said) for name, said in found.items()]
+    return [Case(name, **fields) for name, fields in found.items()]
 
 
 def stored_results() -> dict[str, Result]:
-    """Return what the tests said last, by case."""
+    """Return the results of the last test run, by case."""
     stored = json.loads(RESULTS.read_text(encoding="utf-8"))
-    return {name: Result(**said) for name, said in stored["cases"].items()}
+    return {name: Result(**result) for name, result in stored["cases"].items()}
 
 
 def rendered(page: str, results: Mapping[str, Result]) -> str:
-    """Return the page with its tables made anew."""
+    """Return the page with its tables generated again."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n\n" + "\n".join(_tables(results)) + f"\n{END}{after}"
@@ -95,7 +95,7 @@ def _tables(results: Mapping[str, Result]) -> Iterator[str]:
     for area, title in AREAS.items():
         yield from _table(f"### {title}", cases(area), results, ("fault", "what happens"))
     yield from _kills(results)
-    yield from _table("## Threats", cases(THREATS), results, ("threat", "what is done about it"))
+    yield from _table("## Threats", cases(THREATS), results, ("threat", "defence"))
 
 
 def _summary(results: Mapping[str, Result]) -> Iterator[str]:
@@ -103,21 +103,21 @@ def _summary(results: Mapping[str, Result]) -> Iterator[str]:
     points, threats = cases(KILLS), cases(THREATS)
     paths = [f"{point.id} {path}" for point in points for path in PATHS]
     excluded = [case for case in faults if case.excluded]
-    yield "| | listed | tried | held | excluded |"
+    yield "| | listed | tested | held | excluded |"
     yield "|---|---|---|---|---|"
     for name, ids, out in (
         ("faults", [case.id for case in faults], len(excluded)),
         ("kill points on both paths", paths, len(paths) - len(results.keys() & paths)),
         ("threats", [case.id for case in threats], sum(bool(it.excluded) for it in threats)),
     ):
-        tried = [results[each] for each in ids if each in results]
-        held = sum(result.held for result in tried)
-        yield f"| {name} | {len(ids)} | {len(tried)} | {held} | {out} |"
+        tested = [results[each] for each in ids if each in results]
+        held = sum(result.held for result in tested)
+        yield f"| {name} | {len(ids)} | {len(tested)} | {held} | {out} |"
     yield ""
     ends = json.loads(RESULTS.read_text(encoding="utf-8"))["sigterm"]
     yield (
-        f"Asked to end by SIGTERM {ends['ends']} times, at each point of a run, the slowest end"
-        f" took {ends['longest_seconds']:.2f} s.\n"
+        f"SIGTERM was sent {ends['ends']} times, at each point of a run; the slowest shutdown took"
+        f" {ends['longest_seconds']:.2f} s.\n"
     )
 
 
@@ -132,20 +132,20 @@ def _table(
 
 def _verdict(case: Case, results: Mapping[str, Result]) -> str:
     if case.excluded:
-        return f"not tried: {case.excluded}"
+        return f"not tested: {case.excluded}"
     result = results.get(case.id)
     if result is None:
-        return "NOT TRIED"
+        return "NOT TESTED"
     return f"{result.tests}" if result.held else "DID NOT HOLD"
 
 
 def _kills(results: Mapping[str, Result]) -> Iterator[str]:
     yield "## Kill points\n"
-    yield "Killed with `kill -9` there; then the run goes on, and the janitor passes once.\n"
+    yield "After `kill -9` at the point, the run is resumed and the janitor runs once.\n"
     yield "| point | killed when | what happens | one PUT | multipart |\n|---|---|---|---|---|"
     for case in cases(KILLS):
         cells = [results.get(f"{case.id} {path}") for path in PATHS]
-        marks = [("held" if it.held else "DID NOT HOLD") if it else "never there" for it in cells]
+        marks = [("held" if it.held else "DID NOT HOLD") if it else "not reached" for it in cells]
         yield f"| {case.id} | {case.fault} | {case.behaviour} | {' | '.join(marks)} |"
     yield ""
 
@@ -162,19 +162,19 @@ def _run(environment: str, folders: list[str]) -> tuple[dict[str, Result], dict[
             env={**os.environ, "CASE_REPORT": str(report), "CASE_REPEATS": REPEATS},
             check=False,
         )
-        said = json.loads(report.read_text(encoding="utf-8"))
-    return {name: Result(**result) for name, result in said["cases"].items()}, said["numbers"]
+        written = json.loads(report.read_text(encoding="utf-8"))
+    return {name: Result(**result) for name, result in written["cases"].items()}, written["numbers"]
 
 
-def _tried() -> dict[str, Any]:
-    """Run all suites and return what they said, as it is stored."""
+def _tested() -> dict[str, Any]:
+    """Run all suites and return their results, as they are stored."""
     results: dict[str, Result] = {}
     ends: list[float] = []
     for environment, folders in SUITES:
-        said, numbers = _run(environment, folders)
+        found, numbers = _run(environment, folders)
         ends += numbers.get("sigterm_seconds", [])
-        for name, result in said.items():
-            results[name] = result.beside(results.get(name))
+        for name, result in found.items():
+            results[name] = result.merged_with(results.get(name))
     return {
         "cases": {name: asdict(result) for name, result in results.items()},
         "sigterm": {"ends": len(ends), "longest_seconds": round(max(ends), 2)},
@@ -182,9 +182,9 @@ def _tried() -> dict[str, Any]:
 
 
 def main() -> int:
-    """Run, store and write; the exit status is 1 where something did not hold."""
+    """Run, store and write; return 1 if a case did not hold."""
     if "--render" not in sys.argv[1:]:
-        RESULTS.write_text(json.dumps(_tried(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        RESULTS.write_text(json.dumps(_tested(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
     PAGE.write_text(rendered(PAGE.read_text(encoding="utf-8"), stored_results()), encoding="utf-8")
     return 0 if all(result.held for result in stored_results().values()) else 1
 

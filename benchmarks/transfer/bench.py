@@ -1,12 +1,11 @@
-"""What carrying images costs: ours, rclone, the synchronous original, and what nobody can avoid.
+"""The cost of transferring images: the collector, rclone, the original, and the unavoidable part.
 
     make bench        minutes; replaces benchmarks/results/transfer.json
     make bench-full   longer: also many workers, a hundred thousand images, ten million rows
 
-Each comparison is made of pairs: contenders take turns with the same bodies between the same two
-ends, in the opposite order each time, and a ratio is the median of the ratios of single rounds.
-CPU seconds are those of the client alone. Every pass is a line of JSON on stdout, the summary the
-last one.
+Contenders take turns with the same bodies between the same two servers, in the opposite order each
+time. A ratio is the median of the ratios of single rounds. Only CPU seconds of the client count.
+Each pass is a line of JSON on stdout; the last line is the summary.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ from work import Body, bodies, lognormal, write_all
 
 SEED = 20_261_128
 SMALL_BYTES = 100_000
-# Much more than the budget of bodies, and each larger than any budget's share.
+# Much more than the byte budget in total, and each body larger than its share of the budget.
 LARGE_IMAGES, LARGEST_BYTES, LARGE_IN_FLIGHT = 96, 200_000_000, 64
 BUDGET_BYTES = 128 * 1024 * 1024
 MB = 1_000_000
@@ -55,12 +54,12 @@ Rounds = dict[str, list[Taken]]
 
 @contextmanager
 def job_of(found: list[Body], *, tls: bool = False, in_flight: int = 16) -> Iterator[Job]:
-    """Make the bodies and serve them; all of it is gone on any exit."""
+    """Write the bodies and serve them; everything is removed on exit."""
     shared_memory = Path("/dev/shm")  # noqa: S108 - memory, so that no disk is measured
     where = shared_memory if os.access(shared_memory, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="collector-bench-", dir=where) as name:
         folder = Path(name)
-        # nginx's workers may be of another user.
+        # The workers of nginx may run as another user.
         folder.chmod(0o711)
         write_all(found, folder / "origin", SEED)
         with open_rig(folder, token=TOKEN, tls=tls) as rig:
@@ -68,7 +67,7 @@ def job_of(found: list[Body], *, tls: bool = False, in_flight: int = 16) -> Iter
 
 
 def take_turns(name: str, job: Job, contenders: list[Contender], rounds: int) -> Rounds:
-    """Let each contender carry the job so often, and print each pass."""
+    """Let each contender transfer the job `rounds` times, and print each pass."""
     taken: Rounds = {each.__name__: [] for each in contenders}
     for number in range(rounds):
         for contender in contenders if number % 2 == 0 else reversed(contenders):
@@ -81,14 +80,14 @@ def take_turns(name: str, job: Job, contenders: list[Contender], rounds: int) ->
 
 
 def ratio(taken: Rounds, mine: str, other: str, less: str | None = None) -> float:
-    """Return mine to other's in CPU seconds, round by round; without `less`, where it is named."""
+    """Return the median ratio of CPU seconds, those of `less` subtracted from mine if given."""
     unavoidable = taken[less] if less else [Taken(0.0, 0.0)] * len(taken[mine])
     pairs = zip(taken[mine], taken[other], unavoidable, strict=True)
     return round(median((m.cpu_seconds - n.cpu_seconds) / o.cpu_seconds for m, o, n in pairs), 2)
 
 
 def speed(taken: Rounds, mine: str, other: str) -> float:
-    """Return how many times faster mine is in wall time."""
+    """Return how many times faster `mine` is in wall time."""
     pairs = zip(taken[mine], taken[other], strict=True)
     return round(median(o.wall_seconds / m.wall_seconds for m, o in pairs), 2)
 
@@ -107,7 +106,7 @@ def costs(taken: Rounds, job: Job) -> dict[str, Any]:
 
 
 def usual(images: int, rounds: int, *, tls: bool) -> dict[str, Any]:
-    """Images of the sizes that the site has."""
+    """Measure images of the site's sizes."""
     found = bodies(lognormal(images, SEED))
     contenders = [
         *(ours, ours_by_aiohttp, rclone, zero_sha256, zero_sockets),
@@ -126,8 +125,8 @@ def usual(images: int, rounds: int, *, tls: bool) -> dict[str, Any]:
         }
 
 
-def beside_the_original(images: int, rounds: int) -> dict[str, Any]:
-    """The same images by the way that this project began with."""
+def against_the_original(images: int, rounds: int) -> dict[str, Any]:
+    """Measure the same images against the synchronous original."""
     with job_of(bodies(lognormal(images, SEED))) as job:
         taken = take_turns("original", job, [ours, ours_two_processes, original], rounds)
         return {
@@ -139,7 +138,7 @@ def beside_the_original(images: int, rounds: int) -> dict[str, Any]:
 
 
 def small(images: int, rounds: int) -> dict[str, Any]:
-    """Images of 100 kB: here the cost of a call counts."""
+    """Measure images of 100 kB, where the cost of a call counts."""
     with job_of(bodies([SMALL_BYTES] * images)) as job:
         taken = take_turns("small", job, [ours, rclone], rounds)
         each = {
@@ -150,8 +149,8 @@ def small(images: int, rounds: int) -> dict[str, Any]:
 
 
 def memory() -> dict[str, Any]:
-    """Sizes up to 200 MB, 64 in flight: the budget bounds what all bodies hold."""
-    # All names lead to few files: the origin need not hold gigabytes.
+    """Measure sizes up to 200 MB, 64 in flight: the byte budget bounds the memory of all bodies."""
+    # All names link to a few files, so that the origin does not hold gigabytes.
     sizes = [(n % 8 + 1) * LARGEST_BYTES // 8 for n in range(8)]
     few = bodies(sizes)
     with job_of(few, in_flight=LARGE_IN_FLIGHT) as job:
@@ -172,7 +171,7 @@ def memory() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=5)
@@ -181,7 +180,7 @@ def main() -> None:
     parts = {
         "http": usual(options.images, options.rounds, tls=False),
         "tls": usual(options.images, options.rounds, tls=True),
-        "original": beside_the_original(options.images, options.rounds),
+        "original": against_the_original(options.images, options.rounds),
         "small": small(options.images * 5, options.rounds),
         "memory": memory(),
     }

@@ -1,9 +1,9 @@
-"""One worker of ours: carries a list of bodies, and says what that took. Run by the other scripts.
+"""A worker of the collector: transfers bodies and prints the cost. The other scripts run it.
 
     python carry.py < order.json
 
-What is measured is the stage, from its first claim to its last commit: the process's imports and
-the opening of its connections are not.
+The stage is measured from its first claim to its last commit, without the process's imports and the
+opening of connections.
 """
 
 from __future__ import annotations
@@ -24,12 +24,7 @@ from catalog import MemoryCatalog
 from rig import BUCKET
 from work import Body
 
-from collector.catalog import (
-    ClaimPolicy,
-    Runs,
-    Transfers,
-    open_database,
-)
+from collector.catalog import ClaimPolicy, Runs, Transfers, open_database
 from collector.cli.progress import SilentProgress
 from collector.core.runs import Run, StageReport
 from collector.http import client, open_http
@@ -40,24 +35,24 @@ from collector.store import S3Options, open_s3
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to carry, from where to where."""
+    """The bodies to transfer, and the two ends."""
 
     bodies: list[Body]
     origin_url: str
     sink_url: str
     in_flight: int = 16
     memory_bytes: int = 128 * 1024 * 1024
-    # Where the backlog is; None: in memory, with these bodies.
+    # The database with the backlog; None: a backlog of these bodies, in memory.
     dsn: str | None = None
     run_id: str = "bench"
     is_fast: bool = True
-    # Note the memory in use so many times on the way.
+    # How often to record the memory in use.
     watch_rss: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What it took: CPU seconds of this process, kernel included, and its peak memory."""
+    """The cost: CPU seconds of this process, kernel included, and its peak memory."""
 
     images: int
     began_at: float
@@ -71,7 +66,7 @@ class Cost:
     def since(
         cls, began_at: float, cpu_seconds: float, report: StageReport, rss_bytes: list[int]
     ) -> Cost:
-        """Take the time and the CPU of now."""
+        """Return the cost from these start values until now."""
         stored = report.counts["images_uploaded"] + report.counts["images_adopted"]
         return cls(
             stored,
@@ -86,7 +81,7 @@ class Cost:
 
 async def carry(order: Order) -> Cost:
     """Run the stage."""
-    # The benchmark's TLS origin is on a port of its own, which no setting would allow.
+    # The benchmark's TLS origin is on a port that no setting allows.
     client.require_allowed = lambda *_: None  # type: ignore[assignment]
     connections = order.in_flight + 16
     options = S3Options(
@@ -137,7 +132,7 @@ async def _backlog(order: Order) -> AsyncIterator[tuple[int, Transfers]]:
 
 
 class _Watch(SilentProgress):
-    """Notes the memory in use after every so many images; 0: never."""
+    """Records the memory in use after each `images` images; 0: never."""
 
     def __init__(self, images: int) -> None:
         self._images = images
@@ -157,7 +152,7 @@ def _cpu_seconds() -> float:
 
 
 def main() -> None:
-    """Read the order, print the cost."""
+    """Read the order and print the cost."""
     given = json.load(sys.stdin)
     given["bodies"] = [Body(**body) for body in given["bodies"]]
     json.dump(asdict(run_interruptible(lambda: carry(Order(**given)))), sys.stdout)

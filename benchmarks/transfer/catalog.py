@@ -1,4 +1,4 @@
-"""A backlog in memory, so that the engine is measured and not the database."""
+"""A backlog in memory, to measure the engine without the database."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from collector.core.errors import Code
 from collector.core.transfers import Claim, DueImages, ItemFailure, KnownGood, StoredObject
 
 OWNER, FENCE = UUID(int=0), 1
-# What a try calls itself; the store of `rig.py` says it of every object.
+# The token of an attempt; the store of `rig.py` gives it for every object.
 TOKEN = f"{OWNER}/{FENCE}"
 
 
 class MemoryCatalog:
-    """Hands out each body once."""
+    """Lets each body be claimed once."""
 
     def __init__(self, found: Sequence[Body], origin_url: str) -> None:
         self._claims = self._all(found, origin_url)

@@ -1,4 +1,4 @@
-"""Who carries the same bodies: ours, the peers, and the zero lines; each a process of its own."""
+"""The contenders: the collector, the peers, and the lower bounds, each in its own process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Bodies, and the two ends between which they are carried."""
+    """The bodies to transfer, and the two ends."""
 
     bodies: list[Body]
     rig: Rig
@@ -32,11 +32,11 @@ class Job:
 
     @property
     def bytes(self) -> int:
-        """All of them."""
+        """The size of all bodies."""
         return sum(body.size_bytes for body in self.bodies)
 
     def order(self, **more: Any) -> str:
-        """What a script of ours reads."""
+        """Return the input of `carry.py`, `floor.py` and `original.py`."""
         return json.dumps(
             {
                 "bodies": [asdict(body) for body in self.bodies],
@@ -48,7 +48,7 @@ class Job:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Whom the processes trust."""
+        """The environment of a process, with the certificate to trust."""
         if self.rig.certificate is None:
             return dict(os.environ)
         trusted = str(self.rig.certificate)
@@ -58,7 +58,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What one pass took: CPU of the client's processes, kernel included, and wall time."""
+    """The cost of one pass: CPU of the client's processes, kernel included, and wall time."""
 
     cpu_seconds: float
     wall_seconds: float
@@ -69,22 +69,22 @@ Contender = Callable[[Job], Taken]
 
 
 def ours(job: Job) -> Taken:
-    """The engine, one process, its backlog in memory."""
+    """The collector: one process, its backlog in memory."""
     return _together(start(job, in_flight=job.in_flight))
 
 
 def ours_by_aiohttp(job: Job) -> Taken:
-    """The same without the fast client for images."""
+    """The collector without the fast client for images."""
     return _together(start(job, in_flight=job.in_flight, is_fast=False))
 
 
 def ours_two_processes(job: Job) -> Taken:
-    """The same work by two processes, each with half of it."""
+    """The collector: two processes with half of the bodies each."""
     return _together(*(start(half, in_flight=job.in_flight) for half in _halves(job)))
 
 
 def _halves(job: Job) -> list[Job]:
-    """Deal the bodies as one backlog would: each to whoever has carried less."""
+    """Split the bodies as a shared backlog would: each goes to the half with fewer bytes."""
     dealt: tuple[list[Body], list[Body]] = ([], [])
     for body in job.bodies:
         min(dealt, key=lambda half: sum(it.size_bytes for it in half)).append(body)
@@ -92,7 +92,7 @@ def _halves(job: Job) -> list[Job]:
 
 
 def start(job: Job, **more: Any) -> subprocess.Popen[str]:
-    """Start a worker of ours on these bodies."""
+    """Start a worker of the collector on these bodies."""
     worker = subprocess.Popen(
         [sys.executable, str(HERE / "carry.py")],
         stdin=subprocess.PIPE,
@@ -107,7 +107,7 @@ def start(job: Job, **more: Any) -> subprocess.Popen[str]:
 
 
 def ended(workers: Iterable[subprocess.Popen[str]]) -> list[dict[str, Any]]:
-    """Wait for workers of ours; return what each of them said."""
+    """Wait for workers of the collector; return their answers."""
     answers = []
     for worker in workers:
         assert worker.stdout is not None
@@ -122,7 +122,7 @@ def _together(*workers: subprocess.Popen[str]) -> Taken:
     costs = ended(workers)
     for cost in costs:
         if cost["report"]["failed_attempts"]:
-            raise SystemExit(f"not all was carried: {cost['report']}")
+            raise SystemExit(f"some images were not transferred: {cost['report']}")
     return Taken(
         cpu_seconds=sum(cost["cpu_seconds"] for cost in costs),
         wall_seconds=max(it["ended_at"] for it in costs) - min(it["began_at"] for it in costs),
@@ -131,7 +131,7 @@ def _together(*workers: subprocess.Popen[str]) -> Taken:
 
 
 def rclone(job: Job) -> Taken:
-    """`rclone copyurl --urls`: the whole process, its start of some 50 ms included."""
+    """`rclone copyurl --urls`: the whole process, including about 50 ms of startup."""
     urls = job.folder / "urls.csv"
     urls.write_text(
         "".join(f"{job.rig.origin_url}/{it.name},wallpapers/{it.name}\n" for it in job.bodies)
@@ -142,7 +142,7 @@ def rclone(job: Job) -> Taken:
     )
     program = shutil.which("rclone", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if program is None:
-        raise SystemExit("rclone is not installed: make bench brings it")
+        raise SystemExit("rclone is not installed: make bench installs it")
     words = [program, "copyurl", "--urls", str(urls), remote, "--config", os.devnull]
     words += ["--transfers", str(job.in_flight), "--checkers", str(job.in_flight)]
     if job.rig.certificate:
@@ -166,12 +166,12 @@ def zero_sockets(job: Job) -> Taken:
 
 
 def zero_sha256(job: Job) -> Taken:
-    """SHA-256 of as many bytes."""
+    """SHA-256 of the same number of bytes."""
     return _script(job, "floor.py", "sha256")
 
 
 def zero_two_processes(job: Job) -> Taken:
-    """Bare sockets and SHA-256, two processes with half of the bodies each: no faster way."""
+    """Bare sockets and SHA-256: two processes with half of the bodies each, the fastest way."""
     with ThreadPoolExecutor() as threads:
         taken = list(threads.map(lambda half: _script(half, "floor.py", "both"), _halves(job)))
     return Taken(sum(it.cpu_seconds for it in taken), max(it.wall_seconds for it in taken))

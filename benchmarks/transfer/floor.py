@@ -1,8 +1,8 @@
-"""Zero lines: what no client of this kind can do without. Run by `contenders.py`.
+"""Lower bounds: the work that no such client can avoid. Run by `contenders.py`.
 
 python floor.py sockets < order.json     GET and PUT on bare sockets, 16 threads, no HTTP client
-python floor.py sha256 < order.json      SHA-256 of as many bytes, which lie in memory
-python floor.py both < order.json        sockets, and the SHA-256 of what they carry
+python floor.py sha256 < order.json      SHA-256 of the same number of bytes, in memory
+python floor.py both < order.json        sockets, and SHA-256 of the bodies
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _no_digest(_: memoryview) -> _NoDigest:
 
 
 def sockets(order: dict[str, Any], digest: Digest = _no_digest) -> None:
-    """Carry every body; each thread keeps one connection to either end."""
+    """Transfer each body; each thread keeps one connection to either end."""
     waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     for body in order["bodies"]:
         waiting.put(body)
@@ -53,7 +53,7 @@ def sockets(order: dict[str, Any], digest: Digest = _no_digest) -> None:
 
 
 def both(order: dict[str, Any]) -> None:
-    """Carry every body and hash it, as it passes."""
+    """Transfer each body and hash it on the way."""
     sockets(order, hashlib.sha256)
 
 
@@ -97,7 +97,7 @@ def _connect(url: str, order: dict[str, Any]) -> socket.socket:
 
 
 def sha256(order: dict[str, Any]) -> None:
-    """Hash every body, a buffer at a time."""
+    """Hash each body, a buffer at a time."""
     for body in order["bodies"]:
         digest = hashlib.sha256()
         left = body["size_bytes"]
@@ -108,7 +108,7 @@ def sha256(order: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Read the order, print the cost."""
+    """Read the order and print the cost."""
     order = json.load(sys.stdin)
     line = {"sockets": sockets, "sha256": sha256, "both": both}[sys.argv[1]]
     before, wall = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()

@@ -1,5 +1,5 @@
-"""What takes longer: many workers on one backlog in PostgreSQL, a hundred thousand images, and
-what a claim costs among ten million.
+"""The long part: many workers on one backlog in PostgreSQL, memory over a hundred thousand images,
+and the cost of a claim among ten million.
 
 make bench-full    replaces benchmarks/results/transfer_full.json
 """
@@ -36,7 +36,7 @@ from collector.interrupts import run_interruptible
 from collector.local import open_local_servers
 
 WORKERS = 4
-# Small enough that PUTs are many, and each of them a conditional write of its own.
+# Small, so that there are many PUTs, each a conditional write.
 TINY_BYTES = 10_000
 SLOW_BYTES_PER_SECOND, SLOW_IMAGE_BYTES, SLOW_IN_FLIGHT = 200_000, 400_000, 4
 DRIFT_STEPS = 10
@@ -56,7 +56,7 @@ async def database() -> AsyncIterator[str]:
 
 
 async def fill(dsn: str, job: Job) -> None:
-    """Put the bodies into the backlog; `start` of a transfer enlists them."""
+    """Insert the bodies as wallpapers; a transfer adds them to the backlog at its start."""
     connection = await asyncpg.connect(dsn)
     await connection.copy_records_to_table(
         "wallpapers",
@@ -72,7 +72,7 @@ async def fill(dsn: str, job: Job) -> None:
 
 @contextmanager
 def watched(found: list[Body], *, bytes_per_second: int = 0) -> Iterator[Job]:
-    """Serve bodies, all of them links to the first, and keep a log of what is put."""
+    """Serve bodies, all of them links to the first, and log all PUTs."""
     with tempfile.TemporaryDirectory(prefix="collector-bench-", dir="/dev/shm") as name:
         folder = Path(name)
         folder.chmod(0o711)
@@ -84,7 +84,7 @@ def watched(found: list[Body], *, bytes_per_second: int = 0) -> Iterator[Job]:
 
 
 async def share(found: list[Body], workers: int, *, in_flight: int, slow: bool) -> dict[str, Any]:
-    """Let workers share one backlog; return what became of it."""
+    """Let workers share one backlog; return how it went."""
     with watched(found, bytes_per_second=SLOW_BYTES_PER_SECOND if slow else 0) as job:
         async with database() as dsn:
             await fill(dsn, job)
@@ -118,7 +118,7 @@ async def _value(dsn: str, statement: str) -> Any:
 
 
 def drift(images: int) -> dict[str, Any]:
-    """Carry many small images; watch the memory of the worker meanwhile."""
+    """Transfer many small images and watch the memory of the worker."""
     few = bodies([TINY_BYTES])
     found = [Body(f"d{number:07}", few[0].extension, TINY_BYTES) for number in range(images)]
     with job_of(few) as job:
@@ -134,7 +134,7 @@ def drift(images: int) -> dict[str, Any]:
 
 
 async def claims_among(row_counts: list[int]) -> dict[str, Any]:
-    """Claim from backlogs of several lengths, each in a database of its own."""
+    """Claim from backlogs of several lengths, each in its own database."""
     found = []
     for rows in row_counts:
         async with database() as dsn:
@@ -166,7 +166,7 @@ async def measure(items: int, images: int, max_rows: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, and print one JSON object."""
+    """Measure and print one JSON object."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--images", type=int, default=100_000)

@@ -1,7 +1,7 @@
-"""The synchronous original's way, without its pause of a second: one image after the other.
+"""The synchronous original without its pause of a second: one image after the other.
 
-As it was: the whole body in memory, then a HEAD of the key, then one PUT. Nothing is judged or
-hashed by it. Run by `contenders.py`, in a process of its own.
+As in the original: the whole body in memory, then a HEAD of the key, then one PUT, without
+validation and hashing. Run by `contenders.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rig import BUCKET
 
 
 def main() -> None:
-    """Read the order, print the cost."""
+    """Read the order and print the cost."""
     order = json.load(sys.stdin)
     store = boto3.client(
         "s3",
@@ -33,7 +33,7 @@ def main() -> None:
         name = f"{body['wallhaven_id']}.{body['extension']}"
         answer = requests.get(f"{order['origin_url']}/{name}", timeout=30)
         answer.raise_for_status()
-        # The answer does not matter here: the original would go on after a 404.
+        # The answer does not matter: the original uploads after a 404.
         store.head_object(Bucket=BUCKET, Key=f"wallpapers/{name}")
         store.put_object(Bucket=BUCKET, Key=f"wallpapers/{name}", Body=answer.content)
     after = resource.getrusage(resource.RUSAGE_SELF)

@@ -1,8 +1,8 @@
 """The two ends of a transfer: nginx as the image host, and as a store that keeps nothing.
 
-The store answers as S3 does to what a transfer asks: PUT of objects and parts, the beginning and
-the completion of a multipart upload, and HEAD with the length of the origin's file and the token
-that `catalog.py` uses for every claim. It reads each body to its end.
+The store answers the requests of a transfer as S3 does: PUT of objects and parts, creation and
+completion of a multipart upload, and HEAD with the length of the origin's file and the token that
+`catalog.py` uses for every claim. It reads each body to its end.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PLACE = re.compile("@([A-Z]+)@")
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """Where the ends are; `certificate` is what a client must trust, None without TLS."""
+    """The addresses of the ends; clients must trust `certificate`, None without TLS."""
 
     origin_url: str
     sink_url: str
@@ -51,10 +51,10 @@ def open_rig(
     log_puts: bool = False,
     bytes_per_second: int = 0,
 ) -> Iterator[Rig]:
-    """Serve `folder`/origin, and a store; both end on any exit.
+    """Serve `folder`/origin and a store until the context is left.
 
-    `bytes_per_second` limits each connection to the origin; `log_puts` keeps a line for each
-    request to the store. Exits with what to install where nginx is not there.
+    `bytes_per_second` limits each connection to the origin; `log_puts` logs each request to the
+    store. Raises SystemExit with the packages to install if nginx is missing.
     """
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
     module = next((path for path in ECHO_MODULES if path.exists()), None)
@@ -94,7 +94,7 @@ def open_rig(
 
 
 def make_certificate(folder: Path) -> Path:
-    """Make a certificate of `localhost` that signs itself, with `openssl`."""
+    """Make a self-signed certificate for `localhost` with `openssl`."""
     certificate = folder / "cert.pem"
     subprocess.run(
         [

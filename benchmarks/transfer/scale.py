@@ -1,4 +1,4 @@
-"""What a claim costs in a backlog of any length: the pages that PostgreSQL touches for it."""
+"""The cost of a claim in a backlog of any length: the buffers that PostgreSQL touches."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ from typing import Any
 
 import asyncpg
 
-from collector.catalog import (
-    ClaimPolicy,
-    Runs,
-    Transfers,
-    open_database,
-)
+from collector.catalog import ClaimPolicy, Runs, Transfers, open_database
 from collector.core.runs import Run
 
 CLAIMS, CLAIMED_AT_ONCE = 50, 16
-# Ten million rows with all their indexes, one after the other.
+# Enough for ten million rows and their indexes.
 FILL_SECONDS = 1800.0
 
-# Indexes that a claim needs are built when all is there: much faster, and the same in the end.
+# The indexes that a claim needs are built after the rows, which is much faster.
 _FILL = """
 SET session_replication_role = replica;
 SET synchronous_commit = off;
@@ -40,7 +35,7 @@ FROM pg_statio_user_tables WHERE schemaname = 'draenei_content'
 
 
 async def claims(dsn: str, rows: int) -> dict[str, Any]:
-    """Fill an empty catalog with so many pending images, and claim some; return what that took."""
+    """Fill an empty catalog with pending images and claim some; return the cost."""
     connection = await asyncpg.connect(dsn)
     await connection.execute(_FILL.format(rows=rows), timeout=FILL_SECONDS)
     await connection.execute("VACUUM ANALYZE", timeout=FILL_SECONDS)
@@ -49,7 +44,7 @@ async def claims(dsn: str, rows: int) -> dict[str, Any]:
         audit_id = await Runs(database).open_run(Run("bench", "claims"))
         transfers = Transfers(database, ClaimPolicy(lease_seconds=120, max_attempts=1))
         claimed = [await transfers.claim(audit_id, CLAIMED_AT_ONCE, 0) for _ in range(CLAIMS)]
-    # The sessions of the claims have told what they touched when they have ended.
+    # A session reports its statistics at the latest when it ends.
     await _until_alone(connection)
     touched = await connection.fetchval(_TOUCHED) - before
     await connection.close()

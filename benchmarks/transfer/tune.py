@@ -1,11 +1,11 @@
-"""How many images at once your own store takes best, and what to set for it.
+"""How many images at once your own store handles best, and the settings for it.
 
     make bench-tune                       the embedded server
     make bench-tune ENV_FILE=my.env       the store that the file names
 
-Bodies of the size of a usual wallpaper go out as parts of a multipart upload that is aborted in the
-end: nothing is stored, and nothing is left. The image host's side is not measured; the API feeds at
-most 18 images a second.
+Bodies of the size of a usual wallpaper are sent as parts of a multipart upload that is aborted at
+the end: nothing is stored. The image host is not measured; the API lists at most 18 images a
+second.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from collector.store.probe import PROBE_PREFIX
 
 BODY_BYTES = 1_800_000
 STEPS = (1, 2, 4, 8, 16, 32, 64)
-# Of the best rate: what comes this near costs less memory and fewer connections.
+# Part of the best rate that is good enough: less concurrency needs less memory.
 NEAR_THE_BEST = 0.9
 # 45 requests a minute with 24 wallpapers each.
 API_IMAGES_PER_SECOND = 18
@@ -40,7 +40,7 @@ API_IMAGES_PER_SECOND = 18
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What so many bodies at once came to."""
+    """The result for one number of concurrent bodies."""
 
     in_flight: int
     images_per_second: float
@@ -48,7 +48,7 @@ class Step:
 
 
 async def measure(settings: Settings, seconds: float) -> list[Step]:
-    """Try each number of bodies at once for so long. Raises Outage."""
+    """Measure each number of concurrent bodies for `seconds`. Raises Outage."""
     most = {"collector_in_flight": max(STEPS)}
     async with open_runtime(
         settings.model_copy(update=most), Need.STORE, SilentProgress()
@@ -82,20 +82,22 @@ async def _step(store: S3Store, upload: Upload, in_flight: int, seconds: float) 
 
 
 def advice(steps: list[Step]) -> list[str]:
-    """Say what to set: the fewest at once that come near the best rate."""
+    """Return the settings with the least concurrency that comes near the best rate."""
     best = max(step.images_per_second for step in steps)
     chosen = next(it for it in steps if it.images_per_second >= NEAR_THE_BEST * best)
-    bound = "the API, not your store" if best > API_IMAGES_PER_SECOND else "your line or your store"
+    bound = (
+        "the API, not your store" if best > API_IMAGES_PER_SECOND else "your network or your store"
+    )
     return [
         f"COLLECTOR_IN_FLIGHT={chosen.in_flight}",
         f"COLLECTOR_MEMORY_BYTES={max(chosen.in_flight, 8) * PART_BYTES}",
-        f"{best:.0f} images a second is the most that was reached; the API feeds at most"
-        f" {API_IMAGES_PER_SECOND}, so a backfill is bounded by {bound}.",
+        f"The best rate was {best:.0f} images a second; the API lists at most"
+        f" {API_IMAGES_PER_SECOND}, so {bound} limits a backfill.",
     ]
 
 
 def main() -> None:
-    """Measure, and print a table and the advice."""
+    """Measure, then print a table and the settings."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--env-file", type=Path)
     parser.add_argument("--seconds", type=float, default=5.0)
@@ -103,7 +105,7 @@ def main() -> None:
     settings = load_settings(options.env_file)
     steps = run_interruptible(lambda: measure(settings, options.seconds))
     out = sys.stdout.write
-    out(f"bodies of {BODY_BYTES} bytes, {options.seconds:g} s for each number at once\n\n")
+    out(f"bodies of {BODY_BYTES} bytes, {options.seconds:g} s for each concurrency\n\n")
     out("at once  images/s  MB/s  slowest\n")
     for step in steps:
         megabytes = step.images_per_second * BODY_BYTES / 1e6

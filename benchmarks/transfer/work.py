@@ -1,8 +1,7 @@
-"""Bodies to transfer: structurally whole images of chosen sizes, made from a seed.
+"""Bodies to transfer: structurally complete images of given sizes, made from a seed.
 
-Wallpapers as the site has them: two in three are JPEG, whose entropy-coded data holds an 0xFF
-every few hundred bytes; the others are PNG.
-The data is random, so nothing on the way can compress it.
+As on the site, two in three are JPEG, whose entropy-coded data has an 0xFF every few hundred bytes;
+the others are PNG. The data is random, so nothing on the way can compress it.
 """
 
 from __future__ import annotations
@@ -16,15 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WIDTH, HEIGHT = 1920, 1080
-# Of a lognormal distribution with a mean of 1.8 MB: half are below 1.3 MB, one in a hundred
-# above 8 MB.
+# Sizes are lognormal with a mean of 1.8 MB: half are below 1.3 MB, one in a hundred is above 8 MB.
 MEAN_BYTES, SIGMA = 1_800_000, 0.8
 MIN_BYTES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """One image of the work: its id, its type, its exact size."""
+    """One image: its id, its type, its exact size."""
 
     wallhaven_id: str
     extension: str
@@ -32,17 +30,17 @@ class Body:
 
     @property
     def name(self) -> str:
-        """Its file at the origin, and the end of its key."""
+        """The name of its file at the origin, and the end of its key."""
         return f"{self.wallhaven_id}.{self.extension}"
 
     @property
     def file_type(self) -> str:
-        """As the API names it."""
+        """The MIME type, as in the API."""
         return "image/jpeg" if self.extension == "jpg" else "image/png"
 
 
 def lognormal(images: int, seed: int, max_bytes: int = 17_000_000) -> list[int]:
-    """Return that many sizes, `max_bytes` at most."""
+    """Return the sizes of this many images, each at most `max_bytes`."""
     draws = random.Random(seed)  # noqa: S311 - work, not a secret
     mu = math.log(MEAN_BYTES) - SIGMA**2 / 2
     drawn = (int(draws.lognormvariate(mu, SIGMA)) for _ in range(images))
@@ -50,7 +48,7 @@ def lognormal(images: int, seed: int, max_bytes: int = 17_000_000) -> list[int]:
 
 
 def bodies(sizes: list[int]) -> list[Body]:
-    """Return what is to be transferred; every third is a PNG."""
+    """Return bodies of these sizes; every third is a PNG."""
     return [
         Body(f"b{number:07}", "png" if number % 3 == 2 else "jpg", size)
         for number, size in enumerate(sizes)
@@ -74,7 +72,7 @@ def image(body: Body, draws: random.Random) -> Iterator[bytes]:
     while left:
         data = draws.randbytes(min(left, 2**20))
         if body.extension == "jpg":
-            # A stuffed 0xFF stands in data; a bare one would begin a marker.
+            # In data, 0xFF is followed by a zero; otherwise it would begin a marker.
             data = data.replace(b"\xff", b"\xff\x00")[: min(left, 2**20)]
             if data[-1] == 0xFF:
                 data = data[:-1] + b"\x00"
@@ -94,7 +92,7 @@ def _png(size_bytes: int) -> tuple[bytes, bytes]:
     start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header
     start += struct.pack(">I", zlib.crc32(header))
     end = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
-    # The data chunk: length, name, data, and a CRC that nobody checks on the way.
+    # The data chunk: length, name, data, and a CRC that no contender checks.
     data_bytes = size_bytes - len(start) - len(end) - 12
     return start + struct.pack(">I", data_bytes) + b"IDAT", bytes(4) + end
 

@@ -1,7 +1,7 @@
-"""PostgreSQL: every table of ours through named queries, a part for each group of tables.
+"""PostgreSQL: all tables, reached by named queries; one part for each group of tables.
 
-Every method may raise `Outage(database)`. Every method is safe to cancel: nothing happened then,
-unless its docstring says otherwise.
+Every method may raise `Outage(database)`. Every method is safe to cancel: unless its docstring says
+otherwise, a cancelled call changes nothing.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from collector.catalog.database import Database, open_database
 from collector.catalog.dead_letters import DeadLetters, Items, StoredRow
 from collector.catalog.enrichments import Enrichments
 from collector.catalog.loads import LoadCounts, Loads
-from collector.catalog.maintenance import Janitor, Verification
 from collector.catalog.pages import Pages, SearchTotal
 from collector.catalog.runs import Runs
 from collector.catalog.transfers import ClaimPolicy, Transfers
+from collector.catalog.verification import Verification
 
 __all__ = [
     "Allowance",
@@ -30,7 +30,6 @@ __all__ = [
     "DeadLetters",
     "Enrichments",
     "Items",
-    "Janitor",
     "KnownCrawl",
     "LoadCounts",
     "Loads",
@@ -47,7 +46,7 @@ __all__ = [
 
 
 class Catalog:
-    """The parts of one database. They hold no state, but for pages on their way to be staged."""
+    """The parts of one database. They hold no state, except pages that wait to be staged."""
 
     def __init__(self, database: Database, policy: ClaimPolicy) -> None:
         self.database = database
@@ -60,11 +59,10 @@ class Catalog:
         self.dead_letters = DeadLetters(database)
         self.items = Items(database)
         self.verification = Verification(database)
-        self.janitor = Janitor(database, policy.max_attempts)
 
 
 @asynccontextmanager
 async def open_catalog(dsn: str, policy: ClaimPolicy) -> AsyncIterator[Catalog]:
-    """Open the database, at any schema. Raises Outage(database) when it is not there."""
+    """Open the database, whatever its schema. Raises Outage(database) if it cannot."""
     async with open_database(dsn) as database:
         yield Catalog(database, policy)

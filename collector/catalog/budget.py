@@ -1,4 +1,4 @@
-"""The requests that an API allows, shared through the database by all who use it."""
+"""The requests that an API allows, shared through the database by all processes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from collector.core.pacing import (
 )
 from collector.core.runs import StageCall
 
-# The longest answer takes less (REPLY_TIMEOUT_SECONDS of collector/http/client.py).
+# Longer than any answer takes (REPLY_TIMEOUT_SECONDS of collector/http/client.py).
 LONGEST_REPLY_SECONDS = 60.0
-# Leases, windows and pauses end sooner. A time beyond was written before the server's clock was
-# set back, and would hold everybody up until the clock is there again.
+# Leases, windows and pauses end sooner. A later time was written before the server's clock was set
+# back, and would block all processes until the clock reaches it.
 FARTHEST_SECONDS = 600.0
-# Free slots may all be in the hands of somebody who commits at this moment.
+# Other transactions may hold all free slots at this moment.
 MIN_WAIT_SECONDS = 0.01
-# A clean exit after SIGTERM has 4 s in all; giving a slot back gets this share of it.
+# A clean exit after SIGTERM has 4 s in all; returning a slot gets this share of it.
 RETURN_SECONDS = 1.0
 
 
@@ -37,7 +37,7 @@ RETURN_SECONDS = 1.0
 class Allowance:
     """How many requests the API `scope` (host[:port]) may get in any window, at most.
 
-    A slot whose holder died frees by itself after a reply's longest time and a window.
+    The slot of a dead holder is free again after the longest reply plus one window.
     """
 
     scope: str
@@ -47,7 +47,7 @@ class Allowance:
 
     @property
     def lease_seconds(self) -> float:
-        """How long a slot is held for a request whose end nobody notes."""
+        """How long a slot is held if the end of its request is never noted."""
         return self.reply_seconds + self.window_seconds
 
 
@@ -70,19 +70,19 @@ class SharedBudget:
         self._counted_for = (call.audit_id, call.stage, call.worker) if call else (None, None, None)
 
     async def take(self) -> Slot | Wait:
-        """Take a slot, or learn how long there is none. Cancelled, it takes nothing."""
+        """Take a slot, or return the expected wait. If cancelled, it takes nothing."""
         taking = asyncio.ensure_future(self._take(str(uuid4())))
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
-            # A statement that is broken off may be committed all the same: let it end, undo it.
-            # Where that takes too long, the slot frees by itself when its lease ends.
+            # A cancelled statement may still commit, so let it end and undo it. If that takes too
+            # long, the slot is free when its lease ends.
             with anyio.move_on_after(RETURN_SECONDS, shield=True), suppress(Outage):
-                await self._give_back(await taking)
+                await self._return(await taking)
             raise
 
     async def end(self, slot: Slot, announced: Announcement | None) -> None:
-        """Note the end of a slot's request, and what the API announced in its answer."""
+        """Note the end of a slot's request, and the limit that its answer announced."""
         allowance, heard = self._allowance, announced or Announcement()
         async with self._database.session() as session:
             ended = await session.first(
@@ -99,7 +99,7 @@ class SharedBudget:
             await self._mark(heard, ended["taken_at"])
 
     async def pause(self, seconds: float) -> None:
-        """Hand out nothing for so long; a longer pause that is in force stays."""
+        """Grant no slot for `seconds`; a longer pause in force stays."""
         scope = self._allowance.scope
         await self._database.execute("pause_budget", scope, seconds, FARTHEST_SECONDS)
 
@@ -126,14 +126,14 @@ class SharedBudget:
             return Slot(row["slot"], holder)
         return Wait(max(MIN_WAIT_SECONDS, row["wait_seconds"]))
 
-    async def _give_back(self, granted: Slot | Wait) -> None:
+    async def _return(self, granted: Slot | Wait) -> None:
         if isinstance(granted, Slot):
             await self._database.execute(
                 "return_slot", self._allowance.scope, granted.holder, *self._counted_for
             )
 
     async def _mark(self, heard: Announcement, taken_at: datetime) -> None:
-        """Take what others use out of our hands; one at a time, so that it is done once."""
+        """Block the slots that other clients of the API use; locked, so that it happens once."""
         allowance = self._allowance
         limit = min(allowance.requests, heard.limit or allowance.requests)
         async with self._database.transaction() as session:

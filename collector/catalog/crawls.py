@@ -1,4 +1,4 @@
-"""Backfills: which list, which run reads it, and the verdict."""
+"""Backfills: which list they read, in which run, and with which verdict."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from collector.core.runs import Json, Run
 from collector.flow import task_group
 from collector.logs import logger
 
-# Who reads takes hours, or has died: another second does not count.
+# Another reader takes hours or has died: a second more does not matter.
 LOOK_AGAIN_SECONDS = 1.0
 # A clean exit after SIGTERM has 4 s in all; the lock ends with the process in any case.
 RELEASE_SECONDS = 1.0
-# The connection that holds the lock has nothing else to do for hours. Firewalls, translators of
-# addresses and `idle_session_timeout` end one that is silent for some minutes.
+# The connection that holds the lock is otherwise idle for hours. Firewalls, NAT and
+# `idle_session_timeout` close one that is idle for some minutes.
 KEEP_ALIVE_SECONDS = 10.0
-# A server that is there answers in milliseconds.
+# A healthy server answers in milliseconds.
 KEEP_ALIVE_TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class CrawlRange:
-    """Pages `from_page` to `to_page` (None: to the end) of the list of a search."""
+    """Pages `from_page` to `to_page` (None: the last one) of the list of a search."""
 
     search_key: str
     from_page: int = 1
@@ -48,19 +48,19 @@ class KnownCrawl:
     has_unreadable_pages: bool = False
 
     @property
-    def is_mendable(self) -> bool:
-        """True where reading the pages that could not be read may make it whole."""
+    def is_completable(self) -> bool:
+        """True if reading its unreadable pages again may complete it."""
         return self.verdict is CrawlVerdict.INCOMPLETE and self.has_unreadable_pages
 
 
 class Crawls:
-    """What the database knows of crawls."""
+    """Crawls, their verdicts, and the lock that only one reader of a crawl holds."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def find(self, wanted: CrawlRange) -> KnownCrawl | None:
-        """Return the open crawl of these pages, or the newest that has ended, or None."""
+        """Return the open crawl of these pages, else the newest one that has ended, else None."""
         async with self._database.session() as session:
             row = await session.first(
                 "find_crawl", wanted.search_key, wanted.from_page, wanted.to_page
@@ -77,18 +77,17 @@ class Crawls:
         )
 
     async def last(self, limit: int) -> list[dict[str, Json]]:
-        """Return the newest backfills, newest first, ready for people or JSON."""
+        """Return the newest backfills, newest first, ready to print or for JSON."""
         return [dict(row) for row in await self._database.fetch("last_crawls", limit)]
 
     @retry_conflicts
     async def begin(self, run: Run, wanted: CrawlRange, *, is_oldest_first: bool) -> int:
-        """Begin `run` as the one that reads these pages, or go on with it; return its key.
+        """Begin or resume `run` as the reader of these pages; return its `audit_id`.
 
-        Raises RunTrimmed where the run's details are trimmed.
-
-        Where another process has begun to read them at the same moment, its run is gone on with.
-        Images that earlier calls tried may be tried again, as often as by a new run; so may pages
-        that could not be read and have left the crawl incomplete, which is open again then.
+        If another process begins to read them at the same moment, returns the `audit_id` of its
+        run. The run may attempt images of its earlier calls again, as often as a new run could. A
+        crawl that unreadable pages left incomplete is reopened to read them again. Raises
+        RunTrimmed if the run's details are trimmed.
         """
         try:
             async with self._database.transaction() as session:
@@ -114,9 +113,9 @@ class Crawls:
     async def end(self, audit_id: int, verdict: CrawlVerdict, joined_to: str | None = None) -> bool:
         """Note the verdict: the crawl is over.
 
-        False where an image that the run tried is neither stored nor given up: it stays open.
-        `joined_to` is the search key of the same list, newest first, where all of it was seen: runs
-        of that search need not read behind it.
+        False if an image that the run attempted is neither stored nor given up: the crawl stays
+        open. `joined_to`, if all of the list was seen, is the search key of the same list, newest
+        first: runs of that search need not read what the crawl has read.
         """
         async with self._database.transaction() as session:
             if joined_to is not None:
@@ -125,21 +124,20 @@ class Crawls:
 
     @asynccontextmanager
     async def reading(self, audit_id: int, stop: anyio.Event) -> AsyncIterator[None]:
-        """Be the only process that reads the crawl; wait while another one is, or until `stop`.
+        """Hold the lock of the crawl's only reader; wait for another reader, or until `stop`.
 
-        Two at once would stage pages in an order that is not that of their answers, and the ledger
-        would prove what nobody has seen. The right ends with its process or its connection, which
-        is kept alive meanwhile: where that is lost, what is done with it is cancelled, and Outage
-        raised.
+        Two readers at once would stage pages in another order than their answers came, and the
+        ledger would prove something false. The lock ends with the process or the connection, which
+        is kept alive meanwhile. If the connection is lost, the body is cancelled and Outage raised.
         """
         async with self._database.session() as session:
-            is_told = False
+            is_logged = False
             while not await session.value("take_reading", audit_id):
                 if stop.is_set():
                     break
-                if not is_told:
-                    logger.info("another process reads this list; waiting for its end")
-                    is_told = True
+                if not is_logged:
+                    logger.info("another process reads this list; waiting until it ends")
+                    is_logged = True
                 with anyio.move_on_after(LOOK_AGAIN_SECONDS):
                     await stop.wait()
             async with _while_connected(session) as lost:
@@ -153,7 +151,7 @@ class Crawls:
 
 @asynccontextmanager
 async def _while_connected(session: Session) -> AsyncIterator[anyio.Event]:
-    """Cancel what is done meanwhile when the connection ends, set the event, and raise Outage."""
+    """If the connection ends, set the event, cancel the body and raise Outage."""
     connection, lost = session.connection, anyio.Event()
     with anyio.CancelScope() as scope:
 
@@ -165,16 +163,20 @@ async def _while_connected(session: Session) -> AsyncIterator[anyio.Event]:
         try:
             yield lost
         finally:
-            # One that is lost has been taken from us already, with its listeners.
+            # The pool has dropped a lost connection already, with its listeners.
             if not lost.is_set():
                 connection.remove_termination_listener(lose)
     if lost.is_set():
-        raise Outage(Edge.DATABASE, "the connection that held the right to read the list is lost")
+        raise Outage(
+            Edge.DATABASE,
+            "the connection that held the lock of this list is lost: the pages read until now are"
+            " kept. Run the backfill again to resume",
+        )
 
 
 @asynccontextmanager
 async def _kept_alive(session: Session) -> AsyncIterator[None]:
-    """Ask something now and then; a connection without an answer is ended."""
+    """Send a query every KEEP_ALIVE_SECONDS; terminate the connection if it is not answered."""
     over = anyio.Event()
 
     async def keep_alive() -> None:
@@ -204,5 +206,5 @@ async def _end_reading(session: Session, audit_id: int) -> None:
     with anyio.move_on_after(RELEASE_SECONDS, shield=True) as releasing:
         await session.execute("end_reading", audit_id)
     if releasing.cancelled_caught:
-        # Lent to the next one, it would hold the right still.
+        # Back in the pool, the connection would still hold the lock.
         session.connection.terminate()

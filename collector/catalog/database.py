@@ -1,4 +1,4 @@
-"""A pool of connections that speaks in named queries and in our errors."""
+"""A pool of connections that runs named queries and raises the collector's errors."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from tenacity import (
 from collector.catalog.queries import load_queries
 from collector.core.errors import Edge, Outage, Refusal
 
-# A run needs a connection for each of: pages, claims, heartbeat, confirms; the rest is slack.
+# A run needs one connection each for pages, claims, heartbeat and confirms; the rest is slack.
 POOL_CONNECTIONS = 8
 # A healthy server connects in milliseconds; a minute would look like a hang.
 CONNECT_TIMEOUT_SECONDS = 10.0
-# Waiting this long for a free connection means that the server does not answer any more.
+# If no connection is free for this long, the server no longer answers.
 ACQUIRE_TIMEOUT_SECONDS = 30.0
 # Idle connections close in milliseconds.
 CLOSE_TIMEOUT_SECONDS = 1.0
 # The longest single statement is the merge of a run's pages.
 STATEMENT_TIMEOUT_SECONDS = 120.0
-# Of PostgreSQL, where an address names none.
+# PostgreSQL's port if an address names none.
 DEFAULT_PORT = 5432
 _PORT = re.compile(r":\d+$")
 
-# Not the items' fault: nothing works until somebody mends the server or the settings.
+# Not the items' fault: nothing works until the server or the settings are fixed.
 _SYSTEMIC = (
     asyncpg.PostgresConnectionError,
     asyncpg.InvalidAuthorizationSpecificationError,
@@ -49,12 +49,12 @@ _SYSTEMIC = (
     asyncpg.LockNotAvailableError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.PostgresSystemError,
-    # What asyncpg says where the server has ended a connection that it is about to use.
+    # asyncpg raises this if the server has closed a connection that is about to be used.
     asyncpg.InternalClientError,
 )
-# What a pooler in transaction mode makes of prepared statements.
+# Prepared statements fail like this behind a pooler in transaction mode.
 _POOLED = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
-# Of these, what a server in good health says, and will say again.
+# Those of _SYSTEMIC that a healthy server raises, each time again.
 _REFUSING = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
@@ -64,15 +64,17 @@ _REFUSING = (
 
 def _give_up(state: RetryCallState) -> NoReturn:
     problem = type(state.outcome.exception()).__name__ if state.outcome else "unknown"
-    raise Outage(Edge.DATABASE, f"transactions met {state.attempt_number} times on end ({problem})")
+    raise Outage(
+        Edge.DATABASE, f"transaction conflicted {state.attempt_number} times in a row ({problem})"
+    )
 
 
-# Two transactions met; whoever lost begins anew, for nothing of it has been done. Five tries
-# outlast a burst of them.
+# Runs a transaction again that PostgreSQL has rolled back because of another one. Five attempts
+# outlast a burst of conflicts.
 retry_conflicts = retry(
     retry=retry_if_exception_type((asyncpg.DeadlockDetectedError, asyncpg.SerializationError)),
     stop=stop_after_attempt(5),
-    # A commit has ten seconds in all, the end after a signal four.
+    # A commit may take ten seconds in all, the exit after a signal four.
     wait=wait_random_exponential(multiplier=0.05, max=0.5),
     retry_error_callback=_give_up,
 )
@@ -80,9 +82,10 @@ retry_conflicts = retry(
 
 @contextmanager
 def database_errors(address: str) -> Iterator[None]:
-    """Turn what says "the database is not there" into Outage(database); defects pass through.
+    """Turn errors that mean "the database is unavailable" into Outage(database).
 
-    The text keeps the server's message but not its DETAIL, which may hold row values.
+    Other errors pass. The text keeps the server's message but not its DETAIL, which may hold row
+    values.
     """
     try:
         yield
@@ -96,8 +99,8 @@ def database_errors(address: str) -> Iterator[None]:
         raise kind(Edge.DATABASE, f"{address}: {problem}") from None
     except _POOLED:
         problem = (
-            "a prepared statement is gone, as behind a pooler in transaction mode; name the server"
-            " itself in DATABASE_URL"
+            "a prepared statement is gone, as happens with a pooler in transaction mode; set"
+            " DATABASE_URL to the server itself"
         )
         raise Refusal(Edge.DATABASE, f"{address}: {problem}") from None
     except asyncpg.PostgresError as error:
@@ -110,7 +113,7 @@ def _unreachable(address: str, error: OSError) -> str:
     named = " or ".join(host if _PORT.search(host) else f"{host}:{DEFAULT_PORT}" for host in hosts)
     return (
         f"no connection to {named} ({type(error).__name__});"
-        " start the server, or mend host and port of DATABASE_URL"
+        " start the server, or correct host and port of DATABASE_URL"
     )
 
 
@@ -121,18 +124,17 @@ class Session:
         self.connection = connection
 
     async def fetch(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
-        """Return all rows of query `name`."""
         return await self.connection.fetch(load_queries()[name], *arguments)
 
     async def first(self, name: str, *arguments: Any) -> asyncpg.Record | None:
-        """Return the first row of query `name`, None where it has none."""
+        """Return the first row of query `name`, None without rows."""
         return await self.connection.fetchrow(load_queries()[name], *arguments)
 
     async def one(self, name: str, *arguments: Any) -> asyncpg.Record:
-        """Return the row of query `name`, which always has one."""
+        """Return the row of query `name`; raises LookupError without rows, a defect."""
         row = await self.first(name, *arguments)
         if row is None:
-            raise LookupError(f"query {name} gave no row")
+            raise LookupError(f"query {name} returned no row")
         return row
 
     async def value(self, name: str, *arguments: Any) -> Any:
@@ -142,21 +144,19 @@ class Session:
     async def fetch_each(
         self, name: str, arguments: Sequence[tuple[Any, ...]]
     ) -> list[asyncpg.Record]:
-        """Run query `name` for each of the arguments, in one round trip; return all rows."""
+        """Run query `name` once per tuple of arguments, in one round trip; return all rows."""
         return await self.connection.fetchmany(load_queries()[name], arguments)
 
     async def execute(self, name: str, *arguments: Any) -> None:
-        """Run query `name` for its effect."""
         await self.connection.execute(load_queries()[name], *arguments)
 
 
 class Database:
-    """A pool of sessions. Every method raises Outage(database) when it is not there.
+    """A pool of sessions. Every method raises Outage(database) if the database is unavailable.
 
-    A single statement that met another transaction is begun anew here; who does several in one
-    transaction sees to that (`retry_conflicts`).
-
-    `address` is for people and logs: no password, no options.
+    A single statement that conflicts with another transaction is retried here; a caller with
+    several statements in one transaction retries it by itself (`retry_conflicts`). `address` has no
+    password and no options, so it may be logged.
     """
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], address: str) -> None:
@@ -165,7 +165,7 @@ class Database:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
-        """Borrow a connection; it goes back, or is dropped if broken, on any exit."""
+        """Borrow a connection; on any exit it is returned, or dropped if broken."""
         with database_errors(self.address):
             async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS) as connection:
                 yield Session(connection)
@@ -183,63 +183,60 @@ class Database:
 
     @retry_conflicts
     async def fetch(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
-        """Run query `name`, return all rows."""
         async with self.session() as session:
             return await session.fetch(name, *arguments)
 
     @retry_conflicts
     async def value(self, name: str, *arguments: Any) -> Any:
-        """Run query `name`, return the first column of the first row, None without rows."""
+        """Return the first column of the first row of query `name`, None without rows."""
         async with self.session() as session:
             return await session.value(name, *arguments)
 
     @retry_conflicts
     async def execute(self, name: str, *arguments: Any) -> None:
-        """Run query `name` for its effect."""
         async with self.session() as session:
             await session.execute(name, *arguments)
 
 
 @asynccontextmanager
 async def open_database(dsn: str) -> AsyncIterator[Database]:
-    """Connect to `dsn` (postgresql://...) and leave no connection behind.
+    """Connect to `dsn` (postgresql://...); closes all connections at the end.
 
-    Raises Outage(database) where nobody answers or the login is refused.
+    Raises Outage(database) if the server does not answer or refuses the login.
     """
     address = describe_dsn(dsn)
     with database_errors(address):
         pool = await asyncpg.create_pool(
             dsn,
-            # No spare connections: asyncpg complains aloud when it cannot restore them.
+            # No spare connections: asyncpg logs errors when it cannot restore them.
             min_size=0,
             max_size=POOL_CONNECTIONS,
             timeout=CONNECT_TIMEOUT_SECONDS,
             command_timeout=STATEMENT_TIMEOUT_SECONDS,
-            reset=_as_it_was,
+            reset=_reset_nothing,
             server_settings={"application_name": "draenei-collector", "timezone": "UTC"},
         )
     try:
         database = Database(pool, address)
         async with database.session():
-            pass  # it answers, and lets us in
+            pass  # raises if the server does not answer or refuses the login
         yield database
     finally:
         await _close(pool)
 
 
-async def _as_it_was(_: asyncpg.Connection[asyncpg.Record]) -> None:
-    """Leave a returned connection alone, and save a round trip for each time it is lent.
+async def _reset_nothing(_: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Skip asyncpg's reset of a returned connection, which costs a round trip each time.
 
-    Nothing of ours outlives its transaction: no SET, LISTEN or cursor, and the one lock of a
-    session ends with its connection if it cannot be released (`Crawls.reading`).
-    What a broken transaction leaves is rolled back all the same.
+    No SET, LISTEN or cursor outlives its transaction, and a session lock that cannot be released
+    ends with its connection (`Crawls.reading`). A broken transaction is rolled back anyway.
     """
 
 
 async def _close(pool: asyncpg.Pool[asyncpg.Record]) -> None:
     closed = False
     try:
-        # A connection that hangs must not hold up the exit of an interrupted run (4 s in all).
+        # A connection that hangs must not delay the exit of an interrupted run (4 s in all).
         with anyio.move_on_after(CLOSE_TIMEOUT_SECONDS, shield=True):
             await pool.close()
             closed = True
@@ -249,7 +246,7 @@ async def _close(pool: asyncpg.Pool[asyncpg.Record]) -> None:
 
 
 def describe_dsn(dsn: str) -> str:
-    """Return the address without password and options, for people and logs."""
+    """Return the address without password and options, so that it may be logged."""
     parts = urlsplit(dsn)
     login, at, hosts = parts.netloc.rpartition("@")
     return f"postgresql://{login.partition(':')[0]}{at}{hosts}{parts.path}"

@@ -1,4 +1,4 @@
-"""What was given up on: listed, tried again, or closed by a person."""
+"""Dead letters: list, requeue, resolve; and the history of single wallpapers."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ _COLUMNS = tuple(field.name for field in fields(DeadLetter))
 
 
 class DeadLetters:
-    """DeadLetterCatalog on Postgres."""
+    """Items that were given up."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def open_letters(self, code: str | None = None) -> list[DeadLetter]:
-        """Return what is given up on, with this code or any, the longest first."""
+        """Return open dead letters, with this code or any, the oldest first."""
         return [_letter(row) for row in await self._database.fetch("open_dead_letters", code)]
 
     @retry_conflicts
     async def requeue(self, choice: Choice) -> Changed:
-        """Make images that were given up due again, with all their tries, and close the letters.
+        """Make given-up images due again, with all their attempts, and close their letters.
 
-        Letters about metadata are left: there is no row to try, only another listing can bring
-        one. All or nothing: on failure or cancellation nothing has changed.
+        Letters about metadata stay open: they have no row to retry, only another listing can bring
+        one. On failure or cancellation nothing has changed.
         """
         async with self._database.transaction() as session:
             rows = await _chosen(session, choice)
             images = [row for row in rows if row["stage"] == StageName.TRANSFER]
             others = [row for row in rows if row["stage"] != StageName.TRANSFER]
-            await session.execute("revive_transfers", [row["item"] for row in images])
+            await session.execute("requeue_transfers", [row["item"] for row in images])
             return await _close(session, choice, images, others)
 
     @retry_conflicts
     async def resolve(self, choice: Choice) -> Changed:
-        """Close letters for good: what they are about stays given up."""
+        """Close letters for good: their items stay given up."""
         async with self._database.transaction() as session:
             return await _close(session, choice, await _chosen(session, choice), [])
 
@@ -67,11 +67,11 @@ async def _close(
     left: Sequence[asyncpg.Record],
 ) -> Changed:
     await session.execute("resolve_dead_letters", [row["id"] for row in closed])
-    met = {name for row in (*closed, *left) for name in (row["item"], str(row["id"]))}
+    found = {name for row in (*closed, *left) for name in (row["item"], str(row["id"]))}
     return Changed(
         closed=[_letter(row) for row in closed],
         left=[_letter(row) for row in left],
-        unknown=[name for name in choice.names or () if name not in met],
+        unknown=[name for name in choice.names or () if name not in found],
     )
 
 
@@ -98,19 +98,20 @@ class Items:
         self._database = database
 
     async def history(self, wallhaven_id: str) -> History:
-        """Return all that is known of an item, in one snapshot."""
+        """Return everything known about an item, in one snapshot."""
         async with self._database.transaction("repeatable_read") as session:
             row = await session.first("item_row", wallhaven_id)
             listings = await session.fetch("item_listings", wallhaven_id)
             letters = await session.fetch("item_letters", wallhaven_id)
-            more = await _of_row(session, row["id"]) if row else {}
+            attempts = await session.fetch("item_attempts", row["id"]) if row else []
+            details = await session.first("item_details", row["id"]) if row else None
         return History(
             wallhaven_id,
             ItemRow(**row) if row else None,
             [Listing(**each) for each in listings],
             letters=[DeadLetter(**each) for each in letters],
-            tries=more.get("tries", []),
-            details=more.get("details"),
+            tries=[Attempt(**each) for each in attempts],
+            details=Details(**details) if details else None,
         )
 
     async def stored(self, limit: int | None = None) -> list[StoredRow]:
@@ -120,11 +121,3 @@ class Items:
     async def catalog(self, limit: int | None = None) -> list[dict[str, Any]]:
         """Return the newest `limit` wallpapers (None: all), stored or not, by column."""
         return [dict(row) for row in await self._database.fetch("catalog_rows", limit)]
-
-
-async def _of_row(session: Session, wallpaper_id: int) -> dict[str, Any]:
-    details = await session.first("item_details", wallpaper_id)
-    return {
-        "tries": [Attempt(**each) for each in await session.fetch("item_attempts", wallpaper_id)],
-        "details": Details(**details) if details else None,
-    }

@@ -1,4 +1,4 @@
-"""Which wallpapers to ask about, most valuable first, and the rows that the answers become."""
+"""Which wallpapers to request, the most valuable first, and the rows made of the answers."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from collector.core.enrichment import EnrichmentShare, Finding, Outcome, Target
 from collector.core.wallpapers import Tag, Uploader, WallpaperDetails
 
 SECONDS_PER_DAY = 86_400.0
-# Nobody says that a holder lives: it is far longer than a batch takes, however long it waits for
-# its turn, and a wallpaper that is asked about twice costs one request.
+# There is no heartbeat: this is far longer than a batch takes, even if it waits long for the rate
+# limit, and requesting a wallpaper twice costs only one request.
 LEASE_SECONDS = 3_600.0
-# Tags of a wallpaper are settled soon after its upload; once in a season finds what was mended.
+# Tags settle soon after the upload; once in three months finds later corrections.
 ENRICH_AGAIN_SECONDS = 90 * SECONDS_PER_DAY
-# A 404 may mean "deleted" or "not for guests", and neither changes soon.
+# A 404 may mean "deleted" or "not for guests"; neither changes soon.
 MISSING_AGAIN_SECONDS = 30 * SECONDS_PER_DAY
-# An answer that was no use may have been cut short; from the second on it is likely to stay so.
+# An unusable answer may have been cut short; after a second one, the next is likely to be the same.
 POSTPONED_SECONDS = 3_600.0
 
 
 class Enrichments:
-    """Which wallpapers to ask about, and what the answers become."""
+    """The queue of wallpapers to request, and the rows made of the answers."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     @retry_conflicts
     async def enlist(self, *, nsfw: bool) -> None:
-        """Put into the queue what is new, and follow favourites of what was never answered.
+        """Add new wallpapers to the queue, and update the favourites of those without an answer.
 
-        Wallpapers that are nsfw are put there only with `nsfw`.
+        Wallpapers that are nsfw are added only with `nsfw`.
         """
         async with self._database.transaction() as session:
             await session.execute("enlist_details", nsfw)
             await session.execute("refresh_favorites")
 
     async def asked(self, audit_id: int) -> int:
-        """Return about how many wallpapers the run has asked."""
+        """Return about how many wallpapers the run has requested."""
         return int(await self._database.value("asked_by_run", audit_id))
 
     async def answered_before(self) -> str | None:
-        """Return the id of a wallpaper that the API has answered for, None if there is none yet."""
+        """Return the wallhaven_id of a wallpaper that the API has shown, None if none yet."""
         found: str | None = await self._database.value("answered_before")
         return found
 
     @retry_conflicts
     async def claim(self, max_items: int) -> list[Target]:
-        """Claim up to `max_items` due wallpapers for a fresh owner, the most valuable first."""
+        """Claim up to `max_items` due wallpapers for a new owner, the most valuable first."""
         owner, targets = uuid4(), list[Target]()
         async with self._database.transaction() as session:
             await session.execute("reap_details")
@@ -61,18 +61,18 @@ class Enrichments:
         return targets
 
     async def release(self, targets: Sequence[Target]) -> None:
-        """Hand back what was not asked about: it is due at once, and its attempt is refunded."""
+        """Release wallpapers that were not requested: due at once, their attempts refunded."""
         for owner in {target.owner for target in targets}:
             await self._database.execute("release_details", owner, _keys(targets))
 
     async def postpone(self, targets: Sequence[Target]) -> None:
-        """Hand back what could not be answered for: due later, ever later from try to try."""
+        """Release wallpapers without a usable answer: due later, after more attempts even later."""
         async with self._database.session() as session:
             await _postpone(session, _keys(targets))
 
     @retry_conflicts
     async def save(self, audit_id: int, findings: Sequence[Finding]) -> None:
-        """Write details, tags, uploaders and counters, and what the run learned; hand all back.
+        """Write details, tags, uploaders, counters and the run's findings; release all targets.
 
         One transaction: on failure or cancellation nothing has changed.
         """
@@ -95,7 +95,7 @@ class Enrichments:
             )
 
     async def share(self) -> EnrichmentShare:
-        """Return how many wallpapers there are, and how many of them are enriched."""
+        """Count all wallpapers, and those that are enriched."""
         (row,) = await self._database.fetch("enrichment_share")
         return EnrichmentShare(**row)
 
@@ -123,7 +123,7 @@ async def _save_enriched(session: Session, findings: Sequence[Finding]) -> None:
 
 
 async def _upsert_tags(session: Session, tags: Sequence[Tag]) -> None:
-    # A statement can write a row once: of several answers the last one counts.
+    # A statement can write a row only once: the last of several answers counts.
     distinct = {tag.tag_id: tag for tag in tags}.values()
     await session.execute(
         "upsert_tags",

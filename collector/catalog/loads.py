@@ -14,8 +14,8 @@ from collector.catalog.database import Database, retry_conflicts
 from collector.core.errors import Outage, StagingMismatch
 from collector.logs import logger
 
-# What the pages of one transaction list together, about 250 pages: half a second of work on two
-# cores, where a statement may take 120 s. More at once was no faster (benchmarks/merge.py).
+# Items of one transaction, about 250 pages: half a second of work on two cores, while a statement
+# may take 120 s. Larger transactions were no faster (benchmarks/merge.py).
 MAX_MERGE_ITEMS = 6_000
 
 
@@ -40,7 +40,7 @@ class UnmergedPage(NamedTuple):
 
 
 class Loads:
-    """What load merges, and what it has merged."""
+    """Merges staged pages, and counts what was merged."""
 
     def __init__(self, database: Database, max_items: int = MAX_MERGE_ITEMS) -> None:
         self._database = database
@@ -49,8 +49,8 @@ class Loads:
     async def merge(self, audit_id: int) -> None:
         """Merge this run's staged pages, the oldest first, in transactions of bounded size.
 
-        Raises StagingMismatch when staging and ledger disagree. On any failure or cancellation what
-        was merged until then stays, and the rest is staged still. The watermark moves with the last
+        Raises StagingMismatch if staging and ledger disagree. On failure or cancellation, what was
+        merged until then stays merged and the rest stays staged. The watermark moves with the last
         page of a reading.
         """
         rows = await self._database.fetch("unmerged_pages", audit_id)
@@ -58,11 +58,10 @@ class Loads:
             await self._merge_pages(audit_id, audit_id, batch)
 
     async def merge_leftovers(self, audit_id: int) -> None:
-        """Merge what ended runs have left, run by run; their rows count in this run.
+        """Merge pages that ended runs left, run by run; their rows count in this run.
 
-        Whatever is wrong with them is no problem of this run: it is logged, and left where it is. A
-        run that is said to be running keeps its pages. One whose process died is closed first, by
-        `close_crashed`: that is how its pages come to be left.
+        Problems with them do not fail this run: they are logged, and the pages left. A run with
+        status running keeps its pages; if its process died, `close_crashed` must close it first.
         """
         try:
             rows = await self._database.fetch("leftover_pages", audit_id)
@@ -82,7 +81,7 @@ class Loads:
             logger.warning("load: %d pages of run %s cannot be merged", left, run_id)
 
     async def _merge_sound(self, audit_id: int, left_by: int, pages: Sequence[UnmergedPage]) -> int:
-        """Merge those of the pages that can be, and return how many cannot; raises Outage alone."""
+        """Merge as many of the pages as possible; return how many cannot be. Raises only Outage."""
         try:
             await self._merge_pages(audit_id, left_by, pages)
         except Outage:
@@ -92,7 +91,7 @@ class Loads:
                 half = len(pages) // 2
                 first = await self._merge_sound(audit_id, left_by, pages[:half])
                 return first + await self._merge_sound(audit_id, left_by, pages[half:])
-            logger.exception("load: a page that an ended run left")
+            logger.exception("load: a page of an ended run cannot be merged, it stays staged")
             return 1
         return 0
 
@@ -100,7 +99,7 @@ class Loads:
     async def _merge_pages(
         self, audit_id: int, read_by: int, pages: Sequence[UnmergedPage]
     ) -> None:
-        """Merge pages that the run `read_by` has staged, in one transaction, by this run."""
+        """Merge pages that the run `read_by` has staged, in one transaction."""
         numbers, readings = [it.number for it in pages], [it.reading for it in pages]
         async with self._database.transaction() as session:
             await session.execute("lock_merge", read_by)
@@ -123,13 +122,13 @@ class Loads:
             await session.execute("end_load", load, taken["pages"], *merged)
 
     async def loaded(self, audit_id: int) -> LoadCounts:
-        """Return what all loads of the run have done together, each item counted once."""
+        """Return the counts of all loads of the run together, each item counted once."""
         async with self._database.session() as session:
             return LoadCounts(**await session.one("loaded", audit_id))
 
 
 def batches(pages: Iterable[UnmergedPage], max_items: int) -> Iterator[list[UnmergedPage]]:
-    """Cut pages, in their order, into batches that list at most `max_items`, or one page each."""
+    """Split pages, in order, into batches of at most `max_items` items, or of one page."""
     batch: list[UnmergedPage] = []
     items = 0
     for page in pages:

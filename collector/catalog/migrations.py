@@ -1,19 +1,19 @@
 """Bring the schema up to date: numbered files of `sql/`, each applied once, in order.
 
-A file is a row of steps, each begun by a line that says what it does:
+A file is a sequence of steps, each begun by a line that describes it:
 
     -- step: TEXT          statements in a transaction of their own
-    -- concurrently: TEXT  one statement outside of any transaction, such as an index that is built
+    -- concurrently: TEXT  one statement outside any transaction, such as an index that is built
                            while others read and write
 
-What is slow shares no step with what locks a table, so others are kept waiting for moments. A step
-may be repeated; the last one of a file records it in `schema_migrations`. A file without such lines
-is one step.
+Slow statements and statements that lock a table are in different steps, so others wait only
+briefly. A step may be repeated; the last one of a file records it in `schema_migrations`. A file
+without such lines is one step.
 
-A file that only adds may record in `compatible_from` the oldest version whose programs can go on
-with the database (`require_schema`): then workers are rolled one by one. A file that records
-nothing lets no older program in. That works from version 11 on, which made the column: programs
-before it refuse every newer schema.
+A file that only adds may record in `compatible_from` the oldest version whose programs can still
+use the database (`require_schema`), so that workers can be upgraded one by one. If a file records
+nothing, no older program may use the database. This works since version 11, which added the column:
+older programs refuse every newer schema.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from collector.catalog.queries import load_queries, sql_folder
 from collector.core.errors import SchemaMissing, SchemaTooNew
 from collector.logs import logger
 
-# Whoever comes while we wait for a lock waits behind us, readers too: so not for long, and again
-# after a pause in which they pass.
+# While a migration waits for a lock, all later sessions queue behind it, readers too. So it waits
+# only briefly, and tries again after a pause that lets them through.
 LOCK_WAIT_SECONDS = 0.25
 LOCK_PAUSE_SECONDS = 1.0
 # Another migration takes seconds or minutes.
 LOOK_AGAIN_SECONDS = 0.5
-# After a signal there are 4 s in all; with its session the lock ends in any case.
+# After a signal there are 4 s in all; the lock ends with its session in any case.
 RELEASE_SECONDS = 1.0
-# A step takes as long as its table is large.
+# How long a step takes depends on the size of its table.
 NO_LIMIT_SECONDS = math.inf
 
 _STEP = re.compile(r"^-- (step|concurrently): (.+)\n", re.MULTILINE)
@@ -56,7 +56,7 @@ class Migration:
     path: Path
 
     def steps(self) -> list[Step]:
-        """Return its steps in order; what stands before the first line of a step is one, too."""
+        """Return its steps in order; statements before the first step line are a step, too."""
         head, *parts = _STEP.split(self.path.read_text(encoding="utf-8"))
         named = zip(parts[::3], parts[1::3], parts[2::3], strict=True)
         steps = [("step", "beginning", head), *named]
@@ -69,7 +69,7 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Statements that are carried out together, or one that no transaction may hold."""
+    """Statements of one transaction, or one statement that must run outside any."""
 
     file: str
     what: str
@@ -79,7 +79,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A version that the database has, and the oldest one whose programs may use it, or None."""
+    """An applied version, and the oldest one whose programs may use the database, or None."""
 
     version: int
     compatible_from: int | None
@@ -92,17 +92,17 @@ def known_migrations(folder: Path | None = None) -> list[Migration]:
 
 
 async def applied_versions(session: Session) -> list[int]:
-    """Return the versions that the database has, [] where it has no schema of ours."""
+    """Return the applied versions, [] without a `draenei_content` schema."""
     return [applied.version for applied in await _applied(session)]
 
 
 async def migrate(session: Session, folder: Path | None = None) -> list[str]:
-    """Apply what is missing, step by step, and return the names of the applied files.
+    """Apply the missing files, step by step, and return their names.
 
     Safe to repeat and to run twice at once: a lock lets one through, the other finds nothing to
-    do. On failure or cancellation the steps that were done stay done, and the next call goes on
-    from there. No step has a limit of time. No lock that stops others is waited for longer than
-    LOCK_WAIT_SECONDS at once; who holds it up is logged.
+    do. On failure or cancellation, completed steps stay, and the next call continues after them.
+    Steps have no time limit. A lock that blocks others is waited for at most LOCK_WAIT_SECONDS at
+    a time; sessions that hold it are logged.
     """
     if not await _missing(session, folder):
         return []
@@ -110,15 +110,15 @@ async def migrate(session: Session, folder: Path | None = None) -> list[str]:
         missing = await _missing(session, folder)
         for migration in missing:
             for step in migration.steps():
-                await _carry_out(session, step)
+                await _run_step(session, step)
     return [migration.path.name for migration in missing]
 
 
 async def require_schema(session: Session) -> None:
     """Raise SchemaMissing, SchemaTooNew unless this program can use the database's schema.
 
-    It can where all is applied that it knows, and what it does not know declares itself compatible
-    with it.
+    It can if all versions that it knows are applied, and all others that are applied declare
+    themselves compatible with it.
     """
     applied = await _applied(session)
     known = [migration.version for migration in known_migrations()]
@@ -147,12 +147,12 @@ async def _missing(session: Session, folder: Path | None) -> list[Migration]:
 
 @asynccontextmanager
 async def _alone(session: Session) -> AsyncIterator[None]:
-    """Be the only session that migrates, without limits of time; the session is as before then."""
-    is_told = False
+    """Hold the migration lock, without time limits; restores the session's limits at the end."""
+    is_logged = False
     while not await session.value("lock_migrations"):
-        if not is_told and (other := await session.first("migrating_session")):
+        if not is_logged and (other := await session.first("migrating_session")):
             logger.info("migrate: waits for another migration, by session %d (%s)", *other)
-            is_told = True
+            is_logged = True
         await anyio.sleep(LOOK_AGAIN_SECONDS)
     try:
         await session.execute("allow_long_statements")
@@ -167,30 +167,30 @@ async def _release(session: Session) -> None:
         await session.execute("restore_limits")
         await session.execute("unlock_migrations")
     if releasing.cancelled_caught:
-        # Lent to the next one, it would hold the lock still.
+        # Back in the pool, the connection would still hold the lock.
         session.connection.terminate()
 
 
-async def _carry_out(session: Session, step: Step) -> None:
+async def _run_step(session: Session, step: Step) -> None:
     logger.debug("migrate: %s: %s", step.file, step.what)
     if step.in_transaction:
         await _until_locked(session, step, step.sql)
         return
     await _until_locked(session, step, load_queries()["drop_broken_indexes"])
-    await _say_who_is_in_the_way(session, step)
+    await _log_blockers(session, step)
     await session.connection.execute(step.sql, timeout=NO_LIMIT_SECONDS)
 
 
 async def _until_locked(session: Session, step: Step, sql: str) -> None:
-    """Run statements in a transaction, again and again until it has had all its locks."""
-    is_told = False
+    """Run statements in a transaction, again and again until it gets all its locks."""
+    is_logged = False
     while True:
         try:
             await _in_transaction(session, sql)
         except asyncpg.LockNotAvailableError:
-            if not is_told:
-                await _say_who_is_in_the_way(session, step)
-                is_told = True
+            if not is_logged:
+                await _log_blockers(session, step)
+                is_logged = True
             await anyio.sleep(LOCK_PAUSE_SECONDS)
         else:
             return
@@ -203,8 +203,8 @@ async def _in_transaction(session: Session, sql: str) -> None:
         await session.connection.execute(sql, timeout=NO_LIMIT_SECONDS)
 
 
-async def _say_who_is_in_the_way(session: Session, step: Step) -> None:
-    others = await session.fetch("sessions_in_the_way", LOCK_WAIT_SECONDS)
+async def _log_blockers(session: Session, step: Step) -> None:
+    others = await session.fetch("blocking_sessions", LOCK_WAIT_SECONDS)
     if others:
         named = ", ".join(
             f"{pid} ({program}, {state} for {seconds} s)" for pid, program, state, seconds in others

@@ -1,4 +1,4 @@
-"""The page ledger and the staging table: where extract puts what it read."""
+"""The page ledger and the staging table of extract, and what is known of searches."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from collector.failpoints import Point, reach
 
 _COVERED = tuple(field.name for field in fields(CoveredPage))
 _UNREADABLE = tuple(field.name for field in fields(UnreadablePage))
-# asyncpg's COPY can wait for ever when the backend dies in the middle, and its own `timeout`
-# does not fire then (seen with 0.32.0, 2026-11): pages are small lists, and this bounds them.
+# asyncpg's COPY can hang if the backend dies meanwhile, and its own `timeout` does not fire then
+# (seen with 0.32.0, 2026-11). A page is a small list, so this is plenty.
 COPY_TIMEOUT_SECONDS = 30.0
 
 _ITEM_COLUMNS = ("audit_id", "page", "reading", "position", "code", "reason", "rejected")
@@ -32,23 +32,22 @@ _ACCEPTED = (None, None, None)
 _NO_WALLPAPER = (None,) * len(Wallpaper._fields)
 _COUNTERS = len(Wallpaper._fields[Wallpaper._fields.index("views") :])
 _NO_LASTING_FIELDS = (None,) * (len(Wallpaper._fields) - 1 - _COUNTERS)
-# Of SHA-256: as good as a UUID at telling listings apart.
+# Of SHA-256: as unlikely to collide as a UUID.
 _DIGEST_BYTES = 16
-# One form for each value and type. Where a later version wrote another, each row would be staged
-# once more, and nothing else.
+# Equal values encode equally. If a later version encodes differently, each row is staged once more.
 _encode = Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
 class SearchTotal:
-    """How many wallpapers a search had, and how long ago."""
+    """How many wallpapers a search had `age_seconds` ago."""
 
     total: int
     age_seconds: float
 
 
 class Pages:
-    """Where pages are put, and what is known of searches."""
+    """Staged pages, and what is known of searches."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -56,21 +55,21 @@ class Pages:
         self._waiting: list[_Entry] = []
 
     async def covered_pages(self, audit_id: int) -> list[LedgerPage]:
-        """Return what this run has in its ledger, in the order in which it came."""
+        """Return the run's pages in the ledger, in the order in which they came."""
         return [_entry(row) for row in await self._database.fetch("covered_pages", audit_id)]
 
     async def watermark(self, search_key: str) -> list[str]:
-        """Return the first page's ids of the last whole reading that was merged, or []."""
+        """Return the first page's ids of the last reading without a hole that was merged, or []."""
         return list(await self._database.value("watermark", search_key) or ())
 
     async def crawled_pages(self, audit_id: int) -> list[LedgerPage]:
-        """Return `covered_pages`, with ids only where they may still join two slices."""
+        """Return `covered_pages`, with ids only if they may still prove a border of two pages."""
         return [_entry(row) for row in await self._database.fetch("crawled_pages", audit_id)]
 
     async def pages_above(self, search_key: str, audit_id: int) -> list[list[CoveredPage]]:
-        """Return what earlier runs have read since the watermark was set, run by run, newest first.
+        """Return pages that earlier runs read since the watermark was set, by run, newest first.
 
-        Between these pages and the watermark lies a gap.
+        Between these pages and the watermark is a gap.
         """
         rows = await self._database.fetch("pages_above", search_key, audit_id)
         return [
@@ -78,7 +77,7 @@ class Pages:
         ]
 
     async def search_total(self, search_key: str) -> SearchTotal | None:
-        """Return what `note_search_total` noted last, None where it never did."""
+        """Return the total that was noted last, None if none was."""
         async with self._database.session() as session:
             row = await session.first("search_total", search_key)
         return SearchTotal(**row) if row else None
@@ -88,25 +87,26 @@ class Pages:
         await self._database.execute("note_search_total", search_key, total)
 
     async def has_read(self, audit_id: int, search_key: str) -> bool:
-        """Say whether the run has read the search without a hole, and no later run has since."""
+        """Say whether the run is the last one that read the search without a hole."""
         return await self._database.value("has_read", audit_id, search_key) is not None
 
     async def note_reading(self, audit_id: int, search_key: str, newest_ids: list[str]) -> None:
-        """Note that the run read the search without a hole, its first page having had these ids.
+        """Note that the run read the search without a hole.
 
-        They become the watermark when the run's pages are merged.
+        `newest_ids`, the ids of its first page, become the watermark when the run's pages are
+        merged.
         """
         await self._database.execute("note_reading", audit_id, search_key, newest_ids)
 
     async def stage_page(
         self, audit_id: int, search_key: str, page: Page, reading: int = 1
     ) -> CoveredPage:
-        """Enter the page into the ledger and COPY what is new on it, in one transaction.
+        """Add the page to the ledger and COPY its new and changed items, in one transaction.
 
-        What is listed as it was when its row was merged last is only counted. Pages that wait
-        while another one commits share the next transaction: a burst of answers costs few commits.
-        A reading that the ledger has already is left as it is, and what it says is returned.
-        Cancelled, the page may be staged or not.
+        Items that are listed as in the last merge are only counted. Pages that wait while another
+        one commits share the next transaction, so a burst of answers costs few commits. If the
+        ledger already has this reading, it is kept and returned. If cancelled, the page may or may
+        not be staged.
         """
         entry = _Entry(audit_id, search_key, page, reading)
         self._waiting.append(entry)
@@ -116,10 +116,11 @@ class Pages:
                     await self._commit([each for each in self._waiting if each.covered is None])
         finally:
             self._waiting.remove(entry)
-        return entry.entered
+        assert entry.covered is not None
+        return entry.covered
 
     async def note_unreadable(self, audit_id: int, page: UnreadablePage) -> None:
-        """Note in the ledger that the page could not be read just now."""
+        """Note in the ledger that the page could not be read."""
         await self._database.execute(
             "note_unreadable",
             audit_id,
@@ -137,10 +138,11 @@ class Pages:
                 session, [id_ for each in entries for id_ in each.page.ids]
             )
             for each in entries:
-                each.compare(before)
+                each.known = sum(wallhaven_id in before for wallhaven_id in each.page.ids)
+                each.records = staging_records(each.audit_id, each.page, each.reading, before)
             rows = await session.fetch_each("note_page", [each.arguments for each in entries])
             covered = {(row["audit_id"], row["number"], row["reading"]): row for row in rows}
-            # The first of a key is the one that was entered.
+            # Of several entries with the same key, the first one was added.
             new = {each.key: each for each in reversed(entries) if each.key in covered}
             await copy_records(session, [it for each in new.values() for it in each.records])
             reach(Point.PAGE_COPIED)
@@ -153,7 +155,7 @@ class Pages:
 
 @dataclass(eq=False, slots=True)
 class _Entry:
-    """A page on its way into the ledger; `covered` once it is committed."""
+    """A page that waits to be staged; `covered` is set once it is committed."""
 
     audit_id: int
     search_key: str
@@ -163,20 +165,9 @@ class _Entry:
     records: list[tuple[Any, ...]] = field(default_factory=list)
     covered: CoveredPage | None = None
 
-    def compare(self, before: Mapping[str, ListedBefore]) -> None:
-        """Find out how many items have rows, and what is new."""
-        self.known = sum(wallhaven_id in before for wallhaven_id in self.page.ids)
-        self.records = staging_records(self.audit_id, self.page, self.reading, before)
-
     @property
     def key(self) -> tuple[int, int, int]:
         return self.audit_id, self.page.number, self.reading
-
-    @property
-    def entered(self) -> CoveredPage:
-        if self.covered is None:
-            raise LookupError("the page was not committed")
-        return self.covered
 
     @property
     def arguments(self) -> tuple[Any, ...]:
@@ -208,7 +199,7 @@ def _covered(row: asyncpg.Record) -> CoveredPage:
 
 
 class ListedBefore(NamedTuple):
-    """What the row of an item was like when it was merged last."""
+    """An item's row as it was last merged."""
 
     digest: bytes | None
     views: int | None
@@ -216,7 +207,7 @@ class ListedBefore(NamedTuple):
 
 
 async def listed_before(session: Session, ids: list[str]) -> dict[str, ListedBefore]:
-    """Return what is known of these items: nothing of those that have no row."""
+    """Return the items that have a row, by wallhaven_id."""
     rows = await session.fetch("listed_before", ids)
     return {wallhaven_id: ListedBefore(*before) for wallhaven_id, *before in rows}
 
@@ -226,8 +217,8 @@ def staging_records(
 ) -> list[tuple[Any, ...]]:
     """Return the page's items as rows of `staged_wallpapers`, rejects included.
 
-    An item whose counters alone have changed has these and its id; one that has not changed at all
-    is left out.
+    If only its counters have changed, an item's row holds them and its id; an unchanged item is
+    left out.
     """
     return [
         (audit_id, page.number, reading, position, *record)
@@ -237,7 +228,7 @@ def staging_records(
 
 
 def listing_digest(wallpaper: Wallpaper) -> bytes:
-    """Return 16 bytes that are the same for the same values of all but the counters."""
+    """Return 16 bytes that are equal for equal values, counters aside."""
     return sha256(_encode(wallpaper[:-_COUNTERS])).digest()[:_DIGEST_BYTES]
 
 
@@ -253,7 +244,7 @@ def _record(item: Wallpaper | Rejected, before: Mapping[str, ListedBefore]) -> t
 
 
 async def copy_records(session: Session, records: list[tuple[Any, ...]]) -> None:
-    """COPY rows into `staged_wallpapers`; where that takes too long, the connection is ended."""
+    """COPY rows into `staged_wallpapers`; on timeout, terminates the connection."""
     try:
         async with asyncio.timeout(COPY_TIMEOUT_SECONDS):
             await session.connection.copy_records_to_table(

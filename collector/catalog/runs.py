@@ -10,32 +10,33 @@ from typing import Any
 import asyncpg
 
 from collector.catalog.database import Database, Session, retry_conflicts
-from collector.core.audit import AuditRow, Recount, Verdict
+from collector.core.audit import AuditRow, Conclusion, Recount
 from collector.core.certificate import CrawlFacts
 from collector.core.errors import RunTrimmed
+from collector.core.maintenance import RunDetail
 from collector.core.planning import Holdings
 from collector.core.runs import Json, Run, RunStatus, SilentRun, StageCall, StageEnd
 
-# Of what was loaded, the counters that are columns of `run_audit`.
+# Counters of the loads that are columns of `run_audit`.
 _AUDIT_COLUMNS = {
     name: f"metadata_{name}" for name in ("inserted", "updated", "unchanged", "invalid")
 }
 
 
 class Runs:
-    """Runs, their stages and their audit rows."""
+    """Runs, their stages, their audit rows and the trimming of their details."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     @retry_conflicts
     async def open_run(self, run: Run) -> int:
-        """Begin the run, or go on with it; return its key. Raises RunTrimmed."""
+        """Begin or resume the run; return its `audit_id`. Raises RunTrimmed."""
         async with self._database.session() as session:
             return await open_run(session, run)
 
     async def heartbeat(self, audit_id: int) -> None:
-        """Note that the run's process lives."""
+        """Note that the run's process is alive."""
         await self._database.execute("run_heartbeat", audit_id)
 
     async def begin_stage(self, call: StageCall) -> None:
@@ -59,51 +60,51 @@ class Runs:
         return int(await self._database.value("running_stages", audit_id))
 
     async def recount(self, audit_id: int) -> Recount:
-        """Count anew what the run did; write nothing."""
+        """Count from the tables what the run did; write nothing."""
         async with self._database.session() as session:
             return await _recount(session, audit_id)
 
     @retry_conflicts
-    async def close_run(self, audit_id: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
-        """Count anew and write the audit row, both in one snapshot.
+    async def close_run(self, audit_id: int, judge: Callable[[Recount], Conclusion]) -> AuditRow:
+        """Recount the run and write its audit row, in one snapshot.
 
-        Of a run whose details are trimmed, the row stays as it is, and is returned.
+        If the run's details are trimmed, the row is returned unchanged.
         """
         async with self._database.transaction("repeatable_read") as session:
             return await _close(session, audit_id, judge)
 
     async def audit_row(self, audit_id: int) -> AuditRow:
-        """Return the audit row of the run, as it was written last."""
+        """Return the audit row of the run as it was last written."""
         async with self._database.session() as session:
             return _audit_row(await session.one("audit_row", audit_id))
 
     async def stored_by(self, audit_id: int, since: datetime | None = None) -> int:
-        """Return how many images the run has stored or adopted: all, or those `since` a time."""
+        """Count the images that the run has stored or adopted, in all or `since` a time."""
         return int(await self._database.value("stored_by", audit_id, since))
 
     async def find_run(self, run: Run) -> int | None:
-        """Return the key of the run, None where it was never opened."""
-        key: int | None = await self._database.value("find_run", run.dag_id, run.run_id)
-        return key
+        """Return the run's `audit_id`, None if it was never opened."""
+        audit_id: int | None = await self._database.value("find_run", run.dag_id, run.run_id)
+        return audit_id
 
     async def silent_runs(
         self, but: int, silent_seconds: float, waiting_seconds: float
     ) -> list[SilentRun]:
-        """Return running runs, except `but`, that have fallen silent.
+        """Return running runs, except `but`, whose last heartbeat is too old.
 
-        For `silent_seconds` while one of their stages was running, or for `waiting_seconds` while
-        they waited for their next stage.
+        Older than `silent_seconds` if one of their stages is running, else `waiting_seconds`: they
+        wait for their next stage.
         """
         rows = await self._database.fetch("silent_runs", but, silent_seconds, waiting_seconds)
         return [SilentRun(**row) for row in rows]
 
     @retry_conflicts
     async def close_silent_run(
-        self, silent: SilentRun, judge: Callable[[Recount], Verdict]
+        self, silent: SilentRun, judge: Callable[[Recount], Conclusion]
     ) -> AuditRow | None:
-        """Close the run as `close_run` does, if it is silent still; None where it is not.
+        """Close the run as `close_run` does; None if it had a heartbeat meanwhile.
 
-        Of several that do this at once, one does.
+        Of several processes that call this at once, one closes the run.
         """
         async with self._database.transaction("repeatable_read") as session:
             if not await session.value("lock_silent_run", silent.audit_id, silent.heard_at):
@@ -111,7 +112,7 @@ class Runs:
             return await _close(session, silent.audit_id, judge)
 
     async def last_runs(self, limit: int) -> list[dict[str, Json]]:
-        """Return the newest runs, newest first, ready for people or JSON."""
+        """Return the newest runs, newest first, ready to print or for JSON."""
         rows = await self._database.fetch("last_runs", limit)
         return [
             dict(row) | {"started_at": row["started_at"] and row["started_at"].isoformat()}
@@ -119,7 +120,7 @@ class Runs:
         ]
 
     async def stored_recently(self, seconds: float) -> tuple[int, int]:
-        """Return how many images and bytes were stored in the last `seconds`."""
+        """Count the images and bytes stored in the last `seconds`."""
         (row,) = await self._database.fetch("stored_recently", seconds)
         return row["images"], row["bytes"]
 
@@ -128,9 +129,17 @@ class Runs:
         (row,) = await self._database.fetch("holdings")
         return Holdings(**row)
 
+    async def mark_trimmed(self, keep_days: int, max_items: int) -> int:
+        """Close for good up to `max_items` runs that ended so long ago; return how many."""
+        return len(await self._database.fetch("mark_trimmed", keep_days, max_items))
+
+    async def trim(self, detail: RunDetail, keep_days: int, max_items: int) -> int:
+        """Delete up to `max_items` rows of runs that are closed for good; return how many."""
+        return len(await self._database.fetch(f"trim_{detail}", keep_days, max_items))
+
 
 async def open_run(session: Session, run: Run) -> int:
-    """Begin the run, or go on with it, in a session; return its key. Raises RunTrimmed."""
+    """Begin or resume the run, in a session; return its `audit_id`. Raises RunTrimmed."""
     audit_id = await session.value("open_run", run.dag_id, run.run_id, run.logical_date)
     if audit_id is None:
         audit_id = await session.value("find_run", run.dag_id, run.run_id)
@@ -138,10 +147,14 @@ async def open_run(session: Session, run: Run) -> int:
     return int(audit_id)
 
 
-async def _close(session: Session, audit_id: int, judge: Callable[[Recount], Verdict]) -> AuditRow:
+async def _close(
+    session: Session, audit_id: int, judge: Callable[[Recount], Conclusion]
+) -> AuditRow:
     recount = await _recount(session, audit_id)
-    verdict = judge(recount)
-    row = await session.first("close_run", audit_id, *_verdict_values(verdict), *_counters(recount))
+    conclusion = judge(recount)
+    row = await session.first(
+        "close_run", audit_id, *_conclusion_values(conclusion), *_counters(recount)
+    )
     return _audit_row(row or await session.one("audit_row", audit_id))
 
 
@@ -157,8 +170,8 @@ async def _recount(session: Session, audit_id: int) -> Recount:
     return Recount(**values, unreadable_pages=unreadable, crawl=facts)
 
 
-def _verdict_values(verdict: Verdict) -> tuple[str, str | None, str]:
-    return verdict.status, verdict.notes, json.dumps(dict(verdict.report))
+def _conclusion_values(conclusion: Conclusion) -> tuple[str, str | None, str]:
+    return conclusion.status, conclusion.notes, json.dumps(dict(conclusion.report))
 
 
 def _counters(recount: Recount) -> tuple[int, ...]:

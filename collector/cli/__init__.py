@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from collector.cli import app as _app
 from collector.cli import backfilling as _backfilling
+from collector.cli import configuration as _configuration
 from collector.cli import inspect as _inspect
 from collector.cli import maintenance as _maintenance
 from collector.cli import serving as _serving
@@ -20,11 +22,20 @@ from collector.core.errors import SchemaMissing, SettingsError
 
 __all__ = ["main"]
 
-# The import of a module adds its commands to the application.
-_COMMANDS = (_app, _backfilling, _inspect, _maintenance, _serving, _tools)
+# Importing a module adds its commands to the application.
+_COMMANDS = (_app, _backfilling, _configuration, _inspect, _maintenance, _serving, _tools)
 
-# Every usage error; Typer exports only this one kind of it by name.
+# The base class of all usage errors; Typer exports only this subclass by name.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+# What an option must be, by the type of pydantic's error, with which Typer checks numbers.
+_REQUIRED = {
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a shorter number",
+    "float_parsing": "a number",
+    "greater_than_equal": "{ge:g} or more",
+    "less_than_equal": "{le:g} or less",
+}
 
 
 def main() -> None:
@@ -41,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
         return _refuse(str(error))
     if words == ["version"]:
         # Typer would load pydantic to read the options of a command that has none.
-        _app.say_version(invocation)
+        _app.print_version(invocation)
         return Exit.DONE
     try:
         status = _app.app(
@@ -50,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
     except (SettingsError, SchemaMissing) as error:
         return _refuse(invocation.hinted(str(error)))
     except _UsageError as error:
-        return _refuse(getattr(error, "format_message", error.__str__)())
+        return _refuse(_usage_problem(error))
     return int(status or Exit.DONE)
 
 
@@ -59,8 +70,18 @@ def _refuse(problem: str) -> int:
     return Exit.USAGE
 
 
+def _usage_problem(error: Any) -> str:
+    """Say what is wrong with the arguments, without pydantic's sentences."""
+    details: Mapping[str, Any] = error.__cause__.errors()[0] if error.__cause__ else {}
+    required = _REQUIRED.get(details.get("type", ""))
+    if required is None:
+        return str(error.format_message())
+    required = required.format_map(details.get("ctx", {}))
+    return f'{error.param.opts[0]}: must be {required}, got "{details["input"]}"'
+
+
 def _common_options(arguments: Sequence[str]) -> tuple[list[str], Invocation]:
-    """Take `--json` and `--env-file FILE` out, wherever they stand."""
+    """Take out `--json` and `--env-file FILE`, which may stand anywhere."""
     words: list[str] = []
     as_json, env_file = False, None
     remaining = iter(arguments)

@@ -1,9 +1,8 @@
-"""The commands, their options, and what each of them calls."""
+"""The application, options that commands share, and the commands of a run and its stages."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,21 +10,19 @@ import typer
 from typer.core import TyperGroup
 
 from collector import __version__
-from collector.cli.execution import Answer, Exit, Invocation, execute
+from collector.cli.execution import Answer, Exit, Invocation, audit_answer, execute
 from collector.core.audit import AuditRow
 from collector.core.errors import SettingsError
-from collector.core.runs import DEFAULT_DAG_ID, Json, Run, RunStatus, StageName
+from collector.core.runs import DEFAULT_DAG_ID, Run, StageName
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from collector.runtime.opening import Runtime
 
-    from collector.runtime.opening import RunOptions, Runtime
-
-# As a newcomer meets them: the job, what became of it, trying it out, upkeep.
+# In the order of `--help`: the job, its results, upkeep, trying it out.
 COMMANDS = (
     *("run", "extract", "load", "transfer", "audit"),
     *("plan", "backfill", "enrich"),
-    *("status", "explain", "dead", "objects", "doctor"),
+    *("status", "explain", "dead", "objects", "doctor", "config"),
     *("verify", "janitor"),
     *("simulate", "serve", "demo"),
     *("migrate", "version"),
@@ -33,8 +30,6 @@ COMMANDS = (
 
 
 class _InOrder(TyperGroup):
-    """Lists its commands in the order of COMMANDS."""
-
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(super().list_commands(ctx), key=COMMANDS.index)
 
@@ -49,41 +44,35 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-# Runs, and backfills, that `status` shows, and the time over which it takes the rate.
-STATUS_RUNS = 5
-STATUS_RATE_SECONDS = 3600.0
-
 QueryOption = Annotated[
-    str | None, typer.Option("--query", help="Instead of WALLHAVEN_QUERY; '*': everything.")
+    str | None, typer.Option("--query", help="Overrides WALLHAVEN_QUERY; '*': everything.")
 ]
 CollectionOption = Annotated[
-    str | None, typer.Option("--collection", help="A collection, USER/ID, instead of a search.")
+    str | None, typer.Option("--collection", help="Mirror a collection, USER/ID, not a search.")
 ]
 PagesOption = Annotated[
-    int | None, typer.Option("--max-pages", min=1, help="Instead of WALLHAVEN_MAX_PAGES.")
+    int | None, typer.Option("--max-pages", min=1, help="Overrides WALLHAVEN_MAX_PAGES.")
 ]
 LimitOption = Annotated[
-    int | None, typer.Option("--limit", min=0, help="Instead of UPLOAD_BATCH_LIMIT; 0: no limit.")
+    int | None, typer.Option("--limit", min=0, help="Overrides UPLOAD_BATCH_LIMIT; 0: no limit.")
 ]
 RefreshOption = Annotated[
-    bool, typer.Option("--refresh", help="Read on to --max-pages where nothing is new.")
+    bool, typer.Option("--refresh", help="Read up to --max-pages even if nothing is new.")
 ]
-OnlyOption = Annotated[
-    bool, typer.Option("--only", help="Leave images alone that this run's pages do not list.")
-]
+OnlyOption = Annotated[bool, typer.Option("--only", help="Only images that this run's pages list.")]
 RunIdOption = Annotated[
-    str | None, typer.Option("--run-id", help="The same run id again continues that run.")
+    str | None, typer.Option("--run-id", help="An existing id resumes that run.")
 ]
 DagIdOption = Annotated[str, typer.Option("--dag-id", help="Groups the runs in run_audit.")]
 
 
 @app.command()
 def version(context: typer.Context) -> None:
-    """Say which version this is."""
-    say_version(invocation_of(context))
+    """Print the version."""
+    print_version(invocation_of(context))
 
 
-def say_version(invocation: Invocation) -> None:
+def print_version(invocation: Invocation) -> None:
     """Print the version on one line."""
     print(json.dumps({"version": __version__}) if invocation.as_json else __version__)  # noqa: T201
 
@@ -99,8 +88,8 @@ def run(
     refresh: RefreshOption = False,
     run_id: RunIdOption = None,
     dag_id: DagIdOption = DEFAULT_DAG_ID,
-) -> None:
-    """Extract, load, transfer, audit: one run. Newest first, stops at what is known."""
+) -> Exit:
+    """Extract, load, transfer, audit: one run. Newest first; stops at what is known."""
     from collector.runtime.opening import RunOptions
     from collector.runtime.running import STAGE_NEEDS, run_all_stages
 
@@ -112,15 +101,7 @@ def run(
     async def command(runtime: Runtime) -> Answer:
         return audit_answer(await run_all_stages(runtime, this_run, options, audits.append))
 
-    raise typer.Exit(
-        execute(
-            invocation,
-            STAGE_NEEDS[StageName.TRANSFER],
-            command,
-            lambda: audit_answer(audits[-1]) if audits else None,
-            this_run,
-        )
-    )
+    return execute(invocation, STAGE_NEEDS[StageName.TRANSFER], command, audits, this_run)
 
 
 @app.command()
@@ -132,24 +113,20 @@ def extract(
     refresh: RefreshOption = False,
     run_id: RunIdOption = None,
     dag_id: DagIdOption = DEFAULT_DAG_ID,
-) -> None:
+) -> Exit:
     """One stage: read pages of the search into staging."""
-    from collector.runtime.opening import RunOptions
-
     invocation = invocation_of(context, query, collection)
-    this_run = _run_of(StageName.EXTRACT, run_id, dag_id)
-    _stage(invocation, StageName.EXTRACT, this_run, RunOptions(max_pages, None, refresh))
+    return _stage(
+        invocation, StageName.EXTRACT, run_id, dag_id, max_pages=max_pages, refresh=refresh
+    )
 
 
 @app.command()
 def load(
     context: typer.Context, run_id: RunIdOption = None, dag_id: DagIdOption = DEFAULT_DAG_ID
-) -> None:
-    """One stage: merge what is staged into the table of wallpapers."""
-    from collector.runtime.opening import RunOptions
-
-    this_run = _run_of(StageName.LOAD, run_id, dag_id)
-    _stage(invocation_of(context), StageName.LOAD, this_run, RunOptions())
+) -> Exit:
+    """One stage: merge staged rows into the table of wallpapers."""
+    return _stage(invocation_of(context), StageName.LOAD, run_id, dag_id)
 
 
 @app.command()
@@ -159,151 +136,67 @@ def transfer(
     only: OnlyOption = False,
     worker: Annotated[
         int,
-        typer.Option("--worker", min=0, max=9999, help="Which of several that share one run id."),
+        typer.Option(
+            "--worker", min=0, max=9999, help="Number of this worker, if several share a run id."
+        ),
     ] = 0,
     run_id: RunIdOption = None,
     dag_id: DagIdOption = DEFAULT_DAG_ID,
-) -> None:
-    """One stage: carry pending images into the bucket."""
-    from collector.runtime.opening import RunOptions
-
-    this_run = _run_of(StageName.TRANSFER, run_id, dag_id, worker)
-    options = RunOptions(limit=limit, only=only)
-    _stage(invocation_of(context), StageName.TRANSFER, this_run, options)
+) -> Exit:
+    """One stage: copy pending images into the bucket."""
+    return _stage(
+        invocation_of(context), StageName.TRANSFER, run_id, dag_id, worker, limit=limit, only=only
+    )
 
 
 @app.command()
 def audit(
     context: typer.Context, run_id: RunIdOption = None, dag_id: DagIdOption = DEFAULT_DAG_ID
-) -> None:
-    """One stage: count anew and write the audit row."""
-    from collector.runtime.opening import RunOptions
-
+) -> Exit:
+    """One stage: recount the run and write its audit row."""
     if run_id is None:
         raise SettingsError("--run-id", "must name the run to audit; `collector status` lists them")
-    this_run = _run_of(StageName.AUDIT, run_id, dag_id)
-    _stage(invocation_of(context), StageName.AUDIT, this_run, RunOptions())
+    return _stage(invocation_of(context), StageName.AUDIT, run_id, dag_id)
 
 
-@app.command(name="migrate")
-def migrate_schema(context: typer.Context) -> None:
-    """Bring the database schema up to date; safe to repeat."""
-    from collector.catalog.migrations import known_migrations, migrate
-    from collector.runtime.opening import Need
-
-    async def command(runtime: Runtime) -> Answer:
-        async with runtime.catalog.database.session() as session:
-            applied = await migrate(session)
-        version = known_migrations()[-1].version
-        said = ", ".join(applied) or "nothing to do"
-        data: dict[str, Json] = {"applied": list(applied), "version": version}
-        return Answer(data, lambda console: console.print(f"schema version {version}: {said}"))
-
-    raise typer.Exit(execute(invocation_of(context), Need.DATABASE, command))
-
-
-@app.command()
-def status(context: typer.Context) -> None:
-    """Backlog by state, share enriched, last runs, last hour's rate."""
-    from collector.runtime.opening import Need
-
-    async def command(runtime: Runtime) -> Answer:
-        return await _status(runtime)
-
-    raise typer.Exit(execute(invocation_of(context), Need.SCHEMA, command))
-
-
-async def _status(runtime: Runtime) -> Answer:
-    from collector.cli.output import show_mapping, show_rows
-
-    backlog = await runtime.catalog.transfers.backlog()
-    runs = await runtime.catalog.runs.last_runs(STATUS_RUNS)
-    backfills = await runtime.catalog.crawls.last(STATUS_RUNS)
-    images, size_bytes = await runtime.catalog.runs.stored_recently(STATUS_RATE_SECONDS)
-    share = await runtime.catalog.enrichments.share()
-    enrichment: dict[str, Json] = {
-        "wallpapers": share.wallpapers,
-        "enriched": share.enriched,
-        "enriched_percent": share.percent,
-    }
-    counts: dict[str, Json] = {
-        "pending": backlog.pending,
-        "claimed": backlog.claimed,
-        "waiting": backlog.waiting,
-        "dead": backlog.dead,
-        "images_stored_last_hour": images,
-        "bytes_stored_last_hour": size_bytes,
-    }
-
-    def show(console: Console) -> None:
-        show_mapping("backlog", counts, console)
-        show_mapping("enrichment", enrichment, console)
-        show_rows("last runs", [_short(run) for run in runs], console)
-        if backfills:
-            show_rows("last backfills", backfills, console)
-
-    rows: dict[str, Json] = {"runs": list(runs), "backfills": list(backfills)}
-    return Answer({**counts, **enrichment, **rows}, show)
-
-
-def _short(run: Mapping[str, Json]) -> dict[str, Json]:
-    """Return what fits one line of a terminal; `--json` has the rest."""
-    return {
-        "run_id": run["run_id"],
-        "status": run["status"],
-        "seconds": run["duration_seconds"],
-        "inserted": run["metadata_inserted"],
-        "uploaded": run["images_uploaded"],
-        "adopted": run["images_adopted"],
-        "notes": run["notes"],
-    }
-
-
-def _run_of(stage: StageName, run_id: str | None, dag_id: str, worker: int = 0) -> Run:
-    return Run(dag_id, run_id or new_run_id(stage), worker=worker)
-
-
-def _stage(invocation: Invocation, stage: StageName, this_run: Run, options: RunOptions) -> None:
+def _stage(
+    invocation: Invocation,
+    stage: StageName,
+    run_id: str | None,
+    dag_id: str,
+    worker: int = 0,
+    **options: Any,
+) -> Exit:
     from collector.cli.output import show_mapping
+    from collector.runtime.opening import RunOptions
     from collector.runtime.running import STAGE_NEEDS, run_stage_alone
 
+    this_run = Run(dag_id, run_id or new_run_id(stage), worker=worker)
+
     async def command(runtime: Runtime) -> Answer:
-        result = await run_stage_alone(runtime, stage, this_run, options)
+        result = await run_stage_alone(runtime, stage, this_run, RunOptions(**options))
         if isinstance(result, AuditRow):
             return audit_answer(result)
         data = {"dag_id": this_run.dag_id, "run_id": this_run.run_id, **result.as_json()}
         return Answer(data, lambda console: show_mapping(stage, data, console))
 
-    raise typer.Exit(execute(invocation, STAGE_NEEDS[stage], command, run=this_run))
-
-
-def audit_answer(row: AuditRow) -> Answer:
-    """Answer with an audit row; its status decides the exit status."""
-    from collector.cli.output import show_audit
-
-    statuses = {RunStatus.FAILED: Exit.FAILED, RunStatus.INTERRUPTED: Exit.INTERRUPTED}
-    return Answer(
-        row.as_json(),
-        lambda console: show_audit(row, console),
-        statuses.get(row.status, Exit.DONE),
-    )
+    return execute(invocation, STAGE_NEEDS[stage], command, run=this_run)
 
 
 def invocation_of(
     context: typer.Context, query: str | None = None, collection: str | None = None
 ) -> Invocation:
-    """Return what holds for this call, with the query or the collection that an option names.
+    """Return the invocation, with the query or the collection of its options.
 
-    Raises SettingsError for both at once, and for a collection that is no USER/ID.
+    Raises SettingsError if both are given or the collection is not USER/ID.
     """
-
     invocation: Invocation = context.obj
     if query is not None and collection is not None:
-        raise SettingsError("--collection", "excludes --query: one of them is mirrored")
+        raise SettingsError("--collection", "excludes --query; give one of the two")
     if collection is not None:
         from collector.sources.wallhaven import CollectionName
 
-        CollectionName.parse(collection)  # an empty one would stand for the search
+        CollectionName.parse(collection)  # an empty one would mean the search
         return invocation.override(wallhaven_collection=collection)
     if query is not None:
         return invocation.override(wallhaven_query=query, wallhaven_collection="")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,13 +13,11 @@ from collector.cli.app import (
     QueryOption,
     RunIdOption,
     app,
-    audit_answer,
     invocation_of,
     new_run_id,
 )
-from collector.cli.execution import Answer, execute
+from collector.cli.execution import Answer, Exit, audit_answer, execute
 from collector.core.audit import AuditRow
-from collector.core.certificate import CERTIFICATE_FIELDS
 from collector.core.errors import SettingsError
 from collector.core.runs import DEFAULT_DAG_ID, DEFAULT_ENRICHMENTS, Run, StageName
 
@@ -33,13 +32,13 @@ FromPageOption = Annotated[
     int, typer.Option("--from-page", min=1, help="First page of the list, oldest first.")
 ]
 ToPageOption = Annotated[
-    int | None, typer.Option("--to-page", min=1, help="Last page; else to the end of the list.")
+    int | None, typer.Option("--to-page", min=1, help="Last page; default: the last of the list.")
 ]
 LimitOption = Annotated[
-    int, typer.Option("--limit", min=0, help="Most images stored by this call; 0: no limit.")
+    int, typer.Option("--limit", min=0, help="Images to store at most in this call; 0: no limit.")
 ]
 AgainOption = Annotated[
-    bool, typer.Option("--again", help="Read anew what was complete; nothing is stored twice.")
+    bool, typer.Option("--again", help="Read a complete list again; nothing is stored twice.")
 ]
 
 
@@ -52,8 +51,8 @@ def backfill(
     to_page: ToPageOption = None,
     limit: LimitOption = 0,
     again: AgainOption = False,
-) -> None:
-    """The whole list, oldest first; the same command goes on."""
+) -> Exit:
+    """Mirror the whole list, oldest first. Run it again to resume."""
     from collector.runtime.backfilling import (
         BACKFILL_NEEDS,
         BackfillOptions,
@@ -77,57 +76,36 @@ def backfill(
             row = await runtime.catalog.runs.audit_row(known.audit_id)
             return _nothing_to_do(row, invocation.command("run"))
         run = run_for(known, Run(DEFAULT_DAG_ID, new_run_id("backfill")), again=again)
-        return _answer(await run_backfill(runtime, run, options, audits.append))
+        return audit_answer(await run_backfill(runtime, run, options, audits.append))
 
-    raise typer.Exit(
-        execute(
-            invocation,
-            BACKFILL_NEEDS,
-            command,
-            lambda: _answer(audits[-1]) if audits else None,
-        )
-    )
-
-
-def _answer(row: AuditRow) -> Answer:
-    answer = audit_answer(row)
-    return Answer(answer.data, lambda console: _show(row, console), answer.status)
-
-
-def _show(row: AuditRow, console: Console) -> None:
-    from collector.cli.output import show_audit, show_mapping
-
-    show_audit(row, console)
-    certificate = row.report.get("certificate")
-    if isinstance(certificate, dict):
-        # The database keeps them in another order.
-        shown = {name: certificate.get(name) for name in CERTIFICATE_FIELDS}
-        show_mapping("certificate", shown, console)
+    return execute(invocation, BACKFILL_NEEDS, command, audits)
 
 
 def _nothing_to_do(row: AuditRow, run: str) -> Answer:
+    answer = audit_answer(row)
+
     def show(console: Console) -> None:
-        _show(row, console)
+        answer.text(console)
         console.print()
         console.print(
-            f"nothing to do: this list was read to its end by {row.run_id}. What is new since"
-            f" comes with {run}; to read it all anew, add --again.",
+            f"nothing to do: {row.run_id} has read this list to its end. {run} mirrors what is new"
+            " since then; --again reads the whole list again.",
             soft_wrap=True,
         )
 
-    return Answer(row.as_json(), show, audit_answer(row).status)
+    return replace(answer, text=show)
 
 
 @app.command()
 def enrich(
     context: typer.Context,
     limit: Annotated[
-        int, typer.Option("--limit", min=1, help="Most wallpapers that the run asks about.")
+        int, typer.Option("--limit", min=1, help="Wallpapers to ask about at most.")
     ] = DEFAULT_ENRICHMENTS,
     run_id: RunIdOption = None,
     dag_id: DagIdOption = DEFAULT_DAG_ID,
-) -> None:
-    """A run of its own: tags and uploaders, most favourites first."""
+) -> Exit:
+    """A separate run: tags and uploaders, most favourites first."""
     from collector.runtime.opening import RunOptions
     from collector.runtime.running import ENRICHMENT, STAGE_NEEDS, run_all_stages
 
@@ -139,29 +117,22 @@ def enrich(
         row = await run_all_stages(runtime, this_run, options, audits.append, ENRICHMENT)
         return audit_answer(row)
 
-    raise typer.Exit(
-        execute(
-            invocation_of(context),
-            STAGE_NEEDS[StageName.ENRICH],
-            command,
-            lambda: audit_answer(audits[-1]) if audits else None,
-            this_run,
-        )
-    )
+    needs = STAGE_NEEDS[StageName.ENRICH]
+    return execute(invocation_of(context), needs, command, audits, this_run)
 
 
 @app.command()
 def plan(
     context: typer.Context, query: QueryOption = None, collection: CollectionOption = None
-) -> None:
-    """Say what mirroring it all would cost; change nothing."""
+) -> Exit:
+    """Estimate what a backfill would cost; change nothing."""
     from collector.runtime.wiring import PLAN_NEEDS, run_plan
 
     async def command(runtime: Runtime) -> Answer:
         report = await run_plan(runtime)
         return Answer(report.as_json(), lambda console: _show_plan(report, console))
 
-    raise typer.Exit(execute(invocation_of(context, query, collection), PLAN_NEEDS, command))
+    return execute(invocation_of(context, query, collection), PLAN_NEEDS, command)
 
 
 def _show_plan(report: PlanReport, console: Console) -> None:
@@ -184,8 +155,8 @@ def _show_plan(report: PlanReport, console: Console) -> None:
         console,
     )
     console.print(
-        f"GB and PUTs are taken from {plan.sampled_images:,} file sizes, as if nothing were stored"
-        " yet. The transfer may take longer than the calls: it depends on your line.",
+        f"GB and PUTs are estimated from {plan.sampled_images:,} file sizes, as if nothing were"
+        " stored yet. The transfer may take longer than the calls: it depends on your network.",
         soft_wrap=True,
     )
     console.print(f"{report.api_calls_used} API calls were used; nothing was changed.")

@@ -1,8 +1,8 @@
-"""The commands that look at single items: `explain`, and the dead letters with `dead`."""
+"""The commands that show what there is: `status`, `explain` and `dead`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,29 +13,30 @@ from collector.core.errors import CODE_MEANING, Code, SettingsError
 from collector.core.runs import Json
 
 if TYPE_CHECKING:
-    from collector.core.history import Changed, Choice, DeadLetter, History
-
-if TYPE_CHECKING:
     from rich.console import Console
 
+    from collector.core.history import Changed, Choice, DeadLetter, History
     from collector.runtime.opening import Runtime
 
 dead = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Dead letters: what was given up on."
+    no_args_is_help=True, add_completion=False, help="Dead letters: items that were given up."
 )
 app.add_typer(dead, name="dead")
 
-# A screen or two; `--json` has all of them.
+# How many runs and backfills `status` shows, and the period of its rate.
+STATUS_RUNS = 5
+STATUS_RATE_SECONDS = 3600.0
+# One or two screens; `--json` has all letters.
 SHOWN_LETTERS = 50
-# A reason may be a paragraph; a line of a table has its beginning.
+# A reason may be a paragraph; the table shows its beginning.
 SHOWN_REASON_CHARACTERS = 100
 
-CodeOption = Annotated[str | None, typer.Option("--code", help="Those with this code.")]
-AllOption = Annotated[bool, typer.Option("--all", help="All that are open.")]
+CodeOption = Annotated[str | None, typer.Option("--code", help="Letters with this code.")]
+AllOption = Annotated[bool, typer.Option("--all", help="All open letters.")]
 NamesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[ID]...", help="Wallpapers, or numbers of letters.")
+    list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of wallpapers or of letters.")
 ]
-# Of a row, what tells a person most.
+# The fields of a history that `explain` shows.
 _SHOWN = (
     *("state", "page_url", "url", "pending_url", "resolution", "file_type", "file_size"),
     *("s3_key", "object_sha256", "object_bytes", "stored_at"),
@@ -43,9 +44,63 @@ _SHOWN = (
 )
 
 
+@app.command()
+def status(context: typer.Context) -> Exit:
+    """Backlog by state, share enriched, last runs, last hour's rate."""
+    from collector.runtime.opening import Need
+
+    return execute(invocation_of(context), Need.SCHEMA, _status)
+
+
+async def _status(runtime: Runtime) -> Answer:
+    from collector.cli.output import show_mapping, show_rows
+
+    backlog = await runtime.catalog.transfers.backlog()
+    runs = await runtime.catalog.runs.last_runs(STATUS_RUNS)
+    backfills = await runtime.catalog.crawls.last(STATUS_RUNS)
+    images, size_bytes = await runtime.catalog.runs.stored_recently(STATUS_RATE_SECONDS)
+    share = await runtime.catalog.enrichments.share()
+    enrichment: dict[str, Json] = {
+        "wallpapers": share.wallpapers,
+        "enriched": share.enriched,
+        "enriched_percent": share.percent,
+    }
+    counts: dict[str, Json] = {
+        "pending": backlog.pending,
+        "claimed": backlog.claimed,
+        "waiting": backlog.waiting,
+        "dead": backlog.dead,
+        "images_stored_last_hour": images,
+        "bytes_stored_last_hour": size_bytes,
+    }
+
+    def show(console: Console) -> None:
+        show_mapping("backlog", counts, console)
+        show_mapping("enrichment", enrichment, console)
+        show_rows("last runs", [_run_row(run) for run in runs], console)
+        if backfills:
+            show_rows("last backfills", backfills, console)
+
+    rows: dict[str, Json] = {"runs": list(runs), "backfills": list(backfills)}
+    return Answer({**counts, **enrichment, **rows}, show)
+
+
+def _run_row(run: Mapping[str, Json]) -> dict[str, Json]:
+    # What fits on one line of a terminal.
+    return {
+        "run_id": run["run_id"],
+        "status": run["status"],
+        "seconds": run["duration_seconds"],
+        "inserted": run["metadata_inserted"],
+        "uploaded": run["images_uploaded"],
+        "adopted": run["images_adopted"],
+        "notes": run["notes"],
+    }
+
+
 @dead.command(name="list")
-def list_letters(context: typer.Context, code: CodeOption = None) -> None:
-    """List the open ones."""
+def list_letters(context: typer.Context, code: CodeOption = None) -> Exit:
+    """List open dead letters."""
     from collector.runtime.opening import Need
 
     _require_code(code)
@@ -57,7 +112,7 @@ def list_letters(context: typer.Context, code: CodeOption = None) -> None:
             lambda console: _show("dead letters", letters, console),
         )
 
-    raise typer.Exit(execute(invocation_of(context), Need.SCHEMA, command))
+    return execute(invocation_of(context), Need.SCHEMA, command)
 
 
 @dead.command()
@@ -66,17 +121,9 @@ def requeue(
     names: NamesArgument = None,
     code: CodeOption = None,
     every: AllOption = False,
-) -> None:
-    """Try images again that were given up."""
-    from collector.runtime.opening import Need
-
-    choice = _choice(names, code, every=every)
-    invocation = invocation_of(context)
-
-    async def command(runtime: Runtime) -> Answer:
-        return _changed("requeued", await runtime.catalog.dead_letters.requeue(choice), invocation)
-
-    raise typer.Exit(execute(invocation, Need.SCHEMA, command))
+) -> Exit:
+    """Retry images that were given up."""
+    return _change(context, "requeued", _choice(names, code, every=every))
 
 
 @dead.command()
@@ -85,26 +132,31 @@ def resolve(
     names: NamesArgument = None,
     code: CodeOption = None,
     every: AllOption = False,
-) -> None:
-    """Close them: what they are about stays given up."""
+) -> Exit:
+    """Close dead letters; their items stay given up."""
+    return _change(context, "resolved", _choice(names, code, every=every))
+
+
+def _change(context: typer.Context, done: str, choice: Choice) -> Exit:
     from collector.runtime.opening import Need
 
-    choice = _choice(names, code, every=every)
     invocation = invocation_of(context)
 
     async def command(runtime: Runtime) -> Answer:
-        return _changed("resolved", await runtime.catalog.dead_letters.resolve(choice), invocation)
+        letters = runtime.catalog.dead_letters
+        change = letters.requeue if done == "requeued" else letters.resolve
+        return _changed(done, await change(choice), invocation)
 
-    raise typer.Exit(execute(invocation, Need.SCHEMA, command))
+    return execute(invocation, Need.SCHEMA, command)
 
 
 def _choice(names: list[str] | None, code: str | None, *, every: bool) -> Choice:
-    """Raises SettingsError unless exactly one of ids, --code and --all says which."""
+    """Raise SettingsError unless exactly one of ids, --code and --all is given."""
     from collector.core.history import Choice
 
     _require_code(code)
     if sum((bool(names), code is not None, every)) != 1:
-        raise SettingsError("dead", "say which: ids, or --code CODE, or --all")
+        raise SettingsError("dead", "name the letters: ids, or --code CODE, or --all")
     return Choice(names or None, code)
 
 
@@ -124,10 +176,10 @@ def _changed(done: str, changed: Changed, invocation: Invocation) -> Answer:
     def show(console: Console) -> None:
         _show(done, changed.closed, console)
         if changed.left:
-            _show("left, for they are about metadata", changed.left, console)
+            _show("left open, because they are about metadata", changed.left, console)
             console.print(
-                "a listing that has the wallpaper in good shape closes these by itself;"
-                f" {invocation.command('run', '--refresh')} reads on where nothing is new"
+                "these close when a run reads the wallpaper without the fault;"
+                f" {invocation.command('run', '--refresh')} reads on past what is known"
             )
         for name in changed.unknown:
             console.print(f"{name}: no open dead letter")
@@ -138,18 +190,18 @@ def _changed(done: str, changed: Changed, invocation: Invocation) -> Answer:
 def _show(title: str, letters: Sequence[DeadLetter], console: Console) -> None:
     from collector.cli.output import show_rows
 
-    show_rows(title, [_short(letter) for letter in letters[:SHOWN_LETTERS]], console)
+    show_rows(title, [_letter_row(letter) for letter in letters[:SHOWN_LETTERS]], console)
     if len(letters) > SHOWN_LETTERS:
         console.print(f"and {len(letters) - SHOWN_LETTERS} more; --json has all of them")
 
 
-def _short(letter: DeadLetter) -> dict[str, Json]:
+def _letter_row(letter: DeadLetter) -> dict[str, Json]:
     return {
         "id": letter.id,
         "wallpaper": letter.wallhaven_id,
         "stage": letter.stage,
         "code": letter.code,
-        "tries": letter.attempts,
+        "attempts": letter.attempts,
         "last failed": letter.last_failed_at.isoformat(timespec="seconds"),
         "reason": letter.reason[:SHOWN_REASON_CHARACTERS],
     }
@@ -158,9 +210,11 @@ def _short(letter: DeadLetter) -> dict[str, Json]:
 @app.command()
 def explain(
     context: typer.Context,
-    wallhaven_id: Annotated[str, typer.Argument(metavar="ID", help="Its id at the site.")],
-) -> None:
-    """Tell the history of one wallpaper."""
+    wallhaven_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The wallpaper's id at the site.")
+    ],
+) -> Exit:
+    """Show the history of one wallpaper."""
     from collector.runtime.opening import Need
 
     async def command(runtime: Runtime) -> Answer:
@@ -168,12 +222,12 @@ def explain(
         if not history.is_known:
             return Answer(
                 {"wallhaven_id": wallhaven_id, "state": "unknown"},
-                lambda console: console.print(f"{wallhaven_id}: no search has listed it here"),
+                lambda console: console.print(f"{wallhaven_id}: no run has listed it"),
                 Exit.FAILED,
             )
         return Answer(history.as_json(), lambda console: _show_history(history, console))
 
-    raise typer.Exit(execute(invocation_of(context), Need.SCHEMA, command))
+    return execute(invocation_of(context), Need.SCHEMA, command)
 
 
 def _show_history(history: History, console: Console) -> None:

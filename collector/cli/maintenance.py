@@ -1,4 +1,4 @@
-"""The commands `verify` and `janitor`."""
+"""The commands `verify`, `janitor` and `migrate`."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ import typer
 
 from collector.cli.app import app, invocation_of
 from collector.cli.execution import Answer, Exit, execute
-from collector.core.runs import KEEP_DAYS, SILENT_SECONDS, STALE_UPLOAD_SECONDS
-
-if TYPE_CHECKING:
-    from collector.core.maintenance import Findings
+from collector.core.runs import KEEP_DAYS, SILENT_SECONDS, STALE_UPLOAD_SECONDS, Json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from collector.core.maintenance import Findings
     from collector.runtime.opening import Runtime
 
-# A screen or two; `--json` has more.
+# One or two screens; `--json` has more.
 SHOWN_DIFFERENCES = 50
-# A century: beyond lies what no calendar of the database reaches.
+# A century: a longer period leaves the dates that PostgreSQL can hold.
 MAX_KEEP_DAYS = 36_525
 
 
@@ -33,39 +31,36 @@ def verify(
     ] = False,
     repair: Annotated[
         bool,
-        typer.Option(
-            "--repair", help="Send for what is missing again, adopt what is ours; delete nothing."
-        ),
+        typer.Option("--repair", help="Requeue missing images, adopt objects; delete nothing."),
     ] = False,
     refill: Annotated[
-        bool, typer.Option("--refill", help="Repair also where most objects are missing.")
+        bool, typer.Option("--refill", help="Repair even if most objects are missing.")
     ] = False,
-) -> None:
+) -> Exit:
     """Compare the bucket with the tables, both ways."""
     from collector.runtime.wiring import UPKEEP_NEEDS, run_verify
 
     invocation = invocation_of(context)
-    mending = invocation.command("verify", "--repair")
+    repairing = invocation.command("verify", "--repair")
 
     async def command(runtime: Runtime) -> Answer:
         findings = await run_verify(runtime, deep=deep, repair=repair or refill, refill=refill)
         return Answer(
             findings.as_json(),
-            lambda console: _show(findings, console, mending, deep=deep),
+            lambda console: _show(findings, console, repairing, deep=deep),
             Exit.FAILED if findings.left else Exit.DONE,
         )
 
-    raise typer.Exit(execute(invocation, UPKEEP_NEEDS, command))
+    return execute(invocation, UPKEEP_NEEDS, command)
 
 
-def _show(findings: Findings, console: Console, mending: str, *, deep: bool) -> None:
+def _show(findings: Findings, console: Console, repairing: str, *, deep: bool) -> None:
     from collector.cli.output import show_mapping, show_rows
     from collector.core.maintenance import KIND_MEANING, Kind
 
-    counts = findings.counts()
-    nothing_of = {kind.value for kind in Kind if not findings.kinds[kind]}
-    shown = {name: count for name, count in counts.items() if name not in nothing_of}
-    show_mapping("verify", shown, console)
+    absent = {kind.value for kind in Kind if not findings.kinds[kind]}
+    counts = {name: count for name, count in findings.counts().items() if name not in absent}
+    show_mapping("verify", counts, console)
     for kind in Kind:
         if findings.kinds[kind]:
             console.print(f"  {kind}: {KIND_MEANING[kind]}")
@@ -75,7 +70,7 @@ def _show(findings: Findings, console: Console, mending: str, *, deep: bool) -> 
     if (more := findings.kinds.total() - SHOWN_DIFFERENCES) > 0:
         console.print(f"and {more} more; --json has the first {len(findings.listed)}")
     if findings.left:
-        console.print(f"{mending} puts right what can be, and deletes nothing", soft_wrap=True)
+        console.print(f"{repairing} repairs what it can and deletes nothing", soft_wrap=True)
     elif not findings.listed:
         by = "the sha256 of the bytes" if deep else "key and size; --deep reads the bytes"
         console.print(f"bucket and tables agree by {by}")
@@ -87,7 +82,7 @@ def janitor(
     upload_age: Annotated[
         float,
         typer.Option(
-            "--upload-age", min=0, help="Seconds after which an upload that nobody noted is stale."
+            "--upload-age", min=0, help="Seconds after which an unrecorded upload is stale."
         ),
     ] = STALE_UPLOAD_SECONDS,
     run_silence: Annotated[
@@ -102,11 +97,11 @@ def janitor(
             "--keep-days",
             min=0,
             max=MAX_KEEP_DAYS,
-            help="Days for which details of runs are kept; 0 keeps them for ever.",
+            help="Days to keep details of runs; 0 keeps them for ever.",
         ),
     ] = KEEP_DAYS,
-) -> None:
-    """Tidy up after processes that died; trim details of old runs."""
+) -> Exit:
+    """Clean up after processes that died; trim details of old runs."""
     from collector.cli.output import show_mapping
     from collector.runtime.wiring import UPKEEP_NEEDS, JanitorOptions, run_janitor
 
@@ -119,4 +114,21 @@ def janitor(
             Exit.FAILED if tidied.uploads_left else Exit.DONE,
         )
 
-    raise typer.Exit(execute(invocation_of(context), UPKEEP_NEEDS, command))
+    return execute(invocation_of(context), UPKEEP_NEEDS, command)
+
+
+@app.command(name="migrate")
+def migrate_schema(context: typer.Context) -> Exit:
+    """Bring the database schema up to date; safe to repeat."""
+    from collector.catalog.migrations import known_migrations, migrate
+    from collector.runtime.opening import Need
+
+    async def command(runtime: Runtime) -> Answer:
+        async with runtime.catalog.database.session() as session:
+            applied = await migrate(session)
+        version = known_migrations()[-1].version
+        text = f"schema version {version}: {', '.join(applied) or 'nothing to do'}"
+        data: dict[str, Json] = {"applied": list(applied), "version": version}
+        return Answer(data, lambda console: console.print(text))
+
+    return execute(invocation_of(context), Need.DATABASE, command)

@@ -1,4 +1,4 @@
-"""What a person at a terminal sees of long work."""
+"""Progress bars of long work at a terminal."""
 
 from __future__ import annotations
 
@@ -17,16 +17,13 @@ from rich.progress import (
 
 
 class SilentProgress:
-    """No terminal, nothing to show."""
+    """Shows nothing: stderr is no terminal."""
 
-    def start(self, task: str, total: int | None) -> None:
-        """A task begins."""
+    def start(self, task: str, total: int | None) -> None: ...
 
-    def advance(self, task: str, items: int, size_bytes: int = 0) -> None:
-        """Items were done."""
+    def advance(self, task: str, items: int, size_bytes: int = 0) -> None: ...
 
-    def finish(self, task: str) -> None:
-        """The task is over."""
+    def finish(self, task: str) -> None: ...
 
 
 class TerminalProgress:
@@ -59,12 +56,10 @@ class TerminalProgress:
         self._bars.stop()
 
     def start(self, task: str, total: int | None) -> None:
-        """A task begins; `total` None where the end is unknown."""
         self._tasks[task] = self._bars.add_task(task, total=total, rate="")
         self._bytes[task] = 0
 
     def advance(self, task: str, items: int, size_bytes: int = 0) -> None:
-        """Items (and bytes) were done."""
         self._bytes[task] += size_bytes
         bar = self._bars.tasks[self._bars.task_ids.index(self._tasks[task])]
         self._bars.update(
@@ -74,7 +69,6 @@ class TerminalProgress:
         )
 
     def finish(self, task: str) -> None:
-        """The task is over."""
         self._bars.stop_task(self._tasks[task])
 
 

@@ -1,4 +1,4 @@
-"""Commands that serve until they are told to stop: the simulator, the embedded servers."""
+"""Commands that serve until Ctrl-C: `simulate` and `serve`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from collector.cli.app import app, invocation_of
-from collector.cli.execution import Answer, Exit, Invocation, said
+from collector.cli.execution import Answer, Exit, Invocation, print_answer
 from collector.core.errors import SettingsError
 from collector.core.runs import Json
 from collector.logs import logger
@@ -31,10 +31,10 @@ DEMO_WALLPAPERS = 200
 
 ImagesOption = Annotated[
     Path | None,
-    typer.Option("--images", file_okay=False, exists=True, help="Serve the pictures in here."),
+    typer.Option("--images", file_okay=False, exists=True, help="Serve the images of this folder."),
 ]
 WallpapersOption = Annotated[
-    int, typer.Option("--wallpapers", min=1, help="How many wallpapers the simulator has.")
+    int, typer.Option("--wallpapers", min=1, help="Number of simulated wallpapers.")
 ]
 
 
@@ -42,26 +42,26 @@ WallpapersOption = Annotated[
 def simulate(
     context: typer.Context,
     host: Annotated[
-        str, typer.Option("--host", help="A name or address of this machine, loopback by default.")
+        str, typer.Option("--host", help="Name or address of this machine to listen on.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: a free one.")] = 0,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free port.")] = 0,
     wallpapers: WallpapersOption = DEMO_WALLPAPERS,
     seed: Annotated[int, typer.Option("--seed")] = 7,
     images: ImagesOption = None,
     requests_per_minute: Annotated[
-        int, typer.Option("--requests-per-minute", min=0, help="Of the API; 0: no limit.")
+        int, typer.Option("--requests-per-minute", min=0, help="Limit of the API; 0: no limit.")
     ] = 45,
     profile: Annotated[
         str | None,
         typer.Option(
-            "--profile", metavar="FILE", help="What goes wrong: calm, busy, stormy, or a file."
+            "--profile", metavar="FILE", help="Faults to simulate: calm, busy, stormy, or a file."
         ),
     ] = None,
-) -> None:
+) -> Exit:
     """Serve a simulated Wallhaven until Ctrl-C.
 
-    API and images are on one port. Paste the lines that it prints into the terminal of the
-    collector that shall use it. What is given here wins over the profile.
+    API and images share one port. Paste the printed lines into the terminal in which you run the
+    collector. Options override the profile.
     """
     from collector.cli.output import show_exports
     from collector.simulator import (
@@ -81,16 +81,15 @@ def simulate(
     if profile is not None:
         values = {name: value for name, value in values.items() if _is_given(context, name)}
     try:
-        rehearsed = read_profile(profile) if profile is not None else Profile()
-        options = SimulatorOptions.of(rehearsed, host=host, port=port, images=images, **values)
+        faults = read_profile(profile) if profile is not None else Profile()
+        options = SimulatorOptions.of(faults, host=host, port=port, images=images, **values)
     except ProfileError as error:
         raise SettingsError("--profile", str(error)) from None
     except InvalidOptionError as error:
         raise SettingsError(f"--{error.name.replace('_', '-')}", str(error)) from None
 
     try:
-        serving = _served(options)
-        raise typer.Exit(_until_stopped(invocation_of(context), serving, show_exports))
+        return _until_stopped(invocation_of(context), _served(options), show_exports)
     except EmptyFolderError as error:
         raise SettingsError("--images", str(error)) from None
 
@@ -109,16 +108,20 @@ async def _served(options: SimulatorOptions) -> AsyncIterator[Mapping[str, Json]
 
 def _cannot_listen(host: str, port: int, error: OSError) -> SettingsError:
     if error.errno == errno.EADDRINUSE:
-        return SettingsError("--port", f"{port} is taken by another program")
+        return SettingsError(
+            "--port", f"another program uses {port}; choose another port, or 0 for a free one"
+        )
     if error.errno == errno.EACCES:
-        return SettingsError("--port", f"{port} may not be used by this user")
-    return SettingsError("--host", f"{host} is no address of this machine")
+        return SettingsError(
+            "--port", f"this user may not listen on {port}; choose a port above 1023"
+        )
+    return SettingsError("--host", f"{host} is not an address of this machine")
 
 
 def exports(simulator: Simulator, options: SimulatorOptions) -> dict[str, Json]:
-    """Return the settings that point to a simulator.
+    """Return the settings that point the collector to a simulator.
 
-    Where its window is shorter than the real one, the documented ceiling is shortened with it.
+    If its rate limit has a window shorter than a minute, the ceiling of requests a minute rises.
     """
     from collector.settings import Settings
 
@@ -128,7 +131,7 @@ def exports(simulator: Simulator, options: SimulatorOptions) -> dict[str, Json]:
     }
     windows_per_minute = _SECONDS_PER_MINUTE / options.limit.window_seconds
     if windows_per_minute > 1:
-        # What the API documents; its window is a minute.
+        # The limit that the API documents for its window of a minute.
         in_a_window: int = Settings.model_fields["wallhaven_requests_per_minute"].default
         settings["WALLHAVEN_REQUESTS_PER_MINUTE"] = str(int(in_a_window * windows_per_minute))
     return settings
@@ -140,8 +143,8 @@ def _is_given(context: typer.Context, name: str) -> bool:
 
 
 @app.command()
-def serve(context: typer.Context) -> None:
-    """Keep the embedded servers up until Ctrl-C, to look around."""
+def serve(context: typer.Context) -> Exit:
+    """Keep the embedded servers running until Ctrl-C."""
     from collector.cli.output import show_lines
     from collector.local import open_local_servers
 
@@ -149,7 +152,7 @@ def serve(context: typer.Context) -> None:
     settings = invocation.settings()
     if ignored := _elsewhere(settings):
         logger.warning(
-            "serve ignores %s: it serves the embedded servers under %s",
+            "serve ignores %s: it runs the embedded servers under %s",
             *(", ".join(ignored), settings.collector_home),
         )
 
@@ -158,11 +161,11 @@ def serve(context: typer.Context) -> None:
         async with open_local_servers(settings.collector_home) as local:
             yield where_to_look(local, settings.bucket_name)
 
-    raise typer.Exit(_until_stopped(invocation, servers(), show_lines))
+    return _until_stopped(invocation, servers(), show_lines)
 
 
 def _elsewhere(settings: Settings) -> list[str]:
-    """Return the names of settings that lead other commands to a database or store elsewhere."""
+    """Return the settings that make other commands use another database or store."""
     from collector.settings import Settings
 
     prefixes = ("database_", "s3_", "aws_")
@@ -171,9 +174,9 @@ def _elsewhere(settings: Settings) -> list[str]:
 
 
 def where_to_look(servers: LocalServers, bucket: str) -> dict[str, Json]:
-    """Return what people paste while the embedded servers run, free of secrets.
+    """Return how to reach the running embedded servers, without secrets.
 
-    `rows` and `objects` are command lines; the last two are for any other S3 tool.
+    `rows` and `objects` are command lines; the other two are for any S3 tool.
     """
     found: dict[str, Json] = {}
     if servers.postgres:
@@ -193,8 +196,7 @@ def _until_stopped(
     serving: AbstractAsyncContextManager[Mapping[str, Json]],
     show: Callable[[Mapping[str, Json], Console], None],
 ) -> Exit:
-    """Serve, say where, and wait for the signal that ends it: that is success."""
-
+    """Serve, print where, and wait for the signal that ends it, which is success."""
     import anyio
 
     from collector.interrupts import Interrupted, run_interruptible
@@ -217,5 +219,5 @@ def _until_stopped(
         typer.echo(f"collector: {error}", err=True)
         if not has_answered:
             failed: dict[str, Json] = {"status": "failed", "notes": str(error)}
-            said(invocation, Answer(failed, lambda _: None), Exit.FAILED)
+            print_answer(invocation, Answer(failed, lambda _: None, Exit.FAILED))
     return Exit.FAILED

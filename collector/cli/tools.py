@@ -1,4 +1,4 @@
-"""Commands that are no stage of a run: doctor, objects, demo."""
+"""The commands `doctor`, `objects` and `demo`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from collector.cli.app import (
-    DagIdOption,
-    RunIdOption,
-    app,
-    audit_answer,
-    invocation_of,
-    new_run_id,
-)
-from collector.cli.execution import Answer, Exit, conclude, execute
+from collector.cli.app import DagIdOption, RunIdOption, app, invocation_of, new_run_id
+from collector.cli.execution import Answer, Exit, audit_answer, conclude, execute
 from collector.cli.serving import DEMO_WALLPAPERS, ImagesOption, WallpapersOption, where_to_look
 from collector.core.audit import AuditRow
 from collector.core.errors import SettingsError
@@ -36,8 +29,8 @@ if TYPE_CHECKING:
 
 
 @app.command()
-def doctor(context: typer.Context) -> None:
-    """Check settings, database, bucket and API; say what to mend."""
+def doctor(context: typer.Context) -> Exit:
+    """Check settings, database, bucket and API; say what to fix."""
     from collector.doctor import examine
 
     invocation = invocation_of(context)
@@ -49,38 +42,37 @@ def doctor(context: typer.Context) -> None:
             replace(check, found=invocation.hinted(check.found))
             for check in await examine(settings, progress)
         ]
-        rows: list[dict[str, Json]] = [
-            {"check": check.name, "well": check.well, "found": check.found} for check in checks
+        rows: list[Json] = [
+            {"check": check.name, "well": check.is_ok, "found": check.found} for check in checks
         ]
-        status = Exit.DONE if all(check.well for check in checks) else Exit.FAILED
+        all_ok = all(check.is_ok for check in checks)
         return Answer(
-            {"well": status is Exit.DONE, "checks": list(rows)},
+            {"well": all_ok, "checks": rows},
             lambda console: _show_checks(checks, console),
-            status,
+            Exit.DONE if all_ok else Exit.FAILED,
         )
 
-    raise typer.Exit(conclude(invocation, main))
+    return conclude(invocation, main)
 
 
 def _show_checks(checks: list[Check], console: Console) -> None:
     from collector.cli.output import show_rows
 
-    show_rows(
-        "doctor",
-        [
-            {"": "ok" if check.well else "MEND", "check": check.name, "found": check.found}
-            for check in checks
-        ],
-        console,
-    )
+    rows: list[dict[str, Json]] = [
+        {"": "ok" if check.is_ok else "FAIL", "check": check.name, "found": check.found}
+        for check in checks
+    ]
+    show_rows("doctor", rows, console)
 
 
 @app.command()
 def objects(
     context: typer.Context,
-    key: Annotated[str | None, typer.Option("--get", help="Save this object here.")] = None,
-) -> None:
-    """List the images in the bucket, or fetch one of them."""
+    key: Annotated[
+        str | None, typer.Option("--get", help="Save this object in the current folder.")
+    ] = None,
+) -> Exit:
+    """List the images in the bucket, or save one of them."""
     from collector.core.keys import KEY_PREFIX
     from collector.demo import copy_objects
     from collector.runtime.opening import Need
@@ -98,31 +90,35 @@ def objects(
             lambda console: console.print(str(file), soft_wrap=True),
         )
 
-    raise typer.Exit(execute(invocation_of(context), Need.STORE, command))
+    return execute(invocation_of(context), Need.STORE, command)
 
 
 def _folder_for(key: str) -> Path:
-    """Return the current folder; raises SettingsError where it cannot take this object's file."""
+    """Return the current folder; raise SettingsError if this object cannot be saved in it."""
     from collector.core.keys import KEY_PREFIX
 
     name = key.removeprefix(KEY_PREFIX)
     if name == key or not re.fullmatch(r"[\w.]+", name, re.ASCII):
         raise SettingsError("--get", f"must be a key as `objects` lists it: {KEY_PREFIX}ID.EXT")
     if Path(name).exists():
-        raise SettingsError("--get", f"{name} is here already; move it away first")
+        raise SettingsError(
+            "--get", f"{name} exists already and was not overwritten; move it away first"
+        )
     try:
-        # Only this tells: root may write, by its rights, where the file system takes nothing.
+        # Access rights do not tell: root has them even on a read-only file system.
         folder = Path.cwd()
         TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise SettingsError("--get", f"this folder cannot be written: {error.strerror}") from None
+        raise SettingsError(
+            "--get", f"the current folder cannot be written: {error.strerror}"
+        ) from None
     return folder
 
 
 def _listed(objects: list[tuple[str, int]], bucket: str) -> Answer:
     def show(console: Console) -> None:
         if not objects:
-            console.print(f"bucket {bucket} holds no images")
+            console.print(f"bucket {bucket} has no images")
         for key, size_bytes in objects:
             console.print(f"{size_bytes:>12} {key}", soft_wrap=True)
 
@@ -135,10 +131,12 @@ def demo(
     context: typer.Context,
     wallpapers: WallpapersOption = DEMO_WALLPAPERS,
     images: ImagesOption = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier demo first.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete the data of an earlier demo first.")
+    ] = False,
     run_id: RunIdOption = None,
     dag_id: DagIdOption = DEFAULT_DAG_ID,
-) -> None:
+) -> Exit:
     """Run the job on embedded servers and a simulated Wallhaven."""
     from collector.demo import run_demo
 
@@ -157,16 +155,14 @@ def demo(
             on_audit=audits.append,
         )
         answer = audit_answer(result.audit)
-        proven = result.verified == result.stored
+        is_verified = result.verified == result.stored
         return Answer(
             answer.data,
             lambda console: _show_demo(result, console),
-            answer.status if proven else Exit.FAILED,
+            answer.status if is_verified else Exit.FAILED,
         )
 
-    raise typer.Exit(
-        conclude(invocation, main, lambda: audit_answer(audits[-1]) if audits else None)
-    )
+    return conclude(invocation, main, audits)
 
 
 def _show_demo(result: DemoResult, console: Console) -> None:

@@ -1,9 +1,9 @@
-"""What a recount says about a run: its status, its notes, its row."""
+"""Decide what the audit says about a run: its status, its notes, its report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from collector.core.certificate import (
@@ -14,21 +14,24 @@ from collector.core.certificate import (
     named_pages,
 )
 from collector.core.errors import TooManyDead
-from collector.core.runs import Json, RunStatus, StageName
+from collector.core.runs import Json, RunStatus, StageName, record_as_json
 
-# Below this many dead letters a run is not failed for their share: 1 of 10 is no pattern.
+# Fewer dead letters never fail a run: 1 of 10 items is no pattern.
 MIN_DEAD_FOR_FAILURE = 10
-# How long the API did not answer a stage, in the stage's report.
+# Keys of stage reports: how long the API was down, what the store lacks, and the search if it has
+# no items.
 OUTAGE_SECONDS = "outage_seconds"
-# What the store of a transfer does not do by itself, in the stage's report.
 STORE_LACKS = "store_lacks"
-# Of a search without items, in the stage's report.
 MATCHES_NOTHING = "matches_nothing"
 
 
 @dataclass(frozen=True, slots=True)
 class Recount:
-    """Numbers counted anew from the tables; the first ones are named as the audit's columns."""
+    """Numbers counted from the tables; the first eleven are named as the columns of `run_audit`.
+
+    `in_other_hands` counts images that other workers have claimed, which may be dead: this run has
+    released its own claims.
+    """
 
     metadata_inserted: int
     metadata_updated: int
@@ -55,34 +58,23 @@ class Recount:
     any_running: bool = False
 
     @property
-    def metadata_dead(self) -> int:
-        """Items that were given up at the load: each that was refused, and never listed as sound.
-
-        Not counted from dead letters, which a later run, or a person, may close.
-        """
-        return self.metadata_invalid
-
-    @property
     def items_seen(self) -> int:
-        """Items that the API listed."""
         rows = self.metadata_inserted + self.metadata_updated + self.metadata_unchanged
         return rows + self.metadata_invalid + self.duplicates
 
     @property
-    def is_read(self) -> bool:
-        """True where a crawl says that it has read its list to the end."""
-        return bool(_extracted(self).get("is_read"))
+    def image_failures(self) -> int:
+        """Images whose last attempt in this run failed, each counted once."""
+        return self.download_failures + self.upload_failures
 
     @property
-    def images_tried(self) -> int:
-        """Distinct images that this run had in its hands."""
-        failures = self.download_failures + self.upload_failures
-        return self.images_uploaded + self.images_adopted + failures
+    def images_attempted(self) -> int:
+        return self.images_uploaded + self.images_adopted + self.image_failures
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is written beside the numbers."""
+class Conclusion:
+    """What the audit row says in addition to the counters."""
 
     status: RunStatus
     notes: str | None
@@ -91,7 +83,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """One row of `run_audit`, field by column."""
+    """One row of `run_audit`; fields are named as its columns."""
 
     dag_id: str
     run_id: str
@@ -115,90 +107,72 @@ class AuditRow:
     report: dict[str, Json]
 
     def as_json(self) -> dict[str, Json]:
-        """Return the row as one JSON object; times are ISO 8601."""
-        return {
-            name: value.isoformat() if isinstance(value, datetime) else value
-            for name, value in asdict(self).items()
-        }
+        return record_as_json(self)
 
 
-def judge_run(recount: Recount, max_dead_percent: float) -> Verdict:
-    """Say how the run ended, from the recount alone.
+def conclude_run(recount: Recount, max_dead_percent: float) -> Conclusion:
+    """Decide how the run ended, from the recount alone.
 
-    Failed: no stage ran, or one failed or died, or the dead letters of one kind are above
-    `max_dead_percent` of what was handled and at least MIN_DEAD_FOR_FAILURE. Partial: some
-    items failed, were given up, are in other hands, or were not shown to a crawl, or some pages
-    came short or could not be read. A running stage counts as failed: its process is gone.
+    Failed: no stage ran, or one failed or died, or dead letters of one kind are more than
+    `max_dead_percent` of what was handled and at least MIN_DEAD_FOR_FAILURE. Partial: some items
+    failed, were given up, are claimed by other workers, or were not shown to a crawl, or some pages
+    were short or unreadable. A stage that is still running counts as failed: its process is gone.
     """
-    too_many = too_many_dead(recount, max_dead_percent)
-    nothing = None if recount.stage_reports else "no stage of this run has run"
-    elsewhere = _in_other_hands(recount)
-    certificate = certify(recount.crawl, is_read=recount.is_read) if recount.crawl else None
-    odd = _odd_pages(recount)
-    unseen = _unseen(certificate)
-    unfinished = bool(elsewhere or odd or (unseen and certificate and certificate.verdict))
-    status = _status(recount, failed=bool(too_many or nothing), unfinished=unfinished)
-    minutes = _outage_minutes(recount)
-    outage = _outage_note(minutes) if status is RunStatus.FAILED else None
-    lost = _failed_items(recount) if status is RunStatus.PARTIAL else None
-    lacking = _store_lacks(recount)
-    empty = _matches_nothing(recount)
-    found = (
+    extracted = _extracted(recount)
+    is_read = bool(extracted.get("is_read"))
+    certificate = certify(recount.crawl, is_read=is_read) if recount.crawl else None
+    failures = [
+        too_many_dead(recount, max_dead_percent),
+        None if recount.stage_reports else "no stage of this run has run",
+    ]
+    claimed = _claimed_elsewhere(recount)
+    unread = _uncertified(certificate) if certificate else _odd_pages(recount)
+    is_open_crawl = certificate is not None and certificate.verdict is None
+    is_incomplete = bool(claimed or (unread and not is_open_crawl))
+    status = _status(recount, is_failed=any(failures), is_incomplete=is_incomplete)
+    outage_minutes = _outage_minutes(recount)
+    notes = (
         recount.problems,
-        too_many,
-        nothing,
-        lost,
-        elsewhere,
-        odd,
-        unseen,
-        outage,
-        lacking,
-        empty,
+        *failures,
+        _failed_items(recount) if status is RunStatus.PARTIAL else None,
+        claimed,
+        unread,
+        _outage(outage_minutes) if status is RunStatus.FAILED else None,
+        _store_lacks(recount),
+        _matches_nothing(extracted),
     )
-    return Verdict(
+    return Conclusion(
         status=status,
-        notes="; ".join(str(note) for note in found if note) or None,
-        report={
-            **({"certificate": certificate.as_json()} if certificate else {}),
-            "outage_minutes": minutes,
-            "items_seen": recount.items_seen,
-            "duplicates": recount.duplicates,
-            "pages": recount.pages,
-            "metadata_dead": recount.metadata_dead,
-            "images_dead": recount.images_dead,
-            "in_other_hands": recount.in_other_hands,
-            **_enrichment(recount),
-            "stages": dict(recount.stage_reports),
-        },
+        notes="; ".join(str(note) for note in notes if note) or None,
+        report=_report(recount, certificate, outage_minutes),
     )
 
 
-def judge_silent(recount: Recount, heard_at: datetime, max_dead_percent: float) -> Verdict:
-    """Say of a run that fell silent what can be said: its numbers, and when it was heard of.
+def conclude_silent_run(
+    recount: Recount, heard_at: datetime, max_dead_percent: float
+) -> Conclusion:
+    """Conclude a run that never reached its audit: `heard_at` is its last heartbeat.
 
-    `crashed` where one of its stages was running, `interrupted` where it waited for the next one:
-    whatever its stages said, it never came to its audit.
+    `crashed` if one of its stages was running, `interrupted` if it waited for the next one,
+    whatever its stages reported.
     """
-    verdict = judge_run(recount, max_dead_percent)
-    said = "last heard of at" if recount.any_running else "waited for its next stage since"
-    silence = f"{said} {heard_at.isoformat(timespec='seconds')}"
+    conclusion = conclude_run(recount, max_dead_percent)
+    what = "last heartbeat at" if recount.any_running else "waited for its next stage since"
+    silence = f"{what} {heard_at.isoformat(timespec='seconds')}"
     return replace(
-        verdict,
+        conclusion,
         status=RunStatus.CRASHED if recount.any_running else RunStatus.INTERRUPTED,
-        notes=f"{silence}; {verdict.notes}" if verdict.notes else silence,
+        notes=f"{silence}; {conclusion.notes}" if conclusion.notes else silence,
     )
 
 
 def too_many_dead(recount: Recount, max_dead_percent: float) -> TooManyDead | None:
-    """Return the kind of which more than `max_dead_percent` were given up, None if there is none.
-
-    Fewer than MIN_DEAD_FOR_FAILURE are never too many.
-    """
+    """Return the first kind of which too many were given up, None if there is none."""
     unreadable = len(recount.unreadable_pages)
     kinds = (
         TooManyDead("pages", unreadable, recount.pages + unreadable),
-        TooManyDead("items", recount.metadata_dead, recount.items_seen),
-        TooManyDead("images", recount.images_dead, recount.images_tried),
+        TooManyDead("items", recount.metadata_invalid, recount.items_seen),
+        TooManyDead("images", recount.images_dead, recount.images_attempted),
     )
     return next(
         (kind for kind in kinds if is_too_many(kind.dead, kind.handled, max_dead_percent)), None
@@ -206,9 +180,38 @@ def too_many_dead(recount: Recount, max_dead_percent: float) -> TooManyDead | No
 
 
 def is_too_many(dead: int, handled: int, max_dead_percent: float) -> bool:
-    """Say whether `dead` of `handled` items given up are enough to fail a run."""
+    """Return whether `dead` of `handled` items given up are enough to fail a run."""
     share_percent = 100.0 * dead / max(1, handled)
     return dead >= MIN_DEAD_FOR_FAILURE and share_percent > max_dead_percent
+
+
+def _status(recount: Recount, *, is_failed: bool, is_incomplete: bool) -> RunStatus:
+    if recount.any_interrupted:
+        return RunStatus.INTERRUPTED
+    if recount.any_failed or is_failed:
+        return RunStatus.FAILED
+    failures = recount.image_failures + recount.images_dead + recount.metadata_invalid
+    failures += sum(recount.enrichment.get(name, 0) for name in ("unusable", "rejected_tags"))
+    return RunStatus.PARTIAL if failures or is_incomplete else RunStatus.SUCCEEDED
+
+
+def _report(
+    recount: Recount, certificate: Certificate | None, outage_minutes: float
+) -> dict[str, Json]:
+    report: dict[str, Json] = {"certificate": certificate.as_json()} if certificate else {}
+    report |= {
+        "outage_minutes": outage_minutes,
+        "items_seen": recount.items_seen,
+        "duplicates": recount.duplicates,
+        "pages": recount.pages,
+        # Not counted from dead letters, which a later run or a person may close.
+        "metadata_dead": recount.metadata_invalid,
+        "images_dead": recount.images_dead,
+        "in_other_hands": recount.in_other_hands,
+    }
+    if StageName.ENRICH in recount.stage_reports:
+        report["enrichment"] = dict(recount.enrichment)
+    return report | {"stages": dict(recount.stage_reports)}
 
 
 def _extracted(recount: Recount) -> Mapping[str, Json]:
@@ -217,30 +220,38 @@ def _extracted(recount: Recount) -> Mapping[str, Json]:
 
 
 def _failed_items(recount: Recount) -> str | None:
-    images = recount.download_failures + recount.upload_failures
     numbers = {
-        "images that failed": images,
+        "images that failed": recount.image_failures,
         "images given up": recount.images_dead,
         "items refused": recount.metadata_invalid,
     }
     return ", ".join(f"{name}: {number}" for name, number in numbers.items() if number) or None
 
 
+def _claimed_elsewhere(recount: Recount) -> str | None:
+    if not recount.in_other_hands or StageName.TRANSFER not in recount.stage_reports:
+        return None
+    return f"images claimed by other workers, which may be dead: {recount.in_other_hands}"
+
+
 def _odd_pages(recount: Recount) -> str | None:
-    if recount.crawl is not None:
-        return None  # the certificate tells
     short = _extracted(recount).get("short_pages")
     unreadable = named_pages(recount.unreadable_pages)
-    told = (
-        f"pages that came short: {short}" if short else None,
+    notes = (
+        f"pages with too few items: {short}" if short else None,
         f"pages that could not be read: {unreadable}" if unreadable else None,
     )
-    return "; ".join(note for note in told if note) or None
+    return "; ".join(note for note in notes if note) or None
 
 
-def _matches_nothing(recount: Recount) -> str | None:
-    search = _extracted(recount).get(MATCHES_NOTHING)
-    return f"the search matches nothing: {search}" if search else None
+def _uncertified(certificate: Certificate) -> str | None:
+    if certificate.verdict in (CrawlVerdict.COMPLETE, CrawlVerdict.EXPLAINED):
+        return None
+    return f"crawl {certificate.verdict or 'open'}: {certificate.explanation}"
+
+
+def _outage(minutes: float) -> str | None:
+    return f"the API was down for {minutes:g} minutes" if minutes else None
 
 
 def _store_lacks(recount: Recount) -> str | None:
@@ -250,34 +261,16 @@ def _store_lacks(recount: Recount) -> str | None:
     return f"the store lacks {', '.join(map(str, lacks))}" if isinstance(lacks, list) else None
 
 
-def _unseen(certificate: Certificate | None) -> str | None:
-    if certificate is None or certificate.verdict in (
-        CrawlVerdict.COMPLETE,
-        CrawlVerdict.EXPLAINED,
-    ):
-        return None
-    return f"crawl {certificate.verdict or 'open'}: {certificate.explanation}"
-
-
-def _enrichment(recount: Recount) -> dict[str, Json]:
-    if StageName.ENRICH not in recount.stage_reports:
-        return {}
-    return {"enrichment": dict(recount.enrichment)}
+def _matches_nothing(extracted: Mapping[str, Json]) -> str | None:
+    search = extracted.get(MATCHES_NOTHING)
+    return f"the search matches nothing: {search}" if search else None
 
 
 def _outage_minutes(recount: Recount) -> float:
-    # Workers of a stage meet one outage at the same time.
-    stages = [max(map(_outage_seconds, _workers(it))) for it in recount.stage_reports.values()]
-    return round(sum(stages) / 60.0, 2)
-
-
-def _outage_note(minutes: float) -> str | None:
-    return f"the API was out for {minutes:g} minutes" if minutes else None
-
-
-def _workers(report: Json) -> list[Json]:
-    workers = report.get("workers") if isinstance(report, dict) else None
-    return workers if isinstance(workers, list) and workers else [report]
+    # Workers of one stage meet the same outage at the same time.
+    reports = recount.stage_reports.values()
+    seconds = (max(map(_outage_seconds, _workers(report))) for report in reports)
+    return round(sum(seconds) / 60.0, 2)
 
 
 def _outage_seconds(report: Json) -> float:
@@ -285,19 +278,6 @@ def _outage_seconds(report: Json) -> float:
     return float(seconds) if isinstance(seconds, int | float) else 0.0
 
 
-def _in_other_hands(recount: Recount) -> str | None:
-    # Ours were handed back before: another worker has these, or one that died.
-    if not recount.in_other_hands or "transfer" not in recount.stage_reports:
-        return None
-    return f"images in the hands of other workers, or of dead ones: {recount.in_other_hands}"
-
-
-def _status(recount: Recount, *, failed: bool, unfinished: bool) -> RunStatus:
-    if recount.any_interrupted:
-        return RunStatus.INTERRUPTED
-    if recount.any_failed or failed:
-        return RunStatus.FAILED
-    failures = recount.download_failures + recount.upload_failures + recount.metadata_invalid
-    failures += sum(recount.enrichment.get(name, 0) for name in ("unusable", "rejected_tags"))
-    given_up = recount.metadata_dead + recount.images_dead
-    return RunStatus.PARTIAL if failures or given_up or unfinished else RunStatus.SUCCEEDED
+def _workers(report: Json) -> list[Json]:
+    workers = report.get("workers") if isinstance(report, dict) else None
+    return workers if isinstance(workers, list) and workers else [report]

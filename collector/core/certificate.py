@@ -1,4 +1,4 @@
-"""What a crawl can prove of the list that it has read."""
+"""Decide what a crawl proves about the list that it has read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from collector.core.runs import Json
 
-# Of a certificate as JSON, as a reader wants to meet them.
+# The keys of a certificate, in the order in which to show them: jsonb keeps no order.
 CERTIFICATE_FIELDS = (
     "verdict",
     "explanation",
@@ -23,13 +23,13 @@ CERTIFICATE_FIELDS = (
     "short_pages",
     "unreadable_pages",
 )
-# A report is for people: the first of many pages tell where to look.
+# A report is for people: the first pages show where to look.
 _MAX_PAGES_LISTED = 50
 _MAX_PAGES_NAMED = 10
 
 
 class CrawlVerdict(StrEnum):
-    """Whether a crawl has seen all that is listed."""
+    """Whether a crawl has seen every listed item; `explained` adds items deleted meanwhile."""
 
     COMPLETE = "complete"
     EXPLAINED = "explained"
@@ -38,13 +38,13 @@ class CrawlVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CrawlFacts:
-    """What the ledger says of a crawl.
+    """What the ledger says about a crawl.
 
-    `seen` counts distinct items, `listed` all; totals are None before the first page, and
-    `total_at_last_look` before the last page was read. `is_quiet`: the total was the same at each
-    reading. `unproven_borders` counts neighbours of which the lower
-    was not read again after the upper one. `unreadable_pages` could not be read when they were
-    asked for last, although they should exist and others could.
+    `seen` counts distinct items, `listed` counts duplicates too. Totals are None before the first
+    page, and `total_at_last_look` before the last page was read. `is_quiet`: the total was the same
+    at each reading. `unproven_borders` counts pairs of neighbouring pages of which the lower one
+    was not read again after the upper one. `unreadable_pages` failed when they were last requested,
+    although they should exist and other pages could be read.
     """
 
     from_page: int
@@ -64,32 +64,25 @@ class CrawlFacts:
     unreadable_pages: list[int] = field(default_factory=list)
 
     @property
-    def is_empty(self) -> bool:
-        """True where the site counts nothing, and nothing was seen."""
-        return self.total_at_end == 0 and not self.seen
-
-    @property
     def is_part(self) -> bool:
-        """True where only some pages of the list are wanted."""
+        """Whether only some pages of the list are wanted."""
         return self.from_page > 1 or (self.to_page is not None and self.to_page < self.last_page)
 
     @property
     def missing_pages(self) -> int:
-        """How many pages that are wanted were not read."""
         end = self.last_page if self.to_page is None else min(self.to_page, self.last_page)
         return max(0, end - self.from_page + 1 - self.pages)
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What was seen, and the verdict; None while the crawl is under way."""
+    """What was seen, and the verdict: None while the crawl is open."""
 
     verdict: CrawlVerdict | None
     explanation: str
     facts: CrawlFacts
 
     def as_json(self) -> dict[str, Json]:
-        """Return it as one JSON object for the audit report."""
         facts = self.facts
         difference = None if facts.total_at_end is None else facts.seen - facts.total_at_end
         return {
@@ -109,70 +102,65 @@ class Certificate:
 
 
 def certify(facts: CrawlFacts, *, is_read: bool) -> Certificate:
-    """Judge a crawl by its ledger, once all of it is read.
+    """Decide the verdict from the ledger, once the crawl has read all of it.
 
-    Where new items join the end of the list and each border is proven, all that was listed all the
-    time was seen: what was seen and is not counted at the end has been deleted. A list whose order
-    is not known proves that only by standing still. Unreadable pages leave it unproven, and end the
-    crawl all the same.
+    If new items join the end of the list and each border is proven, the crawl saw every item that
+    was listed all the time: an item that was seen and is not counted at the end has been deleted.
+    In a list of unknown order, only an unchanged total proves that. Unreadable pages end the crawl
+    too, but leave it unproven.
     """
     is_proven = not facts.missing_pages and not facts.unproven_borders
     is_over = is_read and (is_proven or bool(facts.unreadable_pages))
     if not is_over or facts.total_at_end is None:
         return Certificate(None, "the list has not been read to its end yet", facts)
     if facts.unreadable_pages:
-        return _of_unreadable(facts)
-    if facts.is_part:
-        return _of_part(facts)
-    if facts.is_empty:
-        explanation = "the list is empty: the search matches nothing"
-        return Certificate(CrawlVerdict.COMPLETE, explanation, facts)
-    # What has joined since the last page was read is not ours to have seen.
-    hidden = (facts.total_at_last_look or 0) - facts.seen
-    if hidden > 0:
-        explanation = f"{hidden} items are counted by the site that no page showed"
-        return Certificate(CrawlVerdict.INCOMPLETE, explanation, facts)
-    gone = max(0, facts.seen - facts.total_at_end)
-    if facts.is_quiet and not gone:
-        explanation = "every item that the site counts was seen, and the total stood still"
-        return Certificate(CrawlVerdict.COMPLETE, explanation, facts)
-    if facts.short_pages or not facts.is_oldest_first:
-        why = "some pages came short" if facts.short_pages else "its order is not known"
-        explanation = f"the list changed while it was read, and {why}"
-        return Certificate(CrawlVerdict.INCOMPLETE, explanation, facts)
-    return _of_changing(facts, gone)
+        verdict, explanation = CrawlVerdict.INCOMPLETE, _explain_unreadable(facts)
+    elif facts.is_part:
+        verdict, explanation = _verdict_of_part(facts)
+    else:
+        verdict, explanation = _verdict_of_whole(facts, facts.total_at_end)
+    return Certificate(verdict, explanation, facts)
 
 
 def named_pages(pages: Sequence[int]) -> str:
-    """Return the first pages, and how many more there are."""
+    """Return the first pages as text, and how many more there are."""
     first = ", ".join(map(str, pages[:_MAX_PAGES_NAMED]))
     more = len(pages) - _MAX_PAGES_NAMED
     return f"{first} and {more} more" if more > 0 else first
 
 
-def _of_unreadable(facts: CrawlFacts) -> Certificate:
+def _explain_unreadable(facts: CrawlFacts) -> str:
     explanation = f"pages that could not be read: {named_pages(facts.unreadable_pages)}"
-    untried = facts.missing_pages - len(facts.unreadable_pages)
-    if untried > 0:
-        explanation += f"; {untried} pages behind them were not asked for"
-    return Certificate(CrawlVerdict.INCOMPLETE, explanation, facts)
+    others = facts.missing_pages - len(facts.unreadable_pages)
+    return explanation + (f"; {others} pages after them were not requested" if others > 0 else "")
 
 
-def _of_part(facts: CrawlFacts) -> Certificate:
+def _verdict_of_part(facts: CrawlFacts) -> tuple[CrawlVerdict, str]:
     if facts.from_page > facts.last_page:
-        explanation = f"the list ends with page {facts.last_page}"
-        return Certificate(CrawlVerdict.INCOMPLETE, explanation, facts)
+        return CrawlVerdict.INCOMPLETE, f"the list ends with page {facts.last_page}"
+    if short := len(facts.short_pages):
+        return CrawlVerdict.INCOMPLETE, f"{short} pages had too few items on every reading"
+    return CrawlVerdict.COMPLETE, "every requested page was full"
+
+
+def _verdict_of_whole(facts: CrawlFacts, total_at_end: int) -> tuple[CrawlVerdict, str]:
+    if total_at_end == 0 and not facts.seen:
+        return CrawlVerdict.COMPLETE, "the list is empty: the search matches nothing"
+    # Items that joined after the last page was read could not be seen.
+    hidden = (facts.total_at_last_look or 0) - facts.seen
+    if hidden > 0:
+        return CrawlVerdict.INCOMPLETE, f"the site counts {hidden} items that no page listed"
+    gone = max(0, facts.seen - total_at_end)
+    if facts.is_quiet and not gone:
+        explanation = "every item that the site counts was seen, and the total did not change"
+        return CrawlVerdict.COMPLETE, explanation
+    changed = "the list changed while it was read"
     if facts.short_pages:
-        explanation = f"{len(facts.short_pages)} pages came short each time"
-        return Certificate(CrawlVerdict.INCOMPLETE, explanation, facts)
-    return Certificate(CrawlVerdict.COMPLETE, "every page that was asked for was full", facts)
-
-
-def _of_changing(facts: CrawlFacts, gone: int) -> Certificate:
+        return CrawlVerdict.INCOMPLETE, f"{changed}, and some pages had too few items"
+    if not facts.is_oldest_first:
+        return CrawlVerdict.INCOMPLETE, f"{changed}, and its order is not known"
     if not gone:
-        explanation = (
-            "the list changed while it was read; all that it held at the last look was seen"
-        )
-        return Certificate(CrawlVerdict.COMPLETE, explanation, facts)
-    explanation = f"all that is listed was seen, and {gone} items that are not listed any more"
-    return Certificate(CrawlVerdict.EXPLAINED, explanation, facts)
+        explanation = f"{changed}; every item that it held at the last look was seen"
+        return CrawlVerdict.COMPLETE, explanation
+    explanation = f"every listed item was seen, and {gone} items that are no longer listed"
+    return CrawlVerdict.EXPLAINED, explanation

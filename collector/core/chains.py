@@ -1,7 +1,7 @@
-"""Join parts of a list that overlap: each id is looked at a few times, however many parts share it.
+"""Join overlapping parts of a list, in near-linear time however many parts share an id.
 
-The parts are chains of neighbours. A part that shares ids with a chain is woven into it between the
-ids that they share; one that shares ids with several chains makes them one.
+Each part is a chain of neighbours. The new ids of a part that overlaps a chain are inserted between
+the ids that both have; a part that overlaps several chains joins them into one.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
-# The ids of a part of the list that was read without a hole, from its head down, each once.
+# The ids of a part of the list that was read without a gap, from the top down, each once.
 Stretch = Sequence[str]
 
 
 def joined(parts: Iterable[Stretch]) -> list[Stretch]:
-    """Return the parts with those in one that overlap, so that no id is in two."""
+    """Return the parts, overlapping ones joined, so that no id is in two of them."""
     chains = _Chains()
     for part in parts:
-        chains.weave(list(dict.fromkeys(part)))
+        chains.merge(list(dict.fromkeys(part)))
     return list(chains.read())
 
 
@@ -25,12 +25,12 @@ class _Chains:
     def __init__(self) -> None:
         self._above: dict[str, str | None] = {}
         self._below: dict[str, str | None] = {}
-        # To the chain of an id: from id to id, until one leads to itself, which names the chain.
-        self._leads_to: dict[str, str] = {}
-        # The first and the last id of each chain, by its name.
+        # A union-find forest: each id points towards the root of its chain, which points to itself.
+        self._parent: dict[str, str] = {}
+        # The first and the last id of each chain, by its root.
         self._ends: dict[str, tuple[str, str]] = {}
 
-    def weave(self, part: list[str]) -> None:
+    def merge(self, part: list[str]) -> None:
         new: list[str] = []
         met: str | None = None
         for item in part:
@@ -46,7 +46,9 @@ class _Chains:
         if met is not None:
             self._add_tail(met, new)
         elif new:
-            self._begin(new)
+            self._ends[new[0]] = new[0], new[-1]
+            self._parent[new[0]] = new[0]
+            self._link(None, new, None)
 
     def read(self) -> Iterator[Stretch]:
         for first, _ in self._ends.values():
@@ -57,26 +59,21 @@ class _Chains:
                 item = self._below[item]
             yield chain
 
-    def _begin(self, new: list[str]) -> None:
-        self._ends[new[0]] = new[0], new[-1]
-        self._leads_to[new[0]] = new[0]
-        self._link(None, new, None)
-
     def _add_head(self, new: list[str], item: str) -> None:
-        """Put new ids above one that the chain has. The longer head reaches further up."""
+        """Put new ids above one of a chain: above its first id if they reach further up."""
         is_longer = self._is_longer(new, item, self._above)
-        below = self._ends[self._chain_of(item)][0] if is_longer else item
+        below = self._ends[self._root_of(item)][0] if is_longer else item
         self._insert(self._above[below], new, below)
 
     def _add_tail(self, item: str, new: list[str]) -> None:
-        """Put new ids below one that the chain has. The longer tail reaches further down."""
+        """Put new ids below one of a chain: below its last id if they reach further down."""
         is_longer = self._is_longer(new, item, self._below)
-        above = self._ends[self._chain_of(item)][1] if is_longer else item
+        above = self._ends[self._root_of(item)][1] if is_longer else item
         self._insert(above, new, self._below[above])
 
     @staticmethod
     def _is_longer(new: list[str], item: str, step: dict[str, str | None]) -> bool:
-        """Say whether there are more new ids than the chain has on that side of the id."""
+        """Return whether there are more new ids than the chain has in this direction."""
         for _ in new:
             if (further := step[item]) is None:
                 return True
@@ -84,14 +81,14 @@ class _Chains:
         return False
 
     def _insert(self, above: str | None, new: list[str], below: str | None) -> None:
-        """Put new ids between neighbours of a chain, one of which may be none."""
+        """Put new ids between two neighbours of a chain, or at its end if one of them is None."""
         neighbour = above if above is not None else below
         if not new or neighbour is None:
             return
-        name = self._chain_of(neighbour)
-        first, last = self._ends[name]
-        self._ends[name] = new[0] if above is None else first, new[-1] if below is None else last
-        self._leads_to[new[0]] = name
+        root = self._root_of(neighbour)
+        first, last = self._ends[root]
+        self._ends[root] = new[0] if above is None else first, new[-1] if below is None else last
+        self._parent[new[0]] = root
         self._link(above, new, below)
 
     def _link(self, above: str | None, new: list[str], below: str | None) -> None:
@@ -100,21 +97,20 @@ class _Chains:
                 self._below[upper] = lower
             if lower is not None:
                 self._above[lower] = upper
-        name = self._leads_to[new[0]]
-        self._leads_to.update(dict.fromkeys(new, name))
+        self._parent.update(dict.fromkeys(new, self._parent[new[0]]))
 
     def _unite(self, upper: str, lower: str) -> None:
-        """Make one chain of the two that these ids are in, if they are two."""
-        name, other = self._chain_of(upper), self._chain_of(lower)
-        if name == other:
+        """Append the chain of the lower id to that of the upper one, unless they are the same."""
+        root, other = self._root_of(upper), self._root_of(lower)
+        if root == other:
             return
-        (first, above), (below, last) = self._ends[name], self._ends.pop(other)
+        (first, above), (below, last) = self._ends[root], self._ends.pop(other)
         self._below[above], self._above[below] = below, above
-        self._ends[name] = first, last
-        self._leads_to[other] = name
+        self._ends[root] = first, last
+        self._parent[other] = root
 
-    def _chain_of(self, item: str) -> str:
-        while (further := self._leads_to[item]) != item:
-            # Halved, so that the next one who asks is there sooner.
-            self._leads_to[item] = item = self._leads_to[further]
+    def _root_of(self, item: str) -> str:
+        while (parent := self._parent[item]) != item:
+            # Path halving keeps later look-ups short.
+            self._parent[item] = item = self._parent[parent]
         return item

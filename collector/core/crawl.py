@@ -1,13 +1,13 @@
-"""Read a list as a whole while it changes, so that nothing that stays listed is missed.
+"""Read a whole list while it changes, so that no item that stays listed is missed.
 
-The list is read oldest first. New items join its end; a deletion moves all behind it up, across
-page borders. Whoever reads page 7 and then page 8 misses what moved from 8 to 7 in between; whoever
-reads 8 before 7 meets it twice at worst. So the pages of a slice are read from its top down, and
-where a slice was read before the one above it, its top page is read again afterwards, and those
-below it, until one holds an item of its first reading: then the two are joined without a hole.
+The list is read oldest first. New items join its end; a deletion moves all later items to lower
+places, across page borders. A reader of page 7 and then page 8 misses items that moved from 8 to 7
+in between; a reader of 8 and then 7 sees them twice at worst. So each batch of pages is read from
+its highest page down. If it was read before the batch above it, its highest page is read again
+afterwards, then the pages below it, until one shows an item that the highest page showed at first:
+then the two batches are joined without a gap.
 
-A page that cannot be read holds nobody up: it is tried again once all others are read, and given up
-at last.
+An unreadable page does not delay the others: it is retried after them, and given up in the end.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from collector.core.paging import (
     UnreadablePage,
 )
 
-# Joining two slices costs one call: 4 % of a slice. Longer ones would keep those who read several
-# at once further from "oldest first".
-PAGES_PER_SLICE = 25
-# A page that comes short, or cannot be read, this often is so for good: the certificate says so.
+# Joining two batches costs one call, 4 % of a batch. With longer batches, several concurrent
+# readers would be further from "oldest first".
+PAGES_PER_BATCH = 25
+# A page that is short or unreadable this often stays so: the certificate says so.
 MAX_READINGS = 3
-# A list that still grows after so many last looks would keep us for ever.
+# A list that still grows after this many last looks would never end.
 MAX_LAST_LOOKS = 5
 
 
 class Crawl:
-    """Hand out the pages of a list, each with its place in the order that proves it whole.
+    """Hands out the pages of a list in an order that proves the reading complete.
 
-    `covered` is what the ledger has, in its order; `to_page` None means to the end, wherever that
-    is by then. The first page comes alone: it tells how many there are.
+    `covered` are the pages in the ledger, in its order. `to_page` None means to the end, wherever
+    that is by then. The first page is read alone: it says how many there are.
     """
 
     def __init__(
@@ -46,22 +46,23 @@ class Crawl:
         *,
         from_page: int = 1,
         to_page: int | None = None,
-        pages_per_slice: int = PAGES_PER_SLICE,
+        pages_per_batch: int = PAGES_PER_BATCH,
     ) -> None:
         self._from_page = from_page
         self._to_page = to_page
-        self._pages_per_slice = pages_per_slice
+        self._pages_per_batch = pages_per_batch
         self._in_flight: set[int] = set()
-        # How often each page was staged, was read in full, came short and was unreadable in a row.
-        self._counts: dict[int, int] = {}
+        # By page: how often it was staged and read in full, and how often in a row it was short
+        # and unreadable.
+        self._staged: dict[int, int] = {}
         self._readings: dict[int, int] = {}
         self._short: dict[int, int] = {}
         self._failures: dict[int, int] = {}
         self._joins = Joins()
-        self._first_open_slice = self._slice_of(from_page)
+        self._first_open_batch = self._batch_of(from_page)
         self._list = ListEnd(from_page)
         self._total: int | None = None
-        # Both as the number of pages noted until then.
+        # When the total changed last, and when each page was read: as the count of noted pages.
         self._changed_at = 0
         self._read_at: dict[int, int] = {}
         self._noted = 0
@@ -69,9 +70,9 @@ class Crawl:
             self.note(page)
 
     def take(self) -> PageRead | None:
-        """Return the next page to read, None where there is none now; `note` may change that.
+        """Return the next page to read, None if there is none now; `note` may change that.
 
-        Neighbours are never in flight at once: of two answers, the order would not be known.
+        Neighbours are never in flight at once: the order of their answers would not be known.
         """
         number = self._next()
         if number is None and (number := self._last_look()) is not None:
@@ -79,14 +80,14 @@ class Crawl:
         if number is None:
             return None
         self._in_flight.add(number)
-        return PageRead(number, self._counts.get(number, 0) + 1)
+        return PageRead(number, self._staged.get(number, 0) + 1)
 
     def note(self, page: LedgerPage) -> None:
-        """A page is staged, or was unreadable; what it says of the end is the newest word.
+        """Note a staged or unreadable page; what it says about the list's end is the latest news.
 
-        A page that comes short is as good as unread: what is missing may be what has moved there.
-        It is read again before anything below it, until it is full or MAX_READINGS came short. One
-        that is unreadable is tried again when nothing else is left, MAX_READINGS times in all.
+        A short page counts as unread: the missing items may be those that have moved there. It is
+        read again before the pages below it, until it is full or was short MAX_READINGS times. An
+        unreadable page is retried when no other is left, up to MAX_READINGS attempts.
         """
         number = page.number
         self._in_flight.discard(number)
@@ -94,17 +95,17 @@ class Crawl:
         if self._total not in (None, page.total):
             self._changed_at = self._noted
         self._total = page.total
-        self._list.hear(page)
+        self._list.note_totals(page)
         if isinstance(page, UnreadablePage):
             self._fail(number)
             return
         self._failures.pop(number, None)
-        self._counts[number] = page.reading
+        self._staged[number] = page.reading
         self._short[number] = self._short.get(number, 0) + 1 if page.is_short else 0
-        # Where the total, too, says that nothing is left for it, asking again would not help.
-        is_behind = not page.items and self._list.is_behind(number)
-        is_read = not page.is_short or is_behind or self._short[number] >= MAX_READINGS
-        self._list.see(page, for_good=is_read)
+        # If the total leaves no items for the page either, another reading would not help.
+        is_past_end = not page.items and self._list.is_past_end(number)
+        is_read = not page.is_short or is_past_end or self._short[number] >= MAX_READINGS
+        self._list.note_items(page, is_final=is_read)
         if is_read:
             self._read(number, page)
 
@@ -123,7 +124,7 @@ class Crawl:
 
     @property
     def end(self) -> int:
-        """The last page that is wanted, as far as is known."""
+        """The last wanted page, as far as is known."""
         last = self._list.last_page
         further = [number for number in self._failures if number > self._list.highest_with_items]
         if len(further) >= MAX_UNREADABLE_PAGES:
@@ -132,47 +133,46 @@ class Crawl:
 
     @property
     def is_empty(self) -> bool:
-        """True where the list has no items, by the newest word."""
         return self._total == 0
 
     @property
     def unreadable_pages(self) -> list[int]:
-        """The pages that could not be read, as far as the list still has them."""
+        """The pages that could not be read, unless the list has become too short for them."""
         return sorted(number for number in self._failures if number <= self._list.last_page)
 
     @property
     def is_done(self) -> bool:
-        """True where every page is read or given up, all are joined, and nothing is in flight."""
+        """Whether every page is read or given up, all are joined, and none is in flight."""
         return not self._in_flight and self._next() is None and self._last_look() is None
 
     def _next(self) -> int | None:
         if self._total is None:
             return None if self._in_flight else self._from_page
-        steps = (self._joins.wanted, self._tops_of_slices(), self._more_attempts())
+        steps = (self._joins.wanted, self._next_of_batches(), self._more_attempts())
         free = (number for step in steps for number in step if self._is_free(number))
         return next(free, None)
 
     def _is_free(self, number: int) -> bool:
         return self._in_flight.isdisjoint((number - 1, number, number + 1))
 
-    def _tops_of_slices(self) -> Iterator[int]:
-        """Yield of each slice that nobody is reading the highest page that was not read."""
-        busy = {self._slice_of(number) for number in self._in_flight}
-        for index in range(self._first_open_slice, self._slice_of(self.end) + 1):
+    def _next_of_batches(self) -> Iterator[int]:
+        """Yield the highest unread page of each batch that has none in flight."""
+        busy = {self._batch_of(number) for number in self._in_flight}
+        for index in range(self._first_open_batch, self._batch_of(self.end) + 1):
             pages = self._pages(index)
             unread = [n for n in pages if n not in self._readings and n not in self._failures]
             if unread and index not in busy:
                 yield self._highest_or_middle(unread)
-            elif not unread and index == self._first_open_slice and self._is_full(index):
-                self._first_open_slice += 1
+            elif not unread and index == self._first_open_batch and self._is_full(index):
+                self._first_open_batch += 1
 
     def _highest_or_middle(self, unread: list[int]) -> int:
-        """Return the highest, or halve what may lie between the last items and empty pages."""
+        """Return the highest page; search the list's end by halves if last_page proved wrong."""
         further = [number for number in unread if number > self._list.highest_with_items]
-        return further[len(further) // 2] if further and self._list.is_refuted else unread[-1]
+        return further[len(further) // 2] if further and self._list.is_contradicted else unread[-1]
 
     def _more_attempts(self) -> Iterator[int]:
-        """Yield the pages that were unreadable and never read, and are not given up."""
+        """Yield the pages that were never read and are not given up."""
         for number in sorted(self._failures):
             is_read = number in self._readings
             is_wanted = self._from_page <= number <= self.end
@@ -180,15 +180,15 @@ class Crawl:
                 yield number
 
     def _last_look(self) -> int | None:
-        """Return the last page, where the list may have grown or shrunk since it was read.
+        """Return the last page if the list may have grown or shrunk since it was read, else None.
 
-        The total tells, but not of as many deletions as there were uploads in one moment: a reading
+        A changed total shows that, but not if uploads and deletions are equal in number: a reading
         that took long enough for that looks again in any case.
         """
         if self._in_flight or not self._readings or self._is_given_up(self.end):
             return None
         ends_before = self.end < self._list.last_page or self.end < self._from_page
-        is_long = self._slice_of(self.end) > self._slice_of(self._from_page)
+        is_long = self._batch_of(self.end) > self._batch_of(self._from_page)
         is_first_look = self._readings.get(self.end, 0) <= 1
         has_changed = self._changed_at > self._read_at.get(self.end, 0)
         has_changed |= is_long and is_first_look and self._noted > self._read_at.get(self.end, 0)
@@ -196,48 +196,46 @@ class Crawl:
             return None
         return self.end
 
-    def _slice_of(self, number: int) -> int:
-        return (number - 1) // self._pages_per_slice
+    def _batch_of(self, number: int) -> int:
+        return (number - 1) // self._pages_per_batch
 
     def _pages(self, index: int) -> range:
-        first = index * self._pages_per_slice + 1
-        last = first + self._pages_per_slice - 1
+        first = index * self._pages_per_batch + 1
+        last = first + self._pages_per_batch - 1
         return range(max(first, self._from_page), min(last, self.end) + 1)
 
     def _is_full(self, index: int) -> bool:
-        return (index + 1) * self._pages_per_slice <= self.end
+        return (index + 1) * self._pages_per_batch <= self.end
 
 
 class _Join(NamedTuple):
-    """A page to be read again, and the items one of which it or a page below it must show."""
+    """A page to read again, and the items of which it or a page below it must show one."""
 
     number: int
     ids: frozenset[str]
 
 
 class Joins:
-    """Which pages are to be read again. `read` is told of each page, in order."""
+    """Decides which pages to read again. `read` must be called for each page, in order."""
 
     def __init__(self) -> None:
         self._read: set[int] = set()
-        # Pages behind the end, as it was when they were read.
+        # Pages that were past the end of the list when they were read.
         self._empty: set[int] = set()
         # Ids on the pages whose upper neighbour had not been read before them, or was empty.
         self._tops: dict[int, frozenset[str]] = {}
-        # Pages that were read before their upper neighbour, and how the two are to be joined.
+        # Pages that were read before their upper neighbour, and how to join the two.
         self._borders: dict[int, _Join] = {}
 
     @property
     def wanted(self) -> Iterator[int]:
-        """Yield the pages that are to be read again now."""
         return (join.number for join in self._borders.values())
 
     def read(self, number: int, ids: Collection[str], *, is_empty: bool) -> None:
-        """Note that a page was read, and what it showed."""
         (self._empty.add if is_empty else self._empty.discard)(number)
         if number in self._read:
             if not self._joined_by(number):
-                self.join_down_from(number)  # The ledger does not say that it was a last look.
+                self.join_down_from(number)  # A last look: the ledger does not mark them.
             self._join(number, ids)
         elif number - 1 in self._read:
             self._begin(number - 1, number - 1)
@@ -246,25 +244,25 @@ class Joins:
         self._read.add(number)
 
     def join_down_from(self, number: int) -> None:
-        """After a last look, go down to an item of the first: what has come since is all met.
+        """Read down from a last look to an item of the first reading: then all new items are seen.
 
-        Where the list has shrunk, what lay between pages that are behind its end now may have come
-        down, too: to an item of each.
+        If the list has shrunk, items between pages that are now past its end may have moved down
+        too: then down to an item of each of these pages.
         """
-        behind = [top for top in self._tops if top >= number]
-        for top in behind or [max(self._tops, default=number)]:
+        past_end = [top for top in self._tops if top >= number]
+        for top in past_end or [max(self._tops, default=number)]:
             self._begin(top, number)
 
     def give_up(self, number: int) -> None:
-        """A page cannot be read: what it should have joined stays unproven."""
+        """Note that a page cannot be read: the borders that it should have joined stay unproven."""
         for border in self._joined_by(number):
             self._forget(border)
 
     def _begin(self, border: int, number: int) -> None:
-        """Read a page again, and those below it, down to what the border showed when it was read.
+        """Read pages again from `number` down, until one shows an item that the border showed.
 
-        Where that is under way, it goes on from there to the same items: those that the border has
-        shown since have come down behind its back.
+        A join that has begun keeps its items: those that the border shows now have moved there
+        since.
         """
         ids = self._tops.get(border, frozenset())
         if border in self._borders:
@@ -272,10 +270,10 @@ class Joins:
         self._borders[border] = _Join(number, ids)
 
     def _join(self, number: int, ids: Collection[str]) -> None:
-        """A page was read again: slices that it joins are joined, else the page below may."""
+        """Close the joins that this page completes; the others go on with the page below."""
         for border in self._joined_by(number):
             wanted_ids = self._borders[border].ids
-            # Where all below was read again, or not read yet, nothing can lie between.
+            # If the page below was not read before, or is not wanted, no item can be in between.
             if wanted_ids and wanted_ids.isdisjoint(ids) and number - 1 in self._read:
                 self._borders[border] = _Join(number - 1, wanted_ids)
             else:

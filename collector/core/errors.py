@@ -1,17 +1,13 @@
-"""What can go wrong, as types that carry their data.
-
-Each error knows its fault class, and each failure of one item its dead-letter code, so that
-callers decide by attribute and never by text.
-"""
+"""Errors, as types that carry their data: callers decide by type and attribute, never by text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from enum import StrEnum
 
 
 class Fault(StrEnum):
-    """Whose fault a failure is; decides attempts, leases and where it ends (docs/architecture)."""
+    """Fault class of a failure; docs/architecture.md says what follows from each."""
 
     TRANSIENT = "transient"
     PERMANENT = "permanent"
@@ -20,7 +16,7 @@ class Fault(StrEnum):
 
 
 class Edge(StrEnum):
-    """Where the world was touched when something failed."""
+    """The outside system that a failure came from."""
 
     API = "api"
     DOWNLOAD = "download"
@@ -29,7 +25,7 @@ class Edge(StrEnum):
 
 
 class Code(StrEnum):
-    """Why one item was given up on; the `code` column of `dead_letters`."""
+    """Why one item was given up; the `code` column of `dead_letters`."""
 
     INVALID_METADATA = "invalid_metadata"
     BAD_ID = "bad_id"
@@ -55,43 +51,42 @@ class Code(StrEnum):
     INTERNAL_ERROR = "internal_error"
 
 
-# One sentence for each code: what the reader of a dead letter should know.
+# What the reader of a dead letter should know.
 CODE_MEANING: dict[Code, str] = {
     Code.INVALID_METADATA: "the API item lacks a required field or has one of the wrong type",
-    Code.BAD_ID: "the id is not 1 to 16 letters and digits, so no object key can be made of it",
-    Code.TYPE_MISMATCH: "the bytes are not of the row's type, or the row names none that we store",
-    Code.SIZE_MISMATCH: "the body is not as long as the row's file_size",
-    Code.LENGTH_MISMATCH: "the body is not as long as its Content-Length",
-    Code.DIMENSION_MISMATCH: "the picture's pixel dimensions are not the row's",
-    Code.MAGIC_MISMATCH: "the bytes are no image of a known type",
+    Code.BAD_ID: "the id is not 1 to 16 letters and digits, so it cannot become an object key",
+    Code.TYPE_MISMATCH: "the bytes are not of the row's type, or the row names no type that is "
+    "stored",
+    Code.SIZE_MISMATCH: "the length of the body is not the row's file_size",
+    Code.LENGTH_MISMATCH: "the length of the body is not its Content-Length",
+    Code.DIMENSION_MISMATCH: "the image's pixel dimensions are not the row's",
+    Code.MAGIC_MISMATCH: "the bytes are not an image of a known type",
     Code.TRUNCATED: "the image ends before its own end marker",
     Code.HTML_RESPONSE: "the image host answered with a page instead of an image",
     Code.EMPTY: "the body has no bytes",
-    Code.TOO_LARGE: "the body is larger than COLLECTOR_MAX_IMAGE_BYTES, or, if the row tells no "
-    "size, than 32 MiB",
+    Code.TOO_LARGE: "the body is larger than COLLECTOR_MAX_IMAGE_BYTES, or than 32 MiB if the row "
+    "gives no size",
     Code.NOT_FOUND: "the image host answered 404",
     Code.GONE: "the image host answered 410 or 451",
     Code.FORBIDDEN: "the image host answered 401 or 403",
-    Code.REDIRECT_REFUSED: "the image host redirects to where we do not go, or too often",
+    Code.REDIRECT_REFUSED: "the image host redirects to an address that is not allowed, or too "
+    "often",
     Code.HOST_REFUSED: "the image address is not on a host of WALLHAVEN_IMAGE_HOSTS",
-    Code.CONFLICT_OBJECT: "another object is already stored under this key; it was left alone",
-    Code.CHECKSUM_MISMATCH: "the store received other bytes than were sent",
+    Code.CONFLICT_OBJECT: "a different object is already stored under this key; it was left alone",
+    Code.CHECKSUM_MISMATCH: "the store did not receive the bytes that were sent",
     Code.SOURCE_ERROR: "the image host failed: reset, timeout, 429 or 5xx",
     Code.STORE_ERROR: "the store failed for this object: timeout or 5xx",
-    Code.EXHAUSTED: "the process died each time while this item was in its hands",
+    Code.EXHAUSTED: "the process died on each attempt at this item",
     Code.INTERNAL_ERROR: "a defect of the collector; the reason names the exception type",
 }
 
 
 class CollectorError(Exception):
-    """Base of every foreseeable error; `str()` is one clear line without secrets."""
+    """Base of all foreseeable errors; `str()` is one line without secrets."""
 
 
 class NotRetryable(CollectorError):
-    """The same call again fails the same way, until somebody changes what is wrong.
-
-    Schedulers go by it: they retry anything else.
-    """
+    """A retry fails the same way until a person fixes the cause. Schedulers retry all others."""
 
 
 class SettingsError(NotRetryable):
@@ -104,7 +99,7 @@ class SettingsError(NotRetryable):
 
 
 class SchemaMissing(NotRetryable):
-    """The database has no schema of ours, or an older one: exit 2, `migrate` mends it."""
+    """The database has no schema of the collector, or an older one: exit 2, run `migrate`."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"{problem}; run `collector migrate`")
@@ -114,14 +109,12 @@ class SchemaTooNew(SchemaMissing):
     """A newer collector has migrated the database: exit 2, only that version can use it."""
 
     def __init__(self, found: int, known: int) -> None:
-        CollectorError.__init__(
-            self,
-            f"the schema is at version {found}, this collector knows {known}; use the newer one",
-        )
+        problem = f"the schema is at version {found}, this collector knows {known}"
+        CollectorError.__init__(self, f"{problem}; use the newer collector")
 
 
 class Outage(CollectorError):
-    """A systemic failure: not the items' fault, so attempts are refunded and the run fails."""
+    """A systemic failure, not the items' fault: attempts are refunded, and the run fails."""
 
     def __init__(self, edge: Edge, problem: str) -> None:
         super().__init__(f"{edge}: {problem}")
@@ -130,25 +123,22 @@ class Outage(CollectorError):
 
 
 class Refusal(Outage, NotRetryable):
-    """An edge is there and refuses us: credentials, rights or the bucket's name are wrong.
-
-    Asking again is of no use before somebody mends that.
-    """
+    """An edge answers and refuses: credentials, rights or the bucket's name are wrong."""
 
 
 class MissingRight(Refusal):
-    """A right is not granted, or a call not supported: another one may do."""
+    """A right is not granted, or a call is not supported; another call may work instead."""
 
 
 class Unreadable(Outage):
-    """One request is refused, not answered, or its answers are of no use: others may be answered.
+    """One request is refused, unanswered or answered unusably, while others may succeed.
 
-    It is the outage that it is called until another request was answered.
+    It counts as an outage until another request was answered.
     """
 
 
 class PayloadError(CollectorError):
-    """An API answer cannot be understood as a whole (not JSON, wrong shape)."""
+    """An API answer is unusable as a whole (not JSON, wrong shape)."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
@@ -156,16 +146,14 @@ class PayloadError(CollectorError):
 
 
 class OtherSearch(NotRetryable):
-    """The run has read pages of another search: a run id belongs to one."""
+    """The run has read pages of another search: a run id belongs to one search."""
 
     def __init__(self, was: str, asked: str) -> None:
         super().__init__(f"this run id has read {was}, not {asked}; use another --run-id")
-        self.was = was
-        self.asked = asked
 
 
 class RunTrimmed(NotRetryable):
-    """The details of the run are trimmed: its audit stands, and it cannot go on."""
+    """The details of the run are trimmed: its audit stands, and it cannot continue."""
 
     def __init__(self, run_id: str, audit_id: int) -> None:
         super().__init__(
@@ -175,15 +163,10 @@ class RunTrimmed(NotRetryable):
 
 
 class QuestionIgnored(CollectorError):
-    """The API answers another question than was asked: its answers must not be mirrored.
+    """The API's answer does not match the question, so it must not be mirrored."""
 
-    `parameters` are those that it did not heed, as the API names them.
-    """
-
-    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
-        said = "; ".join(problem for _, problem in problems)
-        super().__init__(f"the API did not heed what was asked for: {said}")
-        self.parameters = tuple(parameter for parameter, _ in problems)
+    def __init__(self, problems: Iterable[str]) -> None:
+        super().__init__(f"the API ignored what was requested: {'; '.join(problems)}")
 
 
 class StagingMismatch(CollectorError):
@@ -191,23 +174,21 @@ class StagingMismatch(CollectorError):
 
     def __init__(self, staged: int, ledger: int) -> None:
         super().__init__(f"staging holds {staged} rows but the page ledger says {ledger}")
-        self.staged = staged
-        self.ledger = ledger
 
 
 class TooManyDead(NotRetryable):
-    """The run gave up on so many items of one kind that it has failed."""
+    """The run has failed: it gave up on too many items of one kind."""
 
     def __init__(self, kind: str, dead: int, handled: int) -> None:
+        percent = 100.0 * dead / max(1, handled)
+        super().__init__(f"{dead} of {handled} {kind} given up ({percent:.1f} %)")
         self.kind = kind
         self.dead = dead
         self.handled = handled
-        self.percent = 100.0 * dead / max(1, handled)
-        super().__init__(f"{dead} of {handled} {kind} given up ({self.percent:.1f} %)")
 
 
 class RunFailed(NotRetryable):
-    """The audit has judged the run `run_id` as failed; `notes` are the audit's."""
+    """The audit says that the run has failed; `notes` are those of the audit."""
 
     def __init__(self, run_id: str, notes: str | None) -> None:
         super().__init__(f"run {run_id} failed" + (f": {notes}" if notes else ""))
@@ -216,28 +197,24 @@ class RunFailed(NotRetryable):
 
 
 class ImagesLeft(CollectorError):
-    """A crawl has read its list, and the next call tries images again that it could not store."""
+    """A crawl has read its list but could not store all images; the next call retries them."""
 
     def __init__(self) -> None:
         super().__init__("some images are neither stored nor given up; run it again to retry them")
 
 
 class UnknownRun(CollectorError):
-    """A run that was never opened: there is nothing to audit."""
-
     def __init__(self, dag_id: str, run_id: str) -> None:
         super().__init__(
             f"there is no run {run_id} of {dag_id}: nothing was audited; `collector status` lists"
             " the last runs"
         )
-        self.dag_id = dag_id
-        self.run_id = run_id
 
 
 class ItemError(CollectorError):
     """One item failed; the others go on.
 
-    `code` names the reason, `fault` decides about a retry, `edge` which failure counter it is.
+    `code` names the reason, `fault` decides about a retry, `edge` selects the failure counter.
     """
 
     def __init__(
@@ -258,17 +235,18 @@ class ItemError(CollectorError):
 
 
 class ObjectConflict(ItemError):
-    """Another object lies under the item's key; it was left alone, for a person to look at.
+    """A different object is stored under the item's key; it was left alone for a person to check.
 
-    Where it is our own, which a store without checksums has damaged, the code says so.
+    `is_damaged`: it is the collector's own object, damaged by a store without checksums. The code
+    says so.
     """
 
     def __init__(
         self, s3_key: str, etag: str, size_bytes: int, *, is_damaged: bool = False
     ) -> None:
         code = Code.CHECKSUM_MISMATCH if is_damaged else Code.CONFLICT_OBJECT
-        what = "what was sent, damaged," if is_damaged else "another object"
-        reason = f"{s3_key} holds {what} of {size_bytes} bytes; it was left alone"
+        what = "a damaged copy of this image," if is_damaged else "a different object,"
+        reason = f"{s3_key} holds {what} {size_bytes} bytes long; it was left alone"
         super().__init__(code, reason, fault=Fault.PERMANENT, edge=Edge.UPLOAD)
         self.s3_key = s3_key
         self.etag = etag
@@ -276,8 +254,7 @@ class ObjectConflict(ItemError):
 
 
 class LeaseLost(CollectorError):
-    """The claim is no longer ours: this try is dropped, whoever holds the item now decides."""
+    """The claim is no longer valid: this attempt is dropped, the item's current owner decides."""
 
     def __init__(self, wallhaven_id: str) -> None:
         super().__init__(f"the lease of {wallhaven_id} is lost")
-        self.wallhaven_id = wallhaven_id

@@ -1,17 +1,20 @@
-"""The history of one item, and dead letters, as the tables tell them."""
+"""The history of one item, and its dead letters, as the tables record them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from collector.core.runs import Json
+from collector.core.runs import Json, record_as_json
 
 
 class ItemState(StrEnum):
-    """Where an item stands."""
+    """The state of an item in `status` and `explain`.
+
+    Waiting: pending, but not due yet. Listed: on a page, but without a row so far.
+    """
 
     STORED = "stored"
     PENDING = "pending"
@@ -24,8 +27,6 @@ class ItemState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A page that listed the item."""
-
     run_id: str
     search_key: str
     page: int
@@ -34,7 +35,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """How the last of a run's tries ended, and how many there were."""
+    """How a run's last attempt at the item ended; `tries` counts the run's attempts."""
 
     run_id: str
     outcome: str
@@ -47,7 +48,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class ItemRow:
-    """The wallpaper's row, and its backlog row where it has one."""
+    """The wallpaper's row, joined with its row in the backlog if it has one.
+
+    `is_waiting`: not due yet. `has_lapsed`: the lease of its claim has expired.
+    """
 
     id: int
     wallhaven_id: str
@@ -75,7 +79,7 @@ class ItemRow:
 
     @property
     def state(self) -> ItemState:
-        """Where the item stands; a row that is not in the backlog yet is pending."""
+        """The item's state; a row that is not in the backlog yet is pending."""
         if self.s3_key is not None:
             return ItemState.STORED
         if self.transfer_state == ItemState.DEAD:
@@ -87,7 +91,7 @@ class ItemRow:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What enrichment has brought."""
+    """What enrichment has recorded."""
 
     enriched_at: datetime | None
     missing_at: datetime | None
@@ -96,89 +100,8 @@ class Details:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened to the item."""
-
-    at: datetime
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """All that is known of one item; `row` is None where it was only ever rejected."""
-
-    wallhaven_id: str
-    row: ItemRow | None
-    listings: Sequence[Listing]
-    tries: Sequence[Attempt]
-    letters: Sequence[DeadLetter]
-    details: Details | None
-
-    @property
-    def is_known(self) -> bool:
-        """True where anything is known at all."""
-        return bool(self.row or self.listings or self.letters)
-
-    @property
-    def state(self) -> ItemState:
-        """Where the item stands; one without a row was rejected, or waits to be merged."""
-        if self.row:
-            return self.row.state
-        is_rejected = any(letter.resolved_at is None for letter in self.letters)
-        return ItemState.REJECTED if is_rejected else ItemState.LISTED
-
-    def events(self) -> list[Event]:
-        """What happened, in order of time."""
-        return sorted(self._events(), key=lambda event: event.at)
-
-    def as_json(self) -> dict[str, Json]:
-        """Return it as one JSON object; times are ISO 8601."""
-        row = _jsonable(asdict(self.row)) if self.row else {}
-        return {
-            **row,
-            "wallhaven_id": self.wallhaven_id,
-            "state": self.state,
-            "tries": [_jsonable(asdict(each)) for each in self.tries],
-            "dead_letters": [letter.as_json() for letter in self.letters],
-            "details": _jsonable(asdict(self.details)) if self.details else None,
-            "events": [_jsonable(asdict(event)) for event in self.events()],
-        }
-
-    def _events(self) -> Iterator[Event]:
-        for listing in self.listings:
-            where = f"page {listing.page} of {listing.search_key}"
-            yield Event(listing.fetched_at, f"listed on {where}, read by {listing.run_id}")
-        if row := self.row:
-            yield Event(row.created_at, f"row made by {row.first_run_id or 'an earlier version'}")
-            if row.updated_at:
-                yield Event(row.updated_at, "row changed last")
-        for each in self.tries:
-            yield Event(each.ended_at, _told(each))
-        for letter in self.letters:
-            yield Event(letter.last_failed_at, f"given up at {letter.stage}: {letter.code}")
-            if letter.resolved_at:
-                yield Event(letter.resolved_at, f"dead letter {letter.id} closed")
-        if self.details and self.details.enriched_at:
-            yield Event(self.details.enriched_at, f"enriched with {len(self.details.tags)} tags")
-
-
-def _told(each: Attempt) -> str:
-    tries = f"{each.tries} tries" if each.tries > 1 else "1 try"
-    if each.code:
-        return f"not stored by {each.run_id} in {tries}: {each.code} at {each.edge}"
-    return f"{each.outcome} by {each.run_id} in {tries}"
-
-
-def _jsonable(values: dict[str, object]) -> dict[str, Json]:
-    return {
-        name: value.isoformat() if isinstance(value, datetime) else value  # type: ignore[misc]
-        for name, value in values.items()
-    }
-
-
-@dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One row of `dead_letters`; open where `resolved_at` is None."""
+    """One row of `dead_letters`; open while `resolved_at` is None."""
 
     id: int
     stage: str
@@ -192,18 +115,85 @@ class DeadLetter:
     resolved_at: datetime | None
 
     def as_json(self) -> dict[str, Json]:
-        """Return the row as one JSON object; times are ISO 8601."""
+        return record_as_json(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    at: datetime
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """All that is known of one item; `row` is None if it was never merged."""
+
+    wallhaven_id: str
+    row: ItemRow | None
+    listings: Sequence[Listing]
+    tries: Sequence[Attempt]
+    letters: Sequence[DeadLetter]
+    details: Details | None
+
+    @property
+    def is_known(self) -> bool:
+        return bool(self.row or self.listings or self.letters)
+
+    @property
+    def state(self) -> ItemState:
+        """The item's state; without a row it was rejected, or waits to be merged."""
+        if self.row:
+            return self.row.state
+        is_rejected = any(letter.resolved_at is None for letter in self.letters)
+        return ItemState.REJECTED if is_rejected else ItemState.LISTED
+
+    def events(self) -> list[Event]:
+        """Return what happened, oldest first."""
+        return sorted(self._events(), key=lambda event: event.at)
+
+    def as_json(self) -> dict[str, Json]:
         return {
-            name: value.isoformat() if isinstance(value, datetime) else value
-            for name, value in asdict(self).items()
+            **(record_as_json(self.row) if self.row else {}),
+            "wallhaven_id": self.wallhaven_id,
+            "state": self.state,
+            "tries": [record_as_json(attempt) for attempt in self.tries],
+            "dead_letters": [record_as_json(letter) for letter in self.letters],
+            "details": record_as_json(self.details) if self.details else None,
+            "events": [record_as_json(event) for event in self.events()],
         }
+
+    def _events(self) -> Iterator[Event]:
+        for listing in self.listings:
+            page = f"page {listing.page} of {listing.search_key}"
+            yield Event(listing.fetched_at, f"listed on {page}, read by {listing.run_id}")
+        if row := self.row:
+            run_id = row.first_run_id or "an earlier version"
+            yield Event(row.created_at, f"row created by {run_id}")
+            if row.updated_at:
+                yield Event(row.updated_at, "row last changed")
+        for attempt in self.tries:
+            yield Event(attempt.ended_at, _describe(attempt))
+        for letter in self.letters:
+            yield Event(letter.last_failed_at, f"given up at {letter.stage}: {letter.code}")
+            if letter.resolved_at:
+                yield Event(letter.resolved_at, f"dead letter {letter.id} closed")
+        if self.details and self.details.enriched_at:
+            yield Event(self.details.enriched_at, f"enriched with {len(self.details.tags)} tags")
+
+
+def _describe(attempt: Attempt) -> str:
+    attempts = f"{attempt.tries} attempts" if attempt.tries > 1 else "1 attempt"
+    if attempt.code:
+        problem = f"{attempt.code} at {attempt.edge}"
+        return f"not stored by {attempt.run_id} in {attempts}: {problem}"
+    return f"{attempt.outcome} by {attempt.run_id} in {attempts}"
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Open dead letters: all, those with a code, those that are named, or named ones with a code.
+    """Which open dead letters: those with one of the `names` and with the `code`; None means any.
 
-    A name is a wallpaper's id, or a dead letter's number where no wallpaper has that id.
+    A name is a wallpaper's id, or a dead letter's number if no wallpaper has that id.
     """
 
     names: Sequence[str] | None = None
@@ -212,7 +202,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What was done to a choice: letters closed, ones left open, names of which nothing is open."""
+    """Dead letters that were closed or left open, and names without an open one."""
 
     closed: Sequence[DeadLetter]
     left: Sequence[DeadLetter]

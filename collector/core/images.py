@@ -1,7 +1,7 @@
-"""Images: the types that may be stored, and what a body's first and last bytes tell of it.
+"""Image types that may be stored, their headers, and a check that an image is complete.
 
-Pillow reads the headers of JPEG and PNG. Of a WebP it would want the whole body and room for the
-pixels, so its first thirty bytes are read here. Only `is_whole` decodes anything.
+Pillow reads the headers of JPEG and PNG. For a WebP it would need the whole body and room for the
+pixels, so its first thirty bytes are parsed here. Only `is_whole` decodes anything.
 """
 
 from __future__ import annotations
@@ -9,30 +9,23 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from collector.core.jpeg import JpegSegments
-from collector.core.parts import PART_BYTES, Chunk
-
 if TYPE_CHECKING:
     # Pillow takes 30 ms to import, and few commands read an image.
     from PIL.JpegImagePlugin import JpegImageFile
 
-# The first bytes of a body: nearly every image has its headers there, and all headers of a JPEG
-# without its metadata are shorter. The last ones: nearly every image has its end marker there.
+# Nearly every image has its headers in its first 64 KiB (without its metadata, every JPEG does),
+# and its end marker in its last 64 KiB.
 SHORT_LOOK_BYTES = 64 * 1024
-# The most that is kept of the end, for bytes that follow an image: one part, which is in memory
-# anyway while it fills.
-LONG_LOOK_BYTES = PART_BYTES
-# Four for each segment of a JPEG, of which real files have some hundred.
+# Four reads for each segment of a JPEG; real files have some hundred segments.
 MAX_HEADER_READS = 5_000
-# Three for each chunk of a PNG, of which 32 MiB have 8,200 if their encoder writes 4 KiB at a time.
+# Three for each chunk of a PNG; 32 MiB have 8,200 chunks if the encoder writes 4 KiB at a time.
 MAX_CHUNK_READS = 30_000
-# 8K is 33 million pixels. libjpeg keeps six bytes of each while it decodes a progressive JPEG:
+# 8K is 33 million pixels; libjpeg keeps six bytes of each while it decodes a progressive JPEG:
 # 200 MB.
 MAX_DECODED_PIXELS = 2**25
 
@@ -46,7 +39,7 @@ class ImageType(StrEnum):
 
     @property
     def extension(self) -> str:
-        """The end of an object key, without the dot."""
+        """The extension of an object key, without the dot."""
         return _EXTENSIONS[self]
 
 
@@ -55,7 +48,7 @@ _TYPES = {extension: type_ for type_, extension in _EXTENSIONS.items()} | {"jpeg
 
 
 def image_type_of_file_type(file_type: str) -> ImageType | None:
-    """The type of a media type such as `image/jpeg`, in any case; None if we store no such."""
+    """Return the type for a media type such as `image/JPEG`; None if it is not stored."""
     try:
         return ImageType(file_type.strip().lower())
     except ValueError:
@@ -63,7 +56,7 @@ def image_type_of_file_type(file_type: str) -> ImageType | None:
 
 
 def image_type_of_extension(text: str) -> ImageType | None:
-    """The type of a file name's end such as `jpg` or `.JPEG`; None if we store no such."""
+    """Return the type for a file extension such as `jpg` or `.JPEG`; None if it is not stored."""
     return _TYPES.get(text.removeprefix(".").lower())
 
 
@@ -72,25 +65,26 @@ _SIGNATURES = {
     ImageType.PNG: re.compile(rb"\x89PNG\r\n\x1a\n"),
     ImageType.WEBP: re.compile(rb"RIFF.{4}WEBP", re.DOTALL),
 }
-# End of image; the whole IEND chunk, which has no body. A WebP has none: it begins with its length.
-_END_MARKERS = {
+# The end-of-image marker; the IEND chunk, which has no body. A WebP has none: it begins with its
+# length.
+END_MARKERS = {
     ImageType.JPEG: b"\xff\xd9",
     ImageType.PNG: b"\0\0\0\0IEND\xae\x42\x60\x82",
     ImageType.WEBP: b"",
 }
-# White space and UTF-8's byte order mark, and what opens HTML, XML or JSON after them.
+# White space, UTF-8's byte order mark, and the first character of HTML, XML or JSON.
 _BLANKS = b" \t\n\r\v\f\xef\xbb\xbf"
 _TEXT_OPENINGS = (b"<", b"{", b"[")
 
 
 @dataclass(frozen=True, slots=True)
 class ImageHead:
-    """What the first bytes of a body tell.
+    """What the first bytes of a body say about it.
 
-    type: None if the signature is of no type that is stored.
-    size: width and height in pixels; None if no valid header tells them.
-    min_bytes: the image is longer than this; of a WebP, it is at least as long.
-    looks_like_text: it opens like HTML, XML or JSON; never with a type.
+    type: None if the signature is not of a type that is stored.
+    size: width and height in pixels; None without a valid header.
+    min_bytes: the image is longer than this; a WebP may be just as long.
+    looks_like_text: it begins like HTML, XML or JSON; never together with a type.
     """
 
     type: ImageType | None = None
@@ -99,82 +93,13 @@ class ImageHead:
     looks_like_text: bool = False
 
 
-class ImageReader:
-    """Keeps the first and the last bytes of a body as it passes, and reads them.
-
-    Takes chunks of any size, cut anywhere. It copies few, and keeps those of the first
-    SHORT_LOOK_BYTES and of the last LONG_LOOK_BYTES at most. No input raises. What it tells depends
-    on the bytes alone, never on how they were cut.
-    """
-
-    def __init__(self) -> None:
-        self._size_bytes = 0
-        self._head: ImageHead | None = None
-        self._first: list[Chunk] = []
-        self._segments: JpegSegments | None = None
-        self._last: deque[Chunk] = deque()
-        self._last_bytes = 0
-
-    def feed(self, chunk: Chunk) -> None:
-        """Take the next bytes of the body; a memoryview must be contiguous, of single bytes."""
-        self._size_bytes += len(chunk)
-        self._last.append(chunk)
-        self._last_bytes += len(chunk)
-        while self._last_bytes - len(self._last[0]) >= LONG_LOOK_BYTES:
-            self._last_bytes -= len(self._last.popleft())
-        if self._segments is not None:
-            self._segments.feed(chunk)
-        elif self._head is None:
-            self._first.append(chunk)
-            if self._size_bytes >= SHORT_LOOK_BYTES:
-                self._look_at_head()
-
-    def head(self) -> ImageHead:
-        """What the first bytes tell; may be asked at any time."""
-        if self._segments is not None:
-            size = read_head(bytes(self._segments.kept)).size
-            return ImageHead(ImageType.JPEG, size, self._segments.read_bytes)
-        return self._head or read_head(b"".join(self._first))
-
-    def has_end(self, head: ImageHead) -> bool:
-        """Whether the image's own end is there; other bytes may follow it.
-
-        The end marker of a JPEG or PNG must be within the last LONG_LOOK_BYTES.
-        """
-        rest_bytes = self._size_bytes - head.min_bytes
-        if head.type is None or rest_bytes < 0:
-            return False
-        marker = _END_MARKERS[head.type]
-        looks = (min(look, rest_bytes) for look in (SHORT_LOOK_BYTES, LONG_LOOK_BYTES))
-        # The marker is nearly always the last thing.
-        return any(_last_of(self._last, look).rfind(marker) >= 0 for look in looks)
-
-    def _look_at_head(self) -> None:
-        data = b"".join(self._first)
-        self._first.clear()
-        self._head = read_head(data[:SHORT_LOOK_BYTES])
-        if self._head.type is ImageType.JPEG and self._head.size is None:
-            self._segments = JpegSegments()
-            self._segments.feed(data)
-
-
-def _last_of(chunks: deque[Chunk], size_bytes: int) -> bytes:
-    taken: deque[Chunk] = deque()
-    for chunk in reversed(chunks):
-        if size_bytes <= 0:
-            break
-        taken.appendleft(chunk[-size_bytes:])
-        size_bytes -= len(chunk)
-    return b"".join(taken)
-
-
 def read_head(data: bytes) -> ImageHead:
-    """Read the headers of a body that begins so; never raises."""
+    """Read the headers from the first SHORT_LOOK_BYTES of a body, or fewer; never raises."""
     for image_type, signature in _SIGNATURES.items():
         if signature.match(data):
             try:
                 size, min_bytes = _HEADER_READERS[image_type](data)
-            except Exception:  # noqa: BLE001 - no body may end a run, whatever Pillow makes of it
+            except Exception:  # noqa: BLE001 - no body may end a run, whatever Pillow raises
                 return ImageHead(image_type)
             return ImageHead(image_type, size, min_bytes)
     visible = data.lstrip(_BLANKS)
@@ -186,12 +111,11 @@ _Header = tuple[tuple[int, int], int]
 
 
 class _File(io.BytesIO):
-    """Answers so many reads and no more: a million empty segments cost nothing."""
+    """Raises OSError after too many reads, so that a million empty segments cost nothing."""
 
     _reads_left = MAX_CHUNK_READS
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return the next bytes; raises OSError after too many reads."""
         self._reads_left -= 1
         if self._reads_left < 0:
             raise OSError("too many segments")
@@ -199,25 +123,24 @@ class _File(io.BytesIO):
 
 
 class _FileWithoutMetadata(_File):
-    """Shows Pillow the headers of a JPEG alone.
+    """Hides the metadata of a JPEG from Pillow.
 
-    Pillow parses EXIF, colour profiles and the like as it passes them, and may warn of what it
-    finds. Each begins with the letter of a name, which no header does, and reads as zeros here.
+    Pillow parses EXIF, colour profiles and the like on its way, and may warn about them. These
+    begin with the letter of a name, which no header does; here they read as zeros.
     """
 
     _reads_left = MAX_HEADER_READS
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return the next bytes, or as many zeros."""
         data = super().read(size)
         return bytes(len(data)) if len(data) > 2 and data[:1].isalpha() else data
 
 
 def _open_jpeg(data: bytes) -> tuple[JpegImageFile, int]:
-    """Read the headers; return where the first scan begins, too."""
+    """Read the headers; return the image and the position of its first scan."""
     from PIL.JpegImagePlugin import JpegImageFile  # noqa: PLC0415 - see TYPE_CHECKING
 
-    # Not Image.open: that would look for more images in it, and warn of many pixels.
+    # Image.open would look for more images in the file, and warn about many pixels.
     image = JpegImageFile(file := _FileWithoutMetadata(data))
     if not image.tile:
         raise EOFError("no scan")
@@ -230,9 +153,9 @@ def _read_jpeg(data: bytes) -> _Header:
 
 
 _PNG_SIGNATURE_BYTES = 8
-# With IHDR, which is the first chunk.
+# Includes IHDR, which is the first chunk.
 _PNG_HEADER_BYTES = 33
-# Pillow reads on to where the pixels begin.
+# Pillow reads up to the first chunk of pixels.
 _PNG_PIXELS = b"\0\0\0\0IDAT"
 
 
@@ -290,18 +213,17 @@ _HEADER_READERS: dict[ImageType, Callable[[bytes], _Header]] = {
 
 
 def is_whole(image_type: ImageType, body: bytes) -> bool:
-    """Read a body up to the image's own end, and say whether it is all there; never raises.
+    """Return whether an image is complete; never raises, and takes up to a second.
 
-    A JPEG is decoded, at an eighth of its size, and the checksums of a PNG are compared. A WebP
-    begins with its length, which `has_end` compares. What follows the end is not looked at. It
-    takes up to a second: call it in a thread. A JPEG of more than MAX_DECODED_PIXELS counts as
-    not whole.
+    A JPEG is decoded, at an eighth of its size; one of more than MAX_DECODED_PIXELS counts as
+    incomplete. The checksums of a PNG are compared. A WebP begins with its length, which
+    `ImageReader.has_end` compares. Bytes after the image's end are not read.
     """
     try:
         if image_type is ImageType.JPEG:
             return _decode_jpeg(body)
         return image_type is ImageType.WEBP or _check_png(body)
-    except Exception:  # noqa: BLE001 - no body may end a run, whatever Pillow makes of it
+    except Exception:  # noqa: BLE001 - no body may end a run, whatever Pillow raises
         return False
 
 

@@ -1,4 +1,4 @@
-"""Object keys: a function of the id and a type from our own list, of nothing else."""
+"""Object keys: made of the id and a known image type, and of nothing else."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from collector.core.errors import Code, Fault, ItemError
 from collector.core.images import ImageType, image_type_of_extension, image_type_of_file_type
 
 KEY_PREFIX = "wallpapers/"
-# What finds out what a store does, writes here.
+# The probe of a store writes its objects here.
 PROBE_PREFIX = ".probe/"
 # \Z and not $: `$` would let a trailing newline pass.
 _ID = re.compile(r"[A-Za-z0-9]{1,16}\Z")
 
 
 def is_wallhaven_id(text: str) -> bool:
-    """Say whether `text` may become part of an object key: 1 to 16 ASCII letters and digits."""
+    """Return whether `text` may be part of an object key: 1 to 16 ASCII letters and digits."""
     return _ID.match(text) is not None
 
 
 def expected_type(file_type: str | None, url: str) -> ImageType:
-    """Return the image type a row promises: its `file_type`, else the end of its address.
+    """Return the image type of a row: its `file_type`, else the extension of its address.
 
-    Raises ItemError(type_mismatch, permanent) when neither names a type that we store.
+    Raises ItemError(type_mismatch, permanent) if that is not a type that is stored.
     """
-    found = image_type_of_file_type(file_type) if file_type else None
-    if found is None and not file_type:
+    if file_type:
+        found = image_type_of_file_type(file_type)
+    else:
         found = image_type_of_extension(_path(url).rpartition(".")[2])
     if found is None:
         raise ItemError(

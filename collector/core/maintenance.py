@@ -1,4 +1,4 @@
-"""What `verify` compares and finds, and what the janitor tidies up."""
+"""Records of `verify` and of the janitor: what they compare, find and clean up."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from enum import StrEnum
 
 from collector.core.errors import CollectorError, ItemError, NotRetryable
 from collector.core.keys import KEY_PREFIX, expected_type, object_key
-from collector.core.runs import Json
+from collector.core.runs import Json, record_as_json
 
-# Differences that a report lists one by one; all are counted. A person reads a page or two, and
-# a million of them must not fill the memory.
+# A report lists this many differences, and counts all. A person reads a page or two, and a million
+# of them must not fill the memory.
 MAX_LISTED = 1_000
 
 
@@ -27,13 +27,12 @@ class Kind(StrEnum):
     UNOWNED = "unowned"
 
 
-# One sentence for each kind.
 KIND_MEANING: dict[Kind, str] = {
-    Kind.MISSING: "the row names an object that is not there",
-    Kind.SIZE_DIFFERS: "the object is not as long as its row says",
-    Kind.BYTES_DIFFER: "the object's bytes have another sha256 than its row says",
+    Kind.MISSING: "the row names an object that does not exist",
+    Kind.SIZE_DIFFERS: "the length of the object is not the row's",
+    Kind.BYTES_DIFFER: "the sha256 of the object's bytes is not the row's",
     Kind.UNREADABLE: "the store does not answer for this object, or breaks off each time",
-    Kind.UNCONFIRMED: "an object lies under the key of a row that is not stored",
+    Kind.UNCONFIRMED: "an object is stored under the key of a row that is not marked as stored",
     Kind.UNOWNED: "an object that belongs to no row",
 }
 
@@ -47,7 +46,7 @@ class Repair(StrEnum):
 
 
 class Standing(StrEnum):
-    """What an object is that no stored row claims, where that is no difference."""
+    """Why an object that was listed without a stored row is not a difference."""
 
     MATCHED = "matched"
     QUARANTINED = "quarantined"
@@ -56,8 +55,6 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:
-    """An object as the bucket lists it."""
-
     key: str
     size_bytes: int
 
@@ -66,7 +63,7 @@ class ListedObject:
 class KeyedRow:
     """A row that names an object.
 
-    Hash and size are None where the synchronous original stored it: nothing proves such an object.
+    Hash and size are None if the synchronous original stored it: nothing proves such an object.
     """
 
     wallpaper_id: int
@@ -78,7 +75,7 @@ class KeyedRow:
 
 @dataclass(frozen=True, slots=True)
 class PresentRow:
-    """A row as it is at this moment; `is_in_hand` while a worker holds its image."""
+    """A row as it is now; `is_in_hand` while a worker has claimed its image."""
 
     wallpaper_id: int
     wallhaven_id: str
@@ -92,16 +89,13 @@ class PresentRow:
 
     @property
     def planned_key(self) -> str | None:
-        """The key that its image will have, None where it can have none."""
-        try:
-            return object_key(self.wallhaven_id, expected_type(self.file_type, self.url))
-        except ItemError:
-            return None
+        """The key that its image will get, None if the row is unfit for one."""
+        return _key_or_none(self)
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedObject:
-    """An object that is left alone for a person to look at."""
+    """An object that is left alone for a person to check."""
 
     s3_key: str
     etag: str
@@ -111,7 +105,7 @@ class QuarantinedObject:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One object or row that differs, and what was done about it (None: nothing)."""
+    """An object or row that differs, and what was done about it (None: nothing)."""
 
     kind: Kind
     s3_key: str
@@ -120,22 +114,15 @@ class Difference:
     repair: Repair | None = None
 
     def as_json(self) -> dict[str, Json]:
-        """Return it as one flat JSON object."""
-        return {
-            "kind": self.kind,
-            "s3_key": self.s3_key,
-            "wallhaven_id": self.wallhaven_id,
-            "detail": self.detail,
-            "repair": self.repair,
-        }
+        return record_as_json(self)
 
 
 @dataclass(slots=True)
 class Findings:
-    """What a comparison has found so far: numbers of all, the first MAX_LISTED one by one.
+    """What a comparison has found so far: all counted, the first MAX_LISTED differences listed.
 
-    `unproven` rows are the original's, of which only the presence can be told; `in_hand` objects
-    are being confirmed at this moment.
+    `unproven` rows come from the synchronous original: only the presence of their object can be
+    checked. `in_hand` counts what a run is changing at the moment.
     """
 
     rows: int = 0
@@ -150,7 +137,6 @@ class Findings:
     listed: list[Difference] = field(default_factory=list)
 
     def add(self, difference: Difference) -> None:
-        """Note a difference."""
         self.kinds[difference.kind] += 1
         if difference.repair is not None:
             self.repairs[difference.repair] += 1
@@ -163,7 +149,6 @@ class Findings:
         return self.kinds.total() - self.repairs.total()
 
     def counts(self) -> dict[str, int]:
-        """Return all numbers, each under one name."""
         return {
             "rows": self.rows,
             "objects": self.objects,
@@ -178,12 +163,11 @@ class Findings:
         }
 
     def as_json(self) -> dict[str, Json]:
-        """Return numbers and listed differences as one JSON object."""
         return {**self.counts(), "differences": [found.as_json() for found in self.listed]}
 
 
 class BucketDiffers(NotRetryable):
-    """Bucket and tables differ, and that was not put right; `counts` says how much of what."""
+    """Bucket and tables differ, and some differences were not repaired."""
 
     def __init__(self, findings: Findings) -> None:
         kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(findings.kinds.items()))
@@ -192,20 +176,20 @@ class BucketDiffers(NotRetryable):
 
 
 def id_of_key(key: str) -> str:
-    """Return what stands where a wallpaper's id would: between prefix and extension."""
+    """Return the text between prefix and extension, where a wallpaper's id would be."""
     return key.removeprefix(KEY_PREFIX).partition(".")[0]
 
 
-def judge_stray(
+def classify_unmatched(
     found: ListedObject, row: PresentRow | None, *, quarantined: bool
 ) -> Kind | Standing:
-    """Say what an object is that was listed without a stored row.
+    """Classify an object that was listed without a stored row.
 
-    `row` is the wallpaper of its id as it is now; `quarantined` says that the object is on the list
-    of strays, and is still the same.
+    `row` is the wallpaper of its id as it is now; `quarantined`: the object is in
+    `quarantined_objects`, and has not changed since.
     """
     if row is not None and row.s3_key == found.key:
-        return Standing.MATCHED  # it was confirmed since the rows were read
+        return Standing.MATCHED  # a run has confirmed it since the rows were read
     if quarantined:
         return Standing.QUARANTINED
     if row is None or row.s3_key is not None or row.planned_key != found.key:
@@ -215,7 +199,7 @@ def judge_stray(
 
 @dataclass(frozen=True, slots=True)
 class Lapsed:
-    """Claims whose process is gone: `released` are due again, `dead` had no try left."""
+    """Claims whose process is gone: `released` are due again, `dead` had no attempt left."""
 
     released: int
     dead: int
@@ -223,7 +207,7 @@ class Lapsed:
 
 @dataclass(frozen=True, slots=True)
 class NotedUpload:
-    """A multipart upload that was noted for a wallpaper which nobody has in hand."""
+    """A multipart upload that was noted for a wallpaper which no worker has claimed."""
 
     wallpaper_id: int
     wallhaven_id: str
@@ -233,25 +217,29 @@ class NotedUpload:
 
     @property
     def key(self) -> str | None:
-        """The key that it was begun under, None where the row no longer tells."""
-        try:
-            return object_key(self.wallhaven_id, expected_type(self.file_type, self.url))
-        except ItemError:
-            return None
+        """The key of the upload, None if the row no longer gives one."""
+        return _key_or_none(self)
+
+
+def _key_or_none(row: PresentRow | NotedUpload) -> str | None:
+    try:
+        return object_key(row.wallhaven_id, expected_type(row.file_type, row.url))
+    except ItemError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """Multipart uploads that were dropped, and those that the store would not let go of."""
+    """Multipart uploads that were aborted, and those that the store did not abort."""
 
     aborted: int
     left: int
 
 
 class RunDetail(StrEnum):
-    """What a run leaves beside its audit, by table, in the order in which it can be trimmed.
+    """The tables with details of a run, in the order in which they can be trimmed.
 
-    Pages go before the loads that they name.
+    Pages refer to loads, so they go first.
     """
 
     ITEMS = "run_items"
@@ -263,17 +251,16 @@ class RunDetail(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Trimmed:
-    """Runs that were closed for good, and rows of their details that were deleted."""
+    """How many runs were closed for good, and how many rows of their details were deleted."""
 
     runs: int
     rows: Mapping[RunDetail, int]
 
 
 class UploadsLeft(CollectorError):
-    """The store would not let go of multipart uploads; the next janitor tries them again."""
+    """The store did not abort some stale uploads; the next janitor retries them."""
 
     def __init__(self, left: int) -> None:
         super().__init__(
-            f"{left} stale uploads could not be aborted; they are tried again next time"
+            f"{left} stale uploads could not be aborted; the next janitor retries them"
         )
-        self.left = left

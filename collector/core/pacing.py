@@ -1,4 +1,4 @@
-"""Pacing: who may send the next API request, and what the server's own headers say of it."""
+"""Pacing of API requests: priorities, slots, and the limits that the server's headers announce."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from enum import IntEnum
 
 # Wallhaven: 45 calls a minute (https://wallhaven.cc/help/api, 2026-11-23).
 WINDOW_SECONDS = 60.0
-# A Retry-After beyond this is treated as this: the run then gives up or resumes by itself.
+# A longer Retry-After is cut to this: the run then gives up or resumes by itself.
 MAX_PAUSE_SECONDS = 300.0
-# "At once" is no answer to a 429: without a pause the next one would follow at once, too.
+# A 429 with a wait of 0 gets this pause, or the next 429 would follow at once.
 MIN_PAUSE_SECONDS = 1.0
-# A 429 that says nothing usable: one full window is surely enough.
+# For a 429 that names no usable time, one full window is surely enough.
 DEFAULT_PAUSE_SECONDS = WINDOW_SECONDS
-# Enrichment leaves so many slots of each window to the others: a daily run, which reads 3 to 5
+# Enrichment leaves this many slots of each window to the others: a daily run, which reads 3 to 5
 # pages of about 100 new wallpapers, then never waits for it.
 RESERVED_SLOTS = 5
-# Who waits asks again after this at the latest: a limit may have been raised, a slot given back.
+# A waiting caller asks again after this at the latest: the limit may have been raised, or a slot
+# released.
 ASK_AGAIN_SECONDS = 1.0
-# Who waits is known to wait for so long; two questions may be lost before it is forgotten.
+# A caller counts as waiting for this long after it asked, so two of its questions may get lost.
 WANTED_SECONDS = 3 * ASK_AGAIN_SECONDS
 
 
 class Priority(IntEnum):
-    """Who goes first where several wait for the budget of one API: the lower number."""
+    """Priority among callers that wait for the budget of one API: the lowest number goes first."""
 
     RUN = 0
     BACKFILL = 1
@@ -34,13 +35,13 @@ class Priority(IntEnum):
 
     @property
     def reserved_slots(self) -> int:
-        """How many slots of a window it leaves to the others; never more than half of them."""
+        """How many slots of a window it leaves to the others, half of them at most."""
         return RESERVED_SLOTS if self is Priority.ENRICHMENT else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The right to send one request, until its lease ends; of one `holder` alone."""
+    """The right of one `holder` to send one request, until its lease ends."""
 
     number: int
     holder: str
@@ -48,25 +49,25 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """No slot is free: none will be for `seconds`, as far as is known now."""
+    """No slot is free; `seconds` is the expected wait."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What an answer of the server says of its limit; None where it says nothing usable."""
+    """The limit that an answer's headers announce; None for what they do not say usably."""
 
     limit: int | None = None
     remaining: int | None = None
 
 
-# Numbers above this say nothing: no ceiling of ours comes near it.
+# Larger announcements are cut to this; no configured ceiling comes near it.
 _MAX_ANNOUNCED = 1_000_000
 
 
 def announced(headers: Mapping[str, str]) -> Announcement:
-    """Return X-RateLimit-Limit (from 1) and X-RateLimit-Remaining (from 0), nonsense as None."""
+    """Return X-RateLimit-Limit (1 or more) and X-RateLimit-Remaining (0 or more), else None."""
     limit = _whole_number(headers.get("X-RateLimit-Limit", ""))
     remaining = _whole_number(headers.get("X-RateLimit-Remaining", ""))
     return Announcement(
@@ -76,12 +77,11 @@ def announced(headers: Mapping[str, str]) -> Announcement:
 
 
 def pause_seconds(headers: Mapping[str, str], now_epoch_seconds: float) -> float:
-    """Return how long everybody waits after a 429, MIN_PAUSE_SECONDS to MAX_PAUSE_SECONDS.
+    """Return how long all callers wait after a 429, MIN_PAUSE_SECONDS to MAX_PAUSE_SECONDS.
 
-    Retry-After (seconds or an HTTP date) and X-RateLimit-Reset (epoch seconds) are read, the
-    later one wins; nonsense and times that are past are ignored, and with nothing usable it is
-    DEFAULT_PAUSE_SECONDS. Times are of the server's clock: what its Date says is now, and
-    `now_epoch_seconds` only where it says nothing.
+    The later of Retry-After (seconds or an HTTP date) and X-RateLimit-Reset (epoch seconds) wins.
+    Nonsense and past times are ignored; without a usable one the pause is DEFAULT_PAUSE_SECONDS.
+    Times are compared with the answer's Date, and with `now_epoch_seconds` only if it has none.
     """
     date = _date(headers.get("Date", ""))
     now = now_epoch_seconds if date is None else date
@@ -96,16 +96,16 @@ def pause_seconds(headers: Mapping[str, str], now_epoch_seconds: float) -> float
 
 
 def retry_date_seconds(headers: Mapping[str, str]) -> float | None:
-    """Return how long it is from an answer's Date to the date in its Retry-After.
+    """Return the seconds from an answer's Date to the date in its Retry-After.
 
-    None where one of them is missing or no date, or where the latter is past.
+    None if one of them is missing or not a date, or if the latter is past.
     """
-    said, until = _date(headers.get("Date", "")), _date(headers.get("Retry-After", ""))
-    return None if said is None else _until(until, said)
+    now, retry_at = _date(headers.get("Date", "")), _date(headers.get("Retry-After", ""))
+    return None if now is None else _until(retry_at, now)
 
 
 def _seconds(text: str) -> int | None:
-    # RFC 9110 has whole seconds alone; a decimal is meant well, and rounded up.
+    # RFC 9110 allows whole seconds only; a decimal is accepted and rounded up.
     whole, point, fraction = text.strip().partition(".")
     seconds = _whole_number(whole)
     if not point or seconds is None:
@@ -115,10 +115,9 @@ def _seconds(text: str) -> int | None:
 
 
 def _date(text: str) -> float | None:
-    """Return the epoch seconds of an HTTP date."""
     try:
         date = parsedate_to_datetime(text)
-        # The oldest of the three date forms names no zone; all of them mean UTC (RFC 9110, 5.6.7).
+        # One of the three HTTP date forms names no zone; all of them mean UTC (RFC 9110, 5.6.7).
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None
@@ -131,6 +130,6 @@ def _until(epoch_seconds: float | None, now_epoch_seconds: float) -> float | Non
 
 
 def _whole_number(text: str) -> int | None:
-    # isdigit on ASCII only: "1e9", "nan", "-5" and Arabic digits are nonsense here.
+    # ASCII digits only: "1e9", "nan", "-5" and Arabic digits are nonsense here.
     text = text.strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None

@@ -1,4 +1,4 @@
-"""Pages that are read, and which one to read next: the first so many, whatever is known."""
+"""Records of pages, where a list ends, and a reading of its first pages in order."""
 
 from __future__ import annotations
 
@@ -6,29 +6,28 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-# A last_page that neither the total nor a page with items vouches for is followed this far: so many
-# empty pages in a row end a list, whatever it says of itself.
+# How far to follow a last_page that neither the total nor a page with items confirms: this many
+# empty pages in a row end a list, whatever it announces.
 PAGES_IN_DOUBT = 2
-# A few pages may be unreadable. After so many of which nothing further down the list was read, the
-# rest of it is not asked for one by one.
+# A few pages may be unreadable. After this many without a readable page further down the list, the
+# other pages are not requested.
 MAX_UNREADABLE_PAGES = 10
 
 
 def lacks_items(number: int, items: int, last_page: int, total: int, per_page: int) -> bool:
-    """Say whether a page shows less than its own answer says that there is.
+    """Return whether a page has fewer items than its answer announces.
 
-    Totals are not exact: of the last page only nothing is certainly too little.
+    Totals are not exact, so the last page is only short if it is empty.
     """
     return items < per_page if number < last_page else not items and (number - 1) * per_page < total
 
 
 @dataclass(frozen=True, slots=True)
 class CoveredPage:
-    """A page that is staged: what it held, and what it said of the search's end.
+    """A staged page: what it contained, and what it said about the end of the list.
 
-    `known` items were rows before, whatever search they came from; `invalid` ones cannot become
-    rows. `ids` are those of the items that can. `reading` counts from 1 where a run reads a page
-    again.
+    `known` items were rows before, from any search; `invalid` ones cannot become rows; `ids` are
+    those of all others. `reading` counts from 1 how often the run has read the page.
     """
 
     number: int
@@ -44,7 +43,7 @@ class CoveredPage:
 
     @property
     def is_short(self) -> bool:
-        """True where items are missing: the page is empty or not the last one, and not full."""
+        """Whether the page has fewer items than it should (see `lacks_items`)."""
         return lacks_items(self.number, self.items, self.last_page, self.total, self.per_page or 0)
 
 
@@ -52,7 +51,7 @@ class CoveredPage:
 class UnreadablePage:
     """A page that could not be read, although it should exist and another page could be read.
 
-    `last_page` and `total` are what that other page said, right after the failure. `problem` is one
+    `last_page` and `total` come from that other page, right after the failure. `problem` is one
     line without secrets.
     """
 
@@ -63,25 +62,27 @@ class UnreadablePage:
     problem: str
 
 
-# What the ledger of a run has, in the order in which it came.
 LedgerPage = CoveredPage | UnreadablePage
 
 
 class PageRead(NamedTuple):
-    """A page to read: `reading` 1 is its first time in this run."""
+    """A page to read; `reading` is 1 if the run has not read it before."""
 
     number: int
     reading: int = 1
 
 
 class Pages(Protocol):
-    """Which pages a reading wants, one after the other, as far as is known."""
+    """Decides which pages a reading wants, one after the other."""
 
     def take(self) -> PageRead | None:
-        """Return the next page to read, None where there is none now; `note` may change that."""
+        """Return the next page to read, None if there is none now; `note` may change that."""
 
     def note(self, page: LedgerPage) -> None:
-        """A page is staged, or was unreadable; what it says of the end is the newest word."""
+        """Note a staged or unreadable page; what it says about the list's end is the latest news.
+
+        Pages must be noted in the order in which they came.
+        """
 
     @property
     def end(self) -> int:
@@ -89,40 +90,40 @@ class Pages(Protocol):
 
 
 class ListEnd:
-    """Where a list ends, by what its pages say and what they hold."""
+    """Estimates where a list ends from what its pages announce and contain."""
 
     def __init__(self, last_page: int) -> None:
         self._last_page = last_page
         self._counted: int | None = None
         self._per_page: int | None = None
-        # Pages that came empty although their own answer promised items: now, and for good.
+        # Pages that were empty although their answer announced items: so far, and for good.
         self._doubted: set[int] = set()
         self._empty: set[int] = set()
         self.highest_with_items = 0
 
-    def hear(self, page: LedgerPage) -> None:
-        """Take what an answer says of the end for the newest word."""
+    def note_totals(self, page: LedgerPage) -> None:
+        """Note what the latest answer says about the end."""
         if isinstance(page, CoveredPage):
             self._per_page = page.per_page
         self._last_page = page.last_page
         self._counted = -(-page.total // self._per_page) if self._per_page else None
 
-    def see(self, page: CoveredPage, *, for_good: bool = True) -> None:
-        """Take what a page holds for what it has, `for_good` if it will not be read again."""
+    def note_items(self, page: CoveredPage, *, is_final: bool = True) -> None:
+        """Note whether a page has items; `is_final`: it will not be read again."""
         self._doubted.discard(page.number)
         self._empty.discard(page.number)
         if page.items:
             self.highest_with_items = max(self.highest_with_items, page.number)
         elif page.number <= page.last_page:
-            (self._empty if for_good else self._doubted).add(page.number)
+            (self._empty if is_final else self._doubted).add(page.number)
 
-    def is_behind(self, number: int) -> bool:
-        """Say whether the total, as it was heard last, leaves nothing for this page."""
+    def is_past_end(self, number: int) -> bool:
+        """Return whether the latest total leaves no items for this page."""
         return self._counted is not None and number > self._counted
 
     @property
     def last_page(self) -> int:
-        """The last page that may have items, or tells whether a further one may."""
+        """The last page to read: it may have items, or show whether a later one may."""
         last = self._last_page
         if self._counted is not None:
             last = min(last, max(self._counted, self.highest_with_items) + PAGES_IN_DOUBT)
@@ -130,12 +131,12 @@ class ListEnd:
         if doubted is not None:
             last = min(last, doubted)
         if empty is not None:
-            last = min(last, empty - 1 if self.is_refuted else empty + 1)
+            last = min(last, empty - 1 if self.is_contradicted else empty + 1)
         return last
 
     @property
-    def is_refuted(self) -> bool:
-        """True where PAGES_IN_DOUBT empty pages in a row, and no items behind, deny last_page."""
+    def is_contradicted(self) -> bool:
+        """Whether PAGES_IN_DOUBT empty pages in a row, without items after them, deny last_page."""
         lowest = self._lowest(self._empty)
         return lowest is not None and lowest + 1 in self._empty
 
@@ -144,11 +145,11 @@ class ListEnd:
 
 
 class Sweep:
-    """Hand out page numbers in order, each once, to `max_pages` or the end: several at a time.
+    """Hands out page numbers in order, each once, up to `max_pages` or the end, several at a time.
 
-    Pages of `covered` are not handed out again; unreadable ones are. Page 1 comes alone: it
-    tells how many there are. `watermark` holds the newest ids of the last reading without a hole,
-    empty where there was none or where the search is not listed newest first.
+    It does not hand out `covered` pages again, except unreadable ones. Page 1 is read alone: it
+    says how many there are. `watermark` holds the newest ids of the last reading without a gap;
+    empty if there was none, or if the search is not listed newest first.
     """
 
     def __init__(
@@ -167,18 +168,16 @@ class Sweep:
         self._unreadable.clear()
 
     def note(self, page: LedgerPage) -> None:
-        """A page is staged, or was unreadable; what it says of the end is the newest word."""
-        self._list.hear(page)
+        self._list.note_totals(page)
         self._totals.append(page.total)
         if isinstance(page, UnreadablePage):
             self._unreadable.add(page.number)
             return
-        self._list.see(page)
+        self._list.note_items(page)
         self._covered[page.number] = page
         self._met_watermark |= not self._watermark.isdisjoint(page.ids)
 
     def take(self) -> PageRead | None:
-        """Return the next page to read, None where no further one is wanted now."""
         while self._next in self._covered:
             self._next += 1
         if self._next > self.end or len(self._unreadable) >= MAX_UNREADABLE_PAGES:
@@ -188,27 +187,25 @@ class Sweep:
 
     @property
     def end(self) -> int:
-        """The last page that may be wanted, as far as is known."""
         return max(1, min(self._list.last_page, self._max_pages))
 
     @property
     def is_empty(self) -> bool:
-        """True where the search has no items, by the newest word."""
         return self._totals[-1:] == [0]
 
     @property
     def new_watermark(self) -> list[str] | None:
-        """Return the first page's ids where, the reading done, no hole is left; else None.
+        """Return the first page's ids if the finished reading left no gap, else None.
 
-        None is left where the reading met the watermark or the end of the search, or was the
-        first one. There may be one where `total` changed meanwhile: several pages were under way at
-        once, so nobody knows what had moved across a border when; where a page came short, and
-        where one was unreadable.
+        There is no gap if the reading met the watermark or the end of the search, or was the first
+        one. There may be one if a page was short or unreadable, or if the total changed: several
+        pages were in flight at once, so items may have crossed a border unseen.
         """
         reached_end = self._max_pages >= self._list.last_page
-        whole = self._met_watermark or reached_end or not self._watermark
-        stood_still = len(set(self._totals)) == 1
+        is_whole = self._met_watermark or reached_end or not self._watermark
+        has_changed = len(set(self._totals)) != 1
+        is_short = any(page.is_short for page in self._covered.values())
         first = self._covered.get(1)
-        if first is None or not first.ids or not whole or not stood_still or self._unreadable:
+        if first is None or not is_whole or has_changed or is_short or self._unreadable:
             return None
-        return None if any(page.is_short for page in self._covered.values()) else first.ids
+        return first.ids or None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-# 8 MiB: above S3's least part of 5 MiB, 10,000 parts reach 80 GiB, and two of them in memory
-# are small. It is fixed so that checksums of checksums compare between runs.
+# 8 MiB: above S3's minimum of 5 MiB, 10,000 parts reach 80 GiB, and two of them in memory are
+# small. It is fixed so that composite checksums compare between runs.
 PART_BYTES = 8 * 1024 * 1024
 
 Chunk = bytes | memoryview
@@ -14,7 +14,7 @@ Chunk = bytes | memoryview
 
 @dataclass(slots=True)
 class Part:
-    """Consecutive chunks of a body as they came, at most PART_BYTES together."""
+    """Consecutive chunks of a body as they arrived, at most PART_BYTES together."""
 
     number: int
     chunks: list[Chunk] = field(default_factory=list)
@@ -22,10 +22,10 @@ class Part:
 
 
 class PartCutter:
-    """Collect chunks; each full part comes out once, the rest with `rest()`.
+    """Collect chunks: `feed()` yields each full part once, `rest()` returns what is left.
 
-    Every part but the last has exactly `part_bytes`. Chunks that cross a border are split by
-    memoryview, so no byte is copied.
+    Every part but the last has exactly `part_bytes`. A memoryview splits a chunk that crosses a
+    border, so no byte is copied.
     """
 
     def __init__(self, part_bytes: int = PART_BYTES) -> None:
@@ -37,13 +37,14 @@ class PartCutter:
     def feed(self, chunk: Chunk) -> Iterator[Part]:
         """Take a chunk and yield each part that is now known to be full AND not the last.
 
-        A part that is exactly full stays inside until another byte comes: only then is it
-        sure that the body does not fit one part.
+        A full part is kept until another byte arrives: only then is it certain that the body needs
+        more than one part.
         """
         view = memoryview(chunk)
         while view:
             if self.is_full:
-                yield self._turn()
+                full, self._part = self._part, Part(self._part.number + 1)
+                yield full
             taken = view[: self._part_bytes - self._part.size_bytes]
             self._part.chunks.append(chunk if len(taken) == len(chunk) else taken)
             self._part.size_bytes += len(taken)
@@ -51,13 +52,9 @@ class PartCutter:
 
     @property
     def is_full(self) -> bool:
-        """True where the next byte will end the part that fills now."""
+        """Whether the next byte will start another part."""
         return self._part.size_bytes == self._part_bytes
 
     def rest(self) -> Part:
         """Return the last part (possibly the only one, possibly empty)."""
         return self._part
-
-    def _turn(self) -> Part:
-        full, self._part = self._part, Part(number=self._part.number + 1)
-        return full

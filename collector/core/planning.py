@@ -1,29 +1,29 @@
-"""What a backfill would cost: arithmetic on a listing's totals and a sample of its file sizes."""
+"""Estimate the cost of a backfill from a listing's totals and a sample of its file sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import fsum, sqrt
 from statistics import fmean, stdev
 
-from collector.core.crawl import PAGES_PER_SLICE
+from collector.core.crawl import PAGES_PER_BATCH
 from collector.core.parts import PART_BYTES
 
 BYTES_PER_GIGABYTE = 1e9
 _MINUTES_PER_HOUR = 60
-# Beside its parts, a multipart upload is begun by one POST and completed by another.
+# A multipart upload needs one POST to begin and one to complete, in addition to its parts.
 _REQUESTS_AROUND_PARTS = 2
-# 19 of 20 means of samples lie no farther from the true one.
+# 95 % confidence: 19 of 20 sample means are within this many standard errors of the true mean.
 _STANDARD_ERRORS = 1.96
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number, and between what it lies 19 times of 20; all equal where nothing is guessed.
+    """An estimate and its 95 % confidence interval, all equal if nothing had to be estimated.
 
-    The range holds for a random sample of many images. It is too narrow where sizes depend on the
-    place in the list, or where large ones are so rare that the sample has none.
+    The interval holds for a random sample of many images. It is too narrow if sizes depend on the
+    position in the list, or if large ones are so rare that the sample has none.
     """
 
     likely: float
@@ -33,11 +33,11 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a backfill of `images` on `pages` would cost; the transfer's own time is not in it.
+    """What a backfill of `images` on `pages` would cost.
 
-    `hours` are those of the API calls at `requests_per_minute`. `gigabytes` (1e9 bytes) and
-    `puts`, the requests that a store bills as PUT, are for images that are all new; None where no
-    file size is known.
+    `hours` is the time of the API calls at `requests_per_minute`, without that of the transfer.
+    `gigabytes` (1e9 bytes) and `puts`, the requests that a store bills as PUT, assume that all
+    images are new; None if too few file sizes are known.
     """
 
     images: int
@@ -52,7 +52,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What the database has already, of any search: rows, and those whose image is stored."""
+    """How many rows and stored images the database has already, of any search."""
 
     known_wallpapers: int
     stored_images: int
@@ -61,9 +61,10 @@ class Holdings:
 def plan_backfill(
     *, images: int, pages: int, sizes_bytes: Sequence[int], requests_per_minute: int
 ) -> Plan:
-    """Return what a backfill costs where the list has `images`, and some of them these sizes."""
+    """Return the cost for a list of `images` of which `sizes_bytes` are a sample."""
     api_calls = backfill_api_calls(pages)
     size_bytes = estimated_total(sizes_bytes, images)
+    # Each image needs one PUT at least, whatever the sample says: only the others are estimated.
     more_puts = estimated_total([put_requests(size) - 1 for size in sizes_bytes], images)
     return Plan(
         images=images,
@@ -71,27 +72,26 @@ def plan_backfill(
         api_calls=api_calls,
         requests_per_minute=requests_per_minute,
         hours=api_calls / requests_per_minute / _MINUTES_PER_HOUR,
-        gigabytes=size_bytes and _scaled(size_bytes, 1 / BYTES_PER_GIGABYTE),
-        # Each image needs one at least, whatever the sample says.
-        puts=more_puts and _raised(more_puts, images),
+        gigabytes=size_bytes and _changed(size_bytes, lambda size: size / BYTES_PER_GIGABYTE),
+        puts=more_puts and _changed(more_puts, lambda puts: puts + images),
         sampled_images=len(sizes_bytes),
     )
 
 
-def backfill_api_calls(pages: int, pages_per_slice: int = PAGES_PER_SLICE) -> int:
-    """Return the calls of a Crawl of a list that does not change meanwhile.
+def backfill_api_calls(pages: int, pages_per_batch: int = PAGES_PER_BATCH) -> int:
+    """Return how many API calls a Crawl makes if the list does not change meanwhile.
 
-    Each page is read once, and once more where it joins two slices. Page 1 is, too, which came
-    first to tell the end, unless it is a slice of its own, and the last page of more than one slice
-    in the end. A page is read even of an empty list.
+    It reads each page once, and one page more for each border between batches. Page 1, which it
+    reads first to learn where the list ends, is read again unless its batch has only one page. If
+    there are several batches, the last page is read again in the end. An empty list has one page.
     """
     pages = max(1, pages)
-    joints = -(-pages // pages_per_slice) - 1
-    return pages + joints + (min(pages, pages_per_slice) > 1) + (joints > 0)
+    borders = -(-pages // pages_per_batch) - 1
+    return pages + borders + (min(pages, pages_per_batch) > 1) + (borders > 0)
 
 
 def put_requests(size_bytes: int) -> int:
-    """Return the requests that store an image and are billed as PUT: PUT, POST and each part.
+    """Return how many requests billed as PUT (PUT, POST, part) it takes to store an image.
 
     Prices: https://aws.amazon.com/s3/pricing/ (2026-11-23).
     """
@@ -101,16 +101,16 @@ def put_requests(size_bytes: int) -> int:
 
 
 def sampled_pages(last_page: int) -> tuple[int, ...]:
-    """Return the first, the middle and the last page, each once: sizes drift with age."""
+    """Return the first, middle and last page, each once: file sizes change with age."""
     last_page = max(1, last_page)
     return tuple(sorted({1, (1 + last_page) // 2, last_page}))
 
 
 def estimated_total(sample: Sequence[float], population: int) -> Estimate | None:
-    """Estimate the sum of `population` numbers of which `sample` are some; None from too few.
+    """Estimate the sum of `population` numbers from a `sample`; None if it has fewer than two.
 
-    Exact where the sample is all of them. The error is that of a simple random sample with the
-    correction for a finite population (W. G. Cochran, Sampling Techniques, 3rd edition, ch. 2).
+    Exact if the sample is complete. The error is that of a simple random sample with finite
+    population correction (W. G. Cochran, Sampling Techniques, 3rd edition, ch. 2).
     """
     seen, known = len(sample), fsum(sample)
     if seen >= population:
@@ -123,9 +123,5 @@ def estimated_total(sample: Sequence[float], population: int) -> Estimate | None
     return Estimate(likely, max(known, likely - error), likely + error)
 
 
-def _scaled(estimate: Estimate, factor: float) -> Estimate:
-    return Estimate(estimate.likely * factor, estimate.least * factor, estimate.most * factor)
-
-
-def _raised(estimate: Estimate, by: float) -> Estimate:
-    return Estimate(estimate.likely + by, estimate.least + by, estimate.most + by)
+def _changed(estimate: Estimate, change: Callable[[float], float]) -> Estimate:
+    return Estimate(change(estimate.likely), change(estimate.least), change(estimate.most))

@@ -1,35 +1,37 @@
-"""Records of a run: who it is, what each stage counted, what the audit says."""
+"""Records of a run: its identity, its stages and their reports."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 DEFAULT_DAG_ID = "collector"
-# A run that was last heard of so long ago, with a stage that was running, has crashed. Its process
-# says every minute that it lives; the rest is for a scheduler, which may let much time pass between
-# an attempt that was killed and the next.
+# A run in a stage has crashed if its last heartbeat is older than this. The process sends one every
+# minute; the margin is for schedulers, which may wait long before they retry a killed attempt.
 SILENT_SECONDS = 3600.0
-# An upload is noted before its first part, so only who died in between leaves one that no table
-# knows. A day is far longer than any image takes: other collectors may share the bucket.
+# A run between two stages may wait for hours in a pool, or be paused over a weekend. After this
+# multiple of SILENT_SECONDS, a week, its process has died and its scheduler never reported it.
+WAITS_LONGER = 168
+# An upload is noted before its first part, so no table knows it only if its process died in
+# between. A day is far longer than any image takes: other collectors may share the bucket.
 STALE_UPLOAD_SECONDS = 86_400.0
-# A year, and time to look at it. A run of every day leaves some thousand rows.
+# A year, and time to look at it. A daily run leaves some thousand rows.
 KEEP_DAYS = 400
 # Wallpapers that one enrichment run asks about: 11 minutes of a day's 1440 at the documented 45
-# requests a minute, so that much is left for whoever reads pages.
+# requests a minute, which leaves enough for the runs that read pages.
 DEFAULT_ENRICHMENTS = 500
-# A run without a running stage waits: its next task may stand in a pool for hours, or be
-# paused over a weekend. After so many times SILENT_SECONDS, a week, no next stage is expected any
-# more: its process died between two stages, and its scheduler never said so.
-WAITS_LONGER = 168
 
 
 class StageName(StrEnum):
-    """The four stages of a run, in their order, and the one of an enrichment run."""
+    """The four stages of a run, in order, and the one of an enrichment run."""
 
     EXTRACT = "extract"
     LOAD = "load"
@@ -39,7 +41,7 @@ class StageName(StrEnum):
 
 
 class RunStatus(StrEnum):
-    """How a run stands or ended; the `status` column of `run_audit`."""
+    """The `status` column of `run_audit`."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -50,7 +52,7 @@ class RunStatus(StrEnum):
 
 
 class StageStatus(StrEnum):
-    """How one stage of a run stands or ended."""
+    """The `status` column of `run_stages`."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -60,9 +62,9 @@ class StageStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Identity of a run: the same pair again continues that run.
+    """Identity of a run: the same `dag_id` and `run_id` continue that run.
 
-    Several processes may do one stage of it at once, each as a `worker` of its own.
+    Several processes may run one stage at once, each with its own `worker` number.
     """
 
     dag_id: str
@@ -73,7 +75,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class StageCall:
-    """A stage of a run, as one worker does it."""
+    """One worker's share of a stage of a run."""
 
     audit_id: int
     stage: StageName
@@ -82,7 +84,7 @@ class StageCall:
 
 @dataclass(frozen=True, slots=True)
 class SilentRun:
-    """A run that is said to be running, and when it was last heard of."""
+    """A run with status `running`, and its last heartbeat."""
 
     audit_id: int
     heard_at: datetime
@@ -90,14 +92,13 @@ class SilentRun:
 
 @dataclass(frozen=True, slots=True)
 class StageReport:
-    """What one stage did in this call: counts named as the columns of `run_audit`."""
+    """What one stage did in this call; counts are named as the columns of `run_audit`."""
 
     stage: StageName
     counts: Mapping[str, int]
     details: Mapping[str, Json] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Json]:
-        """Return one flat JSON object: the stage, its counts, its details."""
         return {"stage": self.stage.value, **self.counts, **self.details}
 
 
@@ -108,3 +109,11 @@ class StageEnd:
     status: StageStatus
     report: Mapping[str, Json]
     problem: str | None = None
+
+
+def record_as_json(record: DataclassInstance) -> dict[str, Json]:
+    """Return a dataclass as one JSON object; times are ISO 8601."""
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in asdict(record).items()
+    }

@@ -1,4 +1,4 @@
-"""What one call of the transfer has done so far, and whether that is enough."""
+"""Count what one call of the transfer has done, and decide when it has to end."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from collector.core.errors import TooManyDead
 from collector.core.runs import Json
 from collector.core.transfers import Outcome, StoredObject
 
-# Attempts that may fail beside those that store up to the limit: a run that may store ten images
-# must not ask for a thousand. A fifth more for large limits, enough for a bad day of small ones.
+# Attempts that may fail in addition to the images that the limit allows: a run that may store ten
+# images must not request a thousand. A fifth of large limits; 50 cover a bad day of small ones.
 MIN_SPARE_ATTEMPTS = 50
 SPARE_ATTEMPTS_SHARE = 0.2
-# The share of dead letters is taken of so many images at least, or of all that there are: a few
-# bad ones among the first prove nothing, and a run of a million does not wait for its end.
+# The share of dead letters is taken of this many images at least, or of all if there are fewer: a
+# few bad ones at the start prove nothing, and a run of a million need not wait for its end.
 DEAD_SHARE_IMAGES = 1000
 
 
 class Tally:
     """Counts, named as the columns of `run_audit`, and the bounds that end a call.
 
-    `limit` 0 means no limit of images stored by the run; `stored_before` of these were stored
-    before this call.
+    The run may store `limit` images (0: no limit), and stored `stored_before` before this call.
     """
 
     def __init__(self, *, limit: int, stored_before: int, max_dead_percent: float) -> None:
@@ -34,16 +33,16 @@ class Tally:
         self._counts: Counter[str] = Counter()
 
     def plan(self, images: int | None, *, tried_before: int) -> None:
-        """Take note that the call will handle `images` at most, None if that is not known.
+        """Set how many `images` the call will handle at most; None if that is not known.
 
-        The run has tried `tried_before` images before: they belong to its share of dead letters.
+        The share of dead letters also counts the images that the run `tried_before` this call.
         """
         self._tried_before = tried_before
         if images is not None:
             self._dead_share_images = min(images + tried_before, DEAD_SHARE_IMAGES)
 
     def stored(self, stored: StoredObject, *, is_own: bool) -> None:
-        """Count an image that is stored; `is_own`: a page of this run lists it."""
+        """Count a stored image; `is_own`: a page of this run lists it."""
         if stored.outcome is Outcome.UPLOADED:
             self._counts["images_uploaded"] += 1
             self._counts["bytes_uploaded"] += stored.size_bytes
@@ -52,7 +51,7 @@ class Tally:
         self._counts["stored_of_own_pages"] += is_own
 
     def failed(self, *, is_given_up: bool) -> None:
-        """Count a failed attempt, and the dead letter that it may have left."""
+        """Count a failed attempt, and its dead letter if the item was given up."""
         self._counts["failed_attempts"] += 1
         self._counts["dead_letters"] += is_given_up
 
@@ -66,17 +65,15 @@ class Tally:
 
     @property
     def are_attempts_used_up(self) -> bool:
-        """True once no further attempt may fail."""
         return self.spare_attempts == 0
 
     @property
     def is_limit_reached(self) -> bool:
-        """True once the run has stored all that it may."""
         return 0 < self._limit <= self._stored_before + self._stored_images
 
     @property
     def too_many_dead(self) -> TooManyDead | None:
-        """What fails a run that has given up on so many, None while they are few."""
+        """The error that ends the call if the run has given up on too many images, else None."""
         dead = self._counts["dead_letters"]
         handled = self._tried_before + self._stored_images + dead
         if is_too_many(dead, max(handled, self._dead_share_images), self._max_dead_percent):
@@ -84,12 +81,10 @@ class Tally:
         return None
 
     def counts(self) -> dict[str, int]:
-        """Return what the report of the stage counts."""
         names = ("images_uploaded", "images_adopted", "bytes_uploaded")
         return {name: self._counts[name] for name in (*names, "dead_letters", "failed_attempts")}
 
     def details(self) -> dict[str, Json]:
-        """Return what the report says beside the counts."""
         own = self._counts["stored_of_own_pages"]
         return {
             "stored_of_own_pages": own,

@@ -1,4 +1,4 @@
-"""Records and states of the transfer half: from claim to stored object or dead letter."""
+"""Records of the transfer: from claim to stored object or dead letter."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collector.core.errors import Code, Edge, ItemError, ObjectConflict
 from collector.core.maintenance import QuarantinedObject
 from collector.core.retry import Decision
 
-# Reasons are read by people and kept for ever; the first 500 characters tell enough.
+# Reasons are read by people and kept for good; the first 500 characters say enough.
 REASON_CHARACTERS = 500
 
 
 class Outcome(StrEnum):
-    """How an item's last try in a run ended; the `outcome` column of `run_items`."""
+    """How an item's last attempt in a run ended; the `outcome` column of `run_items`."""
 
     UPLOADED = "uploaded"
     ADOPTED = "adopted"
@@ -24,11 +24,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One item in our hands until its lease lapses.
+    """One item that this worker has claimed until its lease lapses.
 
-    `owner` and `fence` prove that it is ours: every commit about the item matches both.
-    `attempt` is this try's number, counted at the claim. `stale_upload_id` is a multipart
-    upload that an earlier owner left. `is_own`: the pages of this run list the wallpaper.
+    `owner` and `fence` prove the claim: every commit about the item matches both. `attempt` counts
+    the item's attempts, this one included. `stale_upload_id` is a multipart upload that an earlier
+    owner left. `is_own`: the pages of this run list the wallpaper.
     """
 
     audit_id: int
@@ -49,7 +49,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """A verified object: what the row will say of it."""
+    """A verified object, as its row will describe it."""
 
     key: str
     sha256: str
@@ -59,7 +59,7 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class KnownGood:
-    """An image that was stored: a host that works still delivers it, with this size."""
+    """An image that was stored before: a host that works still delivers it with this size."""
 
     url: str
     size_bytes: int
@@ -67,31 +67,31 @@ class KnownGood:
 
 @dataclass(frozen=True, slots=True)
 class ItemFailure:
-    """A failed try, judged: what the tables will say of it.
+    """A failed attempt and what follows from it, as the tables will record it.
 
-    `stranger` is the other object that it met under its key.
+    `conflict` is the other object that was found under the item's key.
     """
 
     code: Code
     reason: str
     edge: Edge
     decision: Decision
-    stranger: QuarantinedObject | None = None
+    conflict: QuarantinedObject | None = None
 
     @classmethod
     def of(cls, error: ItemError, decision: Decision) -> ItemFailure:
-        """Say of `error` what is kept: REASON_CHARACTERS of its reason, and whom it met."""
-        stranger = None
+        """Return the record of `error`; its reason is cut to REASON_CHARACTERS."""
+        conflict = None
         if isinstance(error, ObjectConflict):
-            stranger = QuarantinedObject(error.s3_key, error.etag, error.size_bytes, error.code)
-        return cls(error.code, error.reason[:REASON_CHARACTERS], error.edge, decision, stranger)
+            conflict = QuarantinedObject(error.s3_key, error.etag, error.size_bytes, error.code)
+        return cls(error.code, error.reason[:REASON_CHARACTERS], error.edge, decision, conflict)
 
 
 @dataclass(frozen=True, slots=True)
 class DueImages:
-    """Images that a run may carry now: those that its own pages list, and the others.
+    """Images that a run may transfer now: `own` ones are listed by its own pages.
 
-    `tried` counts those that it has tried before.
+    `tried` counts those that it has attempted before.
     """
 
     own: int
@@ -101,7 +101,7 @@ class DueImages:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Items without an object, by state."""
+    """How many items have no object yet, by state."""
 
     pending: int
     claimed: int

@@ -1,7 +1,7 @@
-"""Validate a body against its row, before anything of it may become visible.
+"""Validate a body against its row, before any of it becomes visible.
 
-A body of exactly the size that its row tells is not cut short, so its first and last bytes are
-enough. If the row tells no size, the image is read to its end as well.
+A body of exactly the row's `file_size` is not cut short, so its first and last bytes are enough. If
+the row gives no size, the image is also read to its end.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import hashlib
 from collections.abc import Mapping
 
 from collector.core.errors import Code, Fault, ItemError
-from collector.core.images import ImageHead, ImageReader, ImageType, is_whole
+from collector.core.image_reader import ImageReader
+from collector.core.images import ImageHead, ImageType, is_whole
 from collector.core.pacing import retry_date_seconds
 from collector.core.parts import Chunk
 
 _OK = 200
-# Said by a cache that is confused: no condition was set.
+# A confused cache: the request had no condition.
 _NOT_MODIFIED = 304
-# Answers that say "not this one", with their code. Everything else below is the host's trouble.
+# Answers about this one image, with their code. All others are failures of the host.
 _REFUSALS = {
     401: Code.FORBIDDEN,
     403: Code.FORBIDDEN,
@@ -25,21 +26,21 @@ _REFUSALS = {
     410: Code.GONE,
     451: Code.GONE,
 }
-# No header that means it has more; int() refuses thousands of digits, float() makes inf of them.
+# No serious header has more; int() refuses thousands of digits, and float() turns them into inf.
 _MAX_DIGITS = 18
-# 403 may be an edge that refuses for a while, 404 one that lags; 410 and 451 are final.
+# A CDN node may refuse for a while (403) or lag (404); 410 and 451 are final.
 _TRANSIENT_REFUSALS = frozenset({401, 403, 404})
 
-# No line on which wallpapers are collected is slower; below it, a body drips.
+# Any usable connection is faster than this.
 MIN_BYTES_PER_SECOND = 4_000
-# Honest lines stall for a few seconds; for so long in a row, they do not.
+# Good connections stall for a few seconds, but not for this long.
 THROUGHPUT_WINDOW_SECONDS = 20.0
 
 
 class Throughput:
-    """Watches how fast a body comes, window by window; time that we spend ourselves is not counted.
+    """Measures how fast a body arrives, window by window; only time spent waiting for it counts.
 
-    A source that drips is too slow to wait for, and never silent enough for a time-out.
+    A source that drips is too slow to wait for, but never silent long enough for a timeout.
     """
 
     def __init__(self) -> None:
@@ -47,7 +48,7 @@ class Throughput:
         self._seconds = 0.0
 
     def note(self, size_bytes: int, waited_seconds: float) -> None:
-        """Bytes came after a wait for them.
+        """Count bytes that arrived after a wait.
 
         Raises ItemError(source_error, transient) if a whole window brought too few.
         """
@@ -63,10 +64,10 @@ class Throughput:
 
 
 class Validator:
-    """Looks at one answer and its body as it passes; `validate()` says whether it may be stored.
+    """Checks one answer and its body as it arrives; `validate()` says whether it may be stored.
 
-    Every check raises ItemError with its code as soon as the answer is known. Without a
-    `file_size` all chunks are kept until `validate()`; `max_bytes` bounds them.
+    Each check raises ItemError with its code as early as it can. Without a `file_size`, all chunks
+    are kept until `validate()`, bounded by `max_bytes`.
     """
 
     def __init__(
@@ -91,14 +92,14 @@ class Validator:
         """Check status and header fields, before the body is read."""
         _check_status(status, headers)
         if headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
-            raise _transient(Code.SOURCE_ERROR, "the body is encoded though identity was asked for")
+            raise _transient(Code.SOURCE_ERROR, "the body is encoded, identity was requested")
         if headers.get("Content-Type", "").lower().startswith("text/html"):
             raise _transient(Code.HTML_RESPONSE, "Content-Type text/html")
         self._announced = _whole_number(headers, "Content-Length")
         self._check_size(self._announced or 0)
 
     def feed(self, chunk: Chunk) -> None:
-        """Take the next bytes; raises as soon as there are too many of them."""
+        """Take the next bytes; raises as soon as there are too many."""
         self.size_bytes += len(chunk)
         self._check_size(self.size_bytes)
         self._sha256.update(chunk)
@@ -108,11 +109,11 @@ class Validator:
 
     @property
     def is_slow(self) -> bool:
-        """True if `validate()` may take a second, and so belongs in a thread."""
+        """Whether `validate()` may take a second and belongs in a thread."""
         return self._file_size is None
 
     def validate(self) -> bytes:
-        """Return the sha256 (32 bytes) of a body that is exactly what its row says."""
+        """Return the sha256 (32 bytes) of a body that matches its row; raises otherwise."""
         if self.size_bytes == 0:
             raise _transient(Code.EMPTY, "the body has no bytes")
         self._check_image()
@@ -130,7 +131,7 @@ class Validator:
         if size_bytes > self._max_bytes:
             limit = "COLLECTOR_MAX_IMAGE_BYTES"
             if self._file_size is None:
-                limit += ", or what is held of an image whose row says no size"
+                limit += ", or the bound for an image whose row gives no size"
             raise ItemError(
                 Code.TOO_LARGE,
                 f"more than {self._max_bytes} bytes ({limit})",
@@ -156,7 +157,7 @@ class Validator:
         if head.looks_like_text:
             raise _transient(Code.HTML_RESPONSE, "the body is text, not an image")
         if head.type is None:
-            raise _transient(Code.MAGIC_MISMATCH, "the bytes are no JPEG, PNG or WebP")
+            raise _transient(Code.MAGIC_MISMATCH, "the bytes are not a JPEG, PNG or WebP")
         if head.type is not self._expected:
             raise ItemError(
                 Code.TYPE_MISMATCH,

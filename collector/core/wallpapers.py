@@ -1,4 +1,4 @@
-"""Records of the metadata half: what the answers of a site hold."""
+"""Records of the metadata: what the site's answers contain."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import NamedTuple
 from collector.core.errors import Code
 from collector.core.paging import lacks_items
 
-# Names of unknown fields go to logs and reports: enough to recognise them, and to see the drift.
+# Logs and reports name unknown fields: these bounds are enough to recognise a changed API.
 _MAX_NAMES = 20
 _NAME_CHARACTERS = 60
 
 
 class Wallpaper(NamedTuple):
-    """One listed wallpaper; field names are the column names of `wallpapers`.
+    """One listed wallpaper; fields are named as the columns of `wallpapers`.
 
     `url` is the image, `page_url` the page about it. `extra` is JSON text with the API fields
-    that have no column, None where there are none. Optional fields are None where the API
-    gave null or nothing.
+    that have no column, None if there are none. Optional fields are None if the API gave null
+    or nothing.
     """
 
     wallhaven_id: str
@@ -50,13 +50,13 @@ class Wallpaper(NamedTuple):
 
     @property
     def counters(self) -> tuple[int | None, int | None]:
-        """What changes daily."""
+        """The fields that change daily."""
         return self.views, self.favorites
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """An item that cannot become a row. `raw` is bounded ASCII JSON of what was received."""
+    """An item that cannot become a row; `raw` is what was received, as bounded ASCII JSON."""
 
     wallhaven_id: str | None
     code: Code
@@ -65,7 +65,7 @@ class Rejected:
 
     @property
     def item(self) -> str:
-        """Its name among the dead letters: its id, or a digest of what was received."""
+        """The item's name among the dead letters: its id, else a digest of what was received."""
         return self.wallhaven_id or f"sha256:{sha256(self.raw.encode()).hexdigest()}"
 
 
@@ -73,9 +73,9 @@ class Rejected:
 class Page:
     """One page of a search, in the order of the API: every item a row or a rejection.
 
-    `number` is the page that was asked for, `current_page` the one that the site says it is.
-    `echo` is the question in the site's words: empty where it repeats none, None where it says
-    that there was none. `seed` belongs to a random order.
+    `number` is the page that was requested, `current_page` the one that the site says it is.
+    `echo` is the query as the site repeats it: empty if it repeats none, None if it says that there
+    was none. `seed` belongs to a random order.
     """
 
     number: int
@@ -95,23 +95,21 @@ class Page:
 
     @property
     def ids(self) -> list[str]:
-        """Ids of the items that can become rows, duplicates included."""
         return [item.wallhaven_id for item in self.wallpapers]
 
     @property
     def rejected(self) -> list[Rejected]:
-        """The items that cannot become rows."""
         return [item for item in self.items if isinstance(item, Rejected)]
 
     @property
     def is_short(self) -> bool:
-        """True where items are missing: the page is empty or not the last one, and not full."""
+        """Whether the page has fewer items than it should (see `lacks_items`)."""
         found = len(self.items)
         return lacks_items(self.number, found, self.last_page, self.total, self.per_page)
 
     @property
     def unknown_fields(self) -> Mapping[str, int]:
-        """How many items have each field that has no column; `meta.` before those of the page."""
+        """How often each field without a column occurs; those of the page start with `meta.`."""
         found = Counter(f"meta.{name}" for name in self.unknown_meta)
         for item in self.wallpapers:
             found.update(field_names(item.extra))
@@ -120,9 +118,9 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Contradiction:
-    """What in an answer does not fit the question; `parameter` as the API names it.
+    """What in an answer does not match the question; `parameter` is the API's name.
 
-    `wallhaven_ids` are the items that do not fit, empty where the answer as a whole does not.
+    `wallhaven_ids` are the items that do not match, empty if the answer as a whole does not.
     """
 
     parameter: str
@@ -135,7 +133,7 @@ class Contradiction:
 
 @dataclass(frozen=True, slots=True)
 class Uploader:
-    """Who uploaded a wallpaper; `avatars` are addresses by size, such as `200px`."""
+    """The user who uploaded a wallpaper; `avatars` are addresses by size, such as `200px`."""
 
     username: str
     group: str | None
@@ -145,7 +143,7 @@ class Uploader:
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A tag; `alias` holds other names, commas between."""
+    """A tag; `alias` lists other names, separated by commas."""
 
     tag_id: int
     name: str
@@ -159,10 +157,10 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class WallpaperDetails:
-    """What a site says of one wallpaper: the listed fields and counters, uploader and tags.
+    """What a site says about one wallpaper: the listed fields and counters, uploader and tags.
 
-    Each tag stands there once; one that cannot become a row is in `rejected_tags`, with the
-    wallpaper's id.
+    Each tag occurs once. Tags that cannot become rows are in `rejected_tags`, with the wallpaper's
+    id.
     """
 
     wallpaper: Wallpaper
@@ -172,7 +170,7 @@ class WallpaperDetails:
 
     @property
     def unknown_fields(self) -> Mapping[str, int]:
-        """How often each field occurs that no record has; `uploader.` or `tags.` before it."""
+        """How often each field without a column occurs, as `name`, `uploader.name`, `tags.name`."""
         found = Counter(field_names(self.wallpaper.extra))
         if self.uploader:
             found.update(f"uploader.{name}" for name in field_names(self.uploader.extra))
@@ -182,6 +180,6 @@ class WallpaperDetails:
 
 
 def field_names(extra: str | None) -> tuple[str, ...]:
-    """Return the names of the unknown fields in an `extra`, bounded in number and length."""
+    """Return the field names in an `extra`, bounded in number and length."""
     names = list(json.loads(extra)) if extra else []
     return tuple(name[:_NAME_CHARACTERS] for name in names[:_MAX_NAMES])

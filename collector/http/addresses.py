@@ -1,7 +1,7 @@
-"""Names of the public internet lead to public addresses, or nowhere.
+"""Public host names may only resolve to public addresses; and what network errors mean.
 
-Whoever answers for a name, a captive portal or an attacker, could send us into the network that we
-stand in. All addresses of an answer count: which one is tried is not ours to say.
+The server that resolves a name, a captive portal or an attacker, could otherwise direct requests
+into the local network. All addresses of an answer count: any of them may be the one that is used.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from collector.core.errors import Code, Fault, ItemError
 
 
 class PrivateAddress(OSError):
-    """A public name was answered for with an address that is not."""
+    """A public name resolves to an address that is not public."""
 
 
 def require_public(host: str, addresses: Iterable[str]) -> None:
-    """Raise PrivateAddress where a public name leads to an address that is not public."""
+    """Raise PrivateAddress if `host` is a public name and one of `addresses` is not public."""
     if is_public_name(host) and not all(map(is_public_address, addresses)):
-        raise PrivateAddress(f"{host} leads to an address that is not public")
+        raise PrivateAddress(f"{host} resolves to an address that is not public")
 
 
 class PublicResolver(AbstractResolver):
-    """aiohttp's resolver, held to `require_public`."""
+    """aiohttp's resolver, with `require_public`."""
 
     def __init__(self) -> None:
         self._resolver = ThreadedResolver()
@@ -42,37 +42,34 @@ class PublicResolver(AbstractResolver):
         return found
 
     async def close(self) -> None:
-        """Close the resolver."""
         await self._resolver.close()
 
 
 def describe(error: BaseException) -> str:
     """Return the kind of a network error and its host; never an address with its query."""
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return _unreached(error.host, error.port, error.os_error)
     if isinstance(error, aiohttp.ClientConnectorError):
-        return _unreached(error.host, error.port, error.os_error)
+        return _cannot_connect(error.host, error.port, error.os_error)
     return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
 
 
 def source_error(error: BaseException) -> ItemError:
-    """Return why an image did not come: systemic where no connection could be made."""
+    """Return why an image did not arrive: systemic if no connection could be made."""
     unreachable = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
     fault = Fault.SYSTEMIC if unreachable else Fault.TRANSIENT
     return ItemError(Code.SOURCE_ERROR, describe(error), fault=fault)
 
 
-def unreached_source(host: str, port: int, error: Exception) -> ItemError:
-    """Return the same for a connection of our own."""
-    problem = (
-        "no answer in time" if isinstance(error, TimeoutError) else _unreached(host, port, error)
-    )
+def connect_error(host: str, port: int, error: Exception) -> ItemError:
+    """Return why the fast client could not connect."""
+    timed_out = isinstance(error, TimeoutError)
+    problem = "no answer in time" if timed_out else _cannot_connect(host, port, error)
     return ItemError(Code.SOURCE_ERROR, problem, fault=Fault.SYSTEMIC)
 
 
-def _unreached(host: str, port: int | None, error: Exception) -> str:
-    unknown = isinstance(error, socket.gaierror)
-    reason = "the name is not known here" if unknown else type(error).__name__
-    if isinstance(error, PrivateAddress):
-        reason = "the name leads to an address that is not public"
+def _cannot_connect(host: str, port: int | None, error: Exception) -> str:
+    reason = type(error).__name__
+    if isinstance(error, socket.gaierror):
+        reason = "the name does not resolve"
+    elif isinstance(error, PrivateAddress):
+        reason = "the name resolves to an address that is not public"
     return f"cannot connect to {host}:{port} ({reason})"

@@ -16,25 +16,26 @@ from collector.http.connection import coalesced
 from collector.http.fast_client import FastClient
 from collector.ports import Body, Reply
 
-# An answer of 64 items has about 80 kB; a hundred times that is not an answer any more.
+# An answer of 64 items has about 80 kB; a hundred times as much cannot be an API answer.
 MAX_REPLY_BYTES = 8 * 1024 * 1024
 CONNECT_TIMEOUT_SECONDS = 10.0
-# Silence on an open connection; a drip is caught by the deadline of the whole transfer.
+# Silence on an open connection. The deadline of the whole transfer ends a body that drips.
 READ_TIMEOUT_SECONDS = 30.0
-# An API answer comes whole within this, or is asked for again.
+# A whole API answer must arrive within this, or it is requested again.
 REPLY_TIMEOUT_SECONDS = 60.0
-# An image host that has moved sends us on once; a chain is a mistake, or a trap.
+# An image host that has moved redirects once; a longer chain is a mistake, or a trap.
 MAX_REDIRECTS = 3
-# Large reads cost less CPU per byte; two of these may lie in aiohttp's buffer per connection.
+# Large reads cost less CPU per byte; aiohttp may buffer two of these for each connection.
 READ_BUFFER_BYTES = 256 * 1024
 
 
 class AiohttpClient:
-    """The Http port on aiohttp. Keeps no cookie.
+    """The Http port on aiohttp. Keeps no cookies.
 
     Images are fetched from `image_hosts` only, without the API's headers: a key never reaches
-    another host. They go through `fast_client`, and through `image_session` if that is not for
-    them, or is None. Their redirects are followed by hand, those of the API never.
+    another host. They go through `fast_client`, or through `image_session` if that is None or
+    cannot fetch them. `open` follows the redirects of images itself; those of the API are never
+    followed.
     """
 
     def __init__(
@@ -52,16 +53,16 @@ class AiohttpClient:
         self._image_headers = {
             "User-Agent": user_agent,
             "Accept-Encoding": "identity",
-            # We end a connection, not the host: where it closes while a body waits in uvloop's TLS
-            # to be taken, the rest of that is lost (see `connection`).
+            # The client must end a connection: if the host closes it while uvloop's TLS buffers the
+            # body, the rest of the body is lost (see `connection`).
             "Connection": "keep-alive",
         }
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Reply:
         """GET a small answer.
 
-        Raises Outage(api) where nobody answers in time, PayloadError for more than
-        MAX_REPLY_BYTES or a body that breaks off.
+        Raises Outage(api) if no answer arrives in time, PayloadError if it is larger than
+        MAX_REPLY_BYTES or breaks off.
         """
         timeout = aiohttp.ClientTimeout(
             total=REPLY_TIMEOUT_SECONDS, sock_connect=CONNECT_TIMEOUT_SECONDS
@@ -79,15 +80,15 @@ class AiohttpClient:
 
     @asynccontextmanager
     async def open(self, url: str, *, max_bytes: int | None = None) -> AsyncIterator[Body]:
-        """GET an image; leaving the context drops what was not read.
+        """GET an image; leaving the context drops unread bytes.
 
-        Up to MAX_REDIRECTS are followed, each to a listed host. Raises ItemError: host_refused,
-        redirect_refused (permanent) for one that is not listed, source_error (transient; systemic
-        where no connection can be made).
+        Follows up to MAX_REDIRECTS, each to a listed host. Raises ItemError: host_refused or
+        redirect_refused (permanent) for a host that is not listed, source_error (transient;
+        systemic if no connection can be made).
         """
         require_allowed(url, self._image_hosts)
         for _ in range(MAX_REDIRECTS + 1):
-            async with self._asked(url, max_bytes) as body:
+            async with self._get_image(url, max_bytes) as body:
                 target = redirect_target(url, body.status, body.headers, self._image_hosts)
                 if target is None:
                     yield body
@@ -98,17 +99,12 @@ class AiohttpClient:
         )
 
     @asynccontextmanager
-    async def _asked(self, url: str, max_bytes: int | None) -> AsyncIterator[Body]:
+    async def _get_image(self, url: str, max_bytes: int | None) -> AsyncIterator[Body]:
         if self._fast is not None:
             async with self._fast.get(url, self._image_headers, max_bytes) as body:
                 if body is not None:
                     yield body
                     return
-        async with self._opened(url) as response:
-            yield _AiohttpBody(response)
-
-    @asynccontextmanager
-    async def _opened(self, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=CONNECT_TIMEOUT_SECONDS, sock_read=READ_TIMEOUT_SECONDS
         )
@@ -119,9 +115,9 @@ class AiohttpClient:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise source_error(error) from None
         try:
-            yield response
+            yield _AiohttpBody(response)
         finally:
-            # Not `release`: what was not read must not be drained at the budget's cost.
+            # Not `release`: that would read the rest of the body, at the cost of the budget.
             response.close()
 
 
@@ -144,9 +140,9 @@ class _AiohttpBody:
 async def open_http(
     *, image_hosts: frozenset[str], user_agent: str, connections: int, is_fast: bool = True
 ) -> AsyncIterator[AiohttpClient]:
-    """Open a client with at most `connections` sockets of aiohttp's; none is left behind.
+    """Open a client with at most `connections` aiohttp sockets for each session; all are closed.
 
-    On the fast client there are as many as images on their way, and `connections` of them are kept.
+    The fast client has one connection for each image in flight, and keeps `connections` idle ones.
     """
     fast_client = FastClient(
         max_idle=connections,
@@ -155,8 +151,8 @@ async def open_http(
     )
     async with (
         _session(connections, force_close=False) as session,
-        # aiohttp keeps a connection as soon as a body has ended, whatever is thought of it then: a
-        # host that is one answer behind would give each image to the next one.
+        # aiohttp reuses a connection as soon as a body has ended, even if the body turns out wrong.
+        # If a host lagged one answer, each request would get the image of the one before it.
         _session(connections, force_close=True) as image_session,
     ):
         with closing(fast_client):

@@ -1,8 +1,8 @@
 """One connection of the fast client: a head, then a body that is received in place.
 
-It is never left unread while little of an answer is left: what uvloop has taken off a TLS
-connection and not handed on yet is dropped when the peer closes meanwhile, as it may after its
-answer (https://github.com/MagicStack/uvloop/pull/661, seen with 0.23.0, 2026-11-28).
+Reading never pauses near the end of an answer. uvloop drops the bytes that it has read from a TLS
+connection and not delivered yet if the peer closes meanwhile, as it may after its answer
+(https://github.com/MagicStack/uvloop/pull/661, seen with 0.23.0, 2026-11-28).
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
+from http import HTTPStatus
 from typing import NamedTuple, cast
 
 from multidict import CIMultiDict
 
-# Received at once at most, but for the last ones: smaller ones cost more calls, larger ones leave
-# the CPU's cache.
+# Size of a slab, except the last. Smaller slabs cost more calls, larger ones leave the CPU's cache.
 SLAB_BYTES = 1024 * 1024
-# Where the socket is not read for a while, more than this is left to come. uvloop holds back less:
-# it stops at 256 KiB, after a read of as much at most.
+# Reading pauses only if more than this is still to come. uvloop holds back less: it stops at
+# 256 KiB, after a read of at most as much.
 MIN_REST_BYTES = 512 * 1024
-_OK = 200
 _NOWHERE = memoryview(b"")
 # A usual head has half a kilobyte.
 MAX_HEAD_BYTES = 16 * 1024
@@ -32,9 +31,9 @@ _FIELD = re.compile(
     rb"(?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?)[\t ]*\r\n"
 )
 _LENGTH = re.compile(r"[0-9]{1,18}")
-# A view or a bytes object costs some 200 bytes beside its own: here, about one in a hundred.
+# A view or a bytes object costs some 200 bytes on top of its data: about 1 percent of this.
 MIN_CHUNK_BYTES = 16 * 1024
-# Whoever watches for a body that drips hears of it with the first piece after this.
+# The first piece after this ends a chunk, so that the caller notices a body that drips.
 COALESCE_SECONDS = 1.0
 
 
@@ -43,11 +42,11 @@ class BrokenOff(ConnectionError):
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Carries one answer after the other.
+    """Carries one answer at a time.
 
-    A body is received in slabs, each when it is asked for; between two the socket is not read. The
-    first one of an image that there is room for begins as soon as the head has come. What comes
-    when nothing is expected breaks the connection.
+    A body is received in slabs, each when the caller asks for it; between two slabs the socket is
+    not read. If there is room for an image, its first slab begins as soon as the head has arrived.
+    Bytes that arrive when none are expected break the connection.
     """
 
     def __init__(self) -> None:
@@ -55,16 +54,16 @@ class Connection(asyncio.BufferedProtocol):
         self.idle_since_seconds = 0.0
         self._transport: asyncio.Transport | None = None
         self._head = memoryview(bytearray(MAX_HEAD_BYTES))
-        # Where bytes go now, how many are expected there, and how many are there. Nowhere: none is
-        # expected.
+        # Where bytes go now (nowhere: none are expected), how many are expected there, and how many
+        # have arrived.
         self._into = _NOWHERE
         self._expected = 0
         self._filled = 0
         self._max_bytes: int | None = None
         self._answer: Head | None = None
         self._is_answered = False
-        # Of the body: where it begins behind the head, what came there, what no slab was made for
-        # yet, and a slab that nobody has taken.
+        # Of the body: its offset in the head buffer, its bytes that arrived with the head, how many
+        # bytes have no slab yet, and a slab that the caller has not taken.
         self._body_at = 0
         self._early = _NOWHERE
         self._left = 0
@@ -77,17 +76,17 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def is_reusable(self) -> bool:
-        """True where an answer was taken whole, another may follow, and no more has come."""
+        """Whether the caller took the whole answer, another may follow, and no more bytes came."""
         is_taken = self._into is _NOWHERE and self._slab is _NOWHERE
         return is_taken and self._keeps_alive and not self._is_broken
 
     async def ask(
         self, request: bytes, silence_seconds: float, max_bytes: int | None = None
     ) -> Head | None:
-        """Send a request and return the head of its answer, None where that is an odd one.
+        """Send a request and return the head of its answer; None if it is not of the strict form.
 
-        A body of more than `max_bytes` is not received before it is asked for. Raises BrokenOff
-        where the connection ends first, TimeoutError.
+        A body of more than `max_bytes` is not received before the caller asks for it. Raises
+        BrokenOff if the connection ends first, TimeoutError after `silence_seconds` without a byte.
         """
         if self._transport is None or self._is_broken:
             raise BrokenOff
@@ -103,10 +102,10 @@ class Connection(asyncio.BufferedProtocol):
         return self._answer
 
     def next_slab(self) -> tuple[memoryview, int]:
-        """Return where the body goes on, and how many bytes are expected there.
+        """Return the buffer of the next slab, and how many bytes are expected there.
 
-        `more_than` says how many of them have come. Raises ValueError where all were expected
-        before, or the answer has no body.
+        `more_than` says how many of them have arrived. Raises ValueError after the last slab, or if
+        the answer has no body.
         """
         if self._slab is _NOWHERE:
             if not self._left:
@@ -116,9 +115,10 @@ class Connection(asyncio.BufferedProtocol):
         return slab, self._expected
 
     async def more_than(self, filled: int, silence_seconds: float) -> int:
-        """Wait until more bytes than `filled` are there; return how many.
+        """Wait until more than `filled` bytes of the slab have arrived; return how many.
 
-        Raises BrokenOff where the connection ends first, TimeoutError.
+        Raises BrokenOff if the connection ends first, TimeoutError after `silence_seconds` without
+        a byte.
         """
         while self._filled == filled:
             await self._next_bytes(silence_seconds)
@@ -132,7 +132,6 @@ class Connection(asyncio.BufferedProtocol):
             await self._waiter
 
     def abort(self) -> None:
-        """End the connection at once."""
         self._is_broken = True
         if self._transport is not None:
             self._transport.abort()
@@ -140,16 +139,14 @@ class Connection(asyncio.BufferedProtocol):
     # --- What the transport calls ---------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """There is a connection."""
-        # Not checked: uvloop's transports are of no common class.
+        # A cast, because uvloop's transports share no class with asyncio's.
         self._transport = cast("asyncio.Transport", transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Say where bytes go; where none are expected, into the head, to be dropped."""
+        # Bytes that are not expected go into the head buffer, and are dropped.
         return self._into[self._filled :] if self._filled < len(self._into) else self._head
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Bytes have come."""
         if self._filled >= len(self._into):
             self.abort()
             return
@@ -158,22 +155,20 @@ class Connection(asyncio.BufferedProtocol):
             self._filled = self._expected
             self.abort()
         if self._into is self._head and not self._is_answered:
-            self._look_for_the_head()
+            self._parse_head()
         else:
             self._after_filling()
         self._wake()
 
     def eof_received(self) -> None:
-        """Nothing more will come; the transport closes itself."""
         self._is_broken = True
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended."""
         self._is_broken = True
         self._wake()
 
-    def _look_for_the_head(self) -> None:
+    def _parse_head(self) -> None:
         end = bytes(self._head[: self._filled]).find(HEAD_END)
         if end < 0:
             self._is_answered = self._filled == len(self._head)
@@ -186,15 +181,15 @@ class Connection(asyncio.BufferedProtocol):
         self._keeps_alive = self._answer.keeps_alive
         self._left = self._answer.length_bytes or 0
         has_room = self._max_bytes is None or self._left <= self._max_bytes
-        if self._answer.status == _OK and self._left and has_room:
+        if self._answer.status == HTTPStatus.OK and self._left and has_room:
             self._begin_slab()
         else:
             self._after_filling()
 
     def _begin_slab(self) -> None:
-        """Let the body go on in a slab of its own.
+        """Receive the next part of the body in a new slab.
 
-        The last one has room for more than is expected: what is too much shows itself at once.
+        The last slab has room for one byte too many, so that a body that is too long is noticed.
         """
         is_unread = self._is_paused
         if self._into is self._head:
@@ -213,7 +208,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._is_last and self._early:
             self.abort()
         if self._is_last and is_unread and self._filled == self._expected:
-            # The socket was not read beyond where the answer ends: what lies there is unknown.
+            # The socket was not read beyond the end of the answer, so more bytes may wait there.
             self._keeps_alive = False
         self._after_filling()
         if self._filled < self._expected:
@@ -239,7 +234,7 @@ class Connection(asyncio.BufferedProtocol):
 
 
 class Head(NamedTuple):
-    """Status, fields, and the length of the body, None where the head does not say it plainly."""
+    """Status, fields, and the body's length: None unless one plain Content-Length states it."""
 
     status: int
     headers: Mapping[str, str]
@@ -248,7 +243,7 @@ class Head(NamedTuple):
 
 
 def read_head(block: bytes) -> Head | None:
-    """Read a head that ends with its empty line; None where it is not of the strict form."""
+    """Parse a head that ends with its empty line; None if it is not of the strict form."""
     line = _STATUS_LINE.match(block)
     if line is None:
         return None
@@ -262,7 +257,8 @@ def read_head(block: bytes) -> Head | None:
         position = field.end()
     if block[position:] != b"\r\n":
         return None
-    return Head(int(line[1]), headers, _length(headers), _keeps_alive(headers))
+    keeps_alive = "close" not in headers.get("Connection", "").lower()
+    return Head(int(line[1]), headers, _length(headers), keeps_alive)
 
 
 def _length(headers: CIMultiDict[str]) -> int | None:
@@ -272,16 +268,12 @@ def _length(headers: CIMultiDict[str]) -> int | None:
     return int(found[0])
 
 
-def _keeps_alive(headers: CIMultiDict[str]) -> bool:
-    return "close" not in headers.get("Connection", "").lower()
-
-
 async def coalesced(
     pieces: AsyncIterator[bytes], clock: Callable[[], float]
 ) -> AsyncIterator[bytes]:
-    """Yield pieces of MIN_CHUNK_BYTES as they are, and smaller ones together.
+    """Yield pieces of at least MIN_CHUNK_BYTES as they are, and join smaller ones.
 
-    `clock` is monotonic seconds. What was held back when `pieces` raises is dropped.
+    `clock` returns monotonic seconds. If `pieces` raises, bytes that were held back are dropped.
     """
     held, due = bytearray(), clock() + COALESCE_SECONDS
     async for piece in pieces:

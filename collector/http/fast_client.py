@@ -1,9 +1,9 @@
-"""The fast client for images: bytes go from the socket into the buffers that are sent on.
+"""The fast client for images: bytes go from the socket into the buffers that are uploaded.
 
-aiohttp copies what it receives and hands it over in small pieces; of the CPU that an image costs,
-that is the largest share that can be saved (docs/decisions/0010-fast-lane.md). Here one GET is
-written, one strict head is read, and a body of known length is received in place. What is unusual
-is left to aiohttp, which knows the rest of HTTP: `get` says so with None.
+aiohttp copies what it receives and delivers it in small pieces. Of the CPU time that an image
+costs, that is the largest share that can be saved (docs/decisions/0010-fast-client.md). This client
+writes one GET, reads one strict head, and receives a body of known length in origin. It leaves
+everything unusual to aiohttp, which knows the rest of HTTP: `get` then yields None.
 """
 
 from __future__ import annotations
@@ -14,98 +14,94 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import NamedTuple
 
 from aiohappyeyeballs import start_connection
 
-from collector.http.addresses import require_public, source_error, unreached_source
+from collector.http.addresses import connect_error, require_public, source_error
 from collector.http.connection import COALESCE_SECONDS, MIN_CHUNK_BYTES, BrokenOff, Connection, Head
 
-# Idle for longer, a connection may have been forgotten by whatever lies between, without a word:
-# aiohttp gives up its own as soon.
+# A router or firewall may forget a connection that is idle for longer. aiohttp uses the same limit.
 MAX_IDLE_SECONDS = 15.0
-# RFC 8305: the next address is tried when the one before it has not answered by then.
+# RFC 8305: the next address is tried if the one before it has not answered by then.
 NEXT_ADDRESS_SECONDS = 0.25
-# Letters that need no quoting, in a form that aiohttp would send as it stands, too.
+# Only characters that need no quoting, so that aiohttp would send the same request.
 _ADDRESS = re.compile(
     r"(https?)://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?"
     r"(/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-F]{2})*)"
 )
-_OK = 200
 _HTTPS_PORT, _HTTP_PORT = 443, 80
 
 
-class Place(NamedTuple):
-    """Where a connection leads."""
-
+class Origin(NamedTuple):
     is_secure: bool
     host: str
     port: int
 
 
 class FastClient:
-    """Connections to image hosts, of which `max_idle` are kept for each; none outlives `close`."""
+    """Connections to image hosts: at most `max_idle` idle ones for each; `close` ends them."""
 
     def __init__(self, *, max_idle: int, connect_seconds: float, silence_seconds: float) -> None:
         self._max_idle = max_idle
         self._connect_seconds = connect_seconds
         self._silence_seconds = silence_seconds
-        self._idle: dict[Place, list[Connection]] = {}
-        # Whose answers are none for this client: they are not asked twice each time.
-        self._odd: set[Place] = set()
-        self._trust: ssl.SSLContext | None = None
+        self._idle: dict[Origin, list[Connection]] = {}
+        # Their answers are not for this client, so they are not asked twice each time.
+        self._unsuitable: set[Origin] = set()
+        self._tls: ssl.SSLContext | None = None
 
     @asynccontextmanager
     async def get(
         self, url: str, headers: Mapping[str, str], max_bytes: int | None = None
     ) -> AsyncIterator[FastBody | None]:
-        """GET `url`; None where that is not for this client, and aiohttp must be asked.
+        """GET `url`; yields None if this client cannot, and the caller must ask aiohttp.
 
-        A body of more than `max_bytes` is not received before it is asked for. Raises ItemError.
-        Leaving the context drops what was not read; the connection is kept only where its answer
+        A body of more than `max_bytes` is not received before the caller asks for it. Raises
+        ItemError. Leaving the context drops unread bytes; the connection is kept only if its answer
         was read to the end.
         """
         address = _ADDRESS.fullmatch(url)
-        place = _place(address) if address else None
-        if address is None or place is None or place in self._odd or "/." in address[4]:
+        origin = _origin(address) if address else None
+        if address is None or origin is None or origin in self._unsuitable or "/." in address[4]:
             yield None
             return
-        connection = self._kept(place) or await self._connect(place)
+        connection = self._reuse(origin) or await self._connect(origin)
         try:
-            yield await self._answer(place, connection, _request(address, headers), max_bytes)
+            yield await self._answer(origin, connection, _request(address, headers), max_bytes)
         except BaseException:
-            # Also where the answer came whole: it may be another request's.
+            # Even after a whole answer: it may belong to another request.
             connection.abort()
             raise
         finally:
-            self._let_go(place, connection)
+            self._release(origin, connection)
 
     def close(self) -> None:
-        """End all connections that are kept."""
         for connections in self._idle.values():
             for connection in connections:
                 connection.abort()
         self._idle.clear()
 
     async def _answer(
-        self, place: Place, connection: Connection, request: bytes, max_bytes: int | None
+        self, origin: Origin, connection: Connection, request: bytes, max_bytes: int | None
     ) -> FastBody | None:
         try:
             head = await connection.ask(request, self._silence_seconds, max_bytes)
         except BrokenOff as error:
-            # A kept connection may have been closed just as it was used again.
+            # The host may have closed an idle connection just as it was used again.
             if connection.is_new:
                 raise source_error(error) from None
             return None
         except TimeoutError as error:
             raise source_error(error) from None
-        if head is None or (head.status == _OK and head.length_bytes is None):
-            self._odd.add(place)
+        if head is None or (head.status == HTTPStatus.OK and head.length_bytes is None):
+            self._unsuitable.add(origin)
             return None
         return FastBody(head, connection, self._silence_seconds)
 
-    def _kept(self, place: Place) -> Connection | None:
-        idle = self._idle.get(place, [])
+    def _reuse(self, origin: Origin) -> Connection | None:
+        idle = self._idle.get(origin, [])
         fresh_since = asyncio.get_running_loop().time() - MAX_IDLE_SECONDS
         while idle:
             connection = idle.pop()
@@ -114,30 +110,30 @@ class FastClient:
             connection.abort()
         return None
 
-    async def _connect(self, place: Place) -> Connection:
-        loop, host = asyncio.get_running_loop(), place.host.strip("[]")
-        trust = self._context() if place.is_secure else None
+    async def _connect(self, origin: Origin) -> Connection:
+        loop, host = asyncio.get_running_loop(), origin.host.strip("[]")
+        tls = self._tls_context() if origin.is_secure else None
         try:
             async with asyncio.timeout(self._connect_seconds):
-                addresses = await loop.getaddrinfo(host, place.port, type=socket.SOCK_STREAM)
+                addresses = await loop.getaddrinfo(host, origin.port, type=socket.SOCK_STREAM)
                 require_public(host, (str(address[4][0]) for address in addresses))
                 connected = await start_connection(
                     addresses, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS, loop=loop
                 )
                 _, connection = await loop.create_connection(
-                    Connection, sock=connected, ssl=trust, server_hostname=host if trust else None
+                    Connection, sock=connected, ssl=tls, server_hostname=host if tls else None
                 )
         except (OSError, TimeoutError, UnicodeError) as error:
-            raise unreached_source(place.host, place.port, error) from None
+            raise connect_error(origin.host, origin.port, error) from None
         return connection
 
-    def _context(self) -> ssl.SSLContext:
-        if self._trust is None:
-            self._trust = ssl.create_default_context()
-        return self._trust
+    def _tls_context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls
 
-    def _let_go(self, place: Place, connection: Connection) -> None:
-        idle = self._idle.setdefault(place, [])
+    def _release(self, origin: Origin, connection: Connection) -> None:
+        idle = self._idle.setdefault(origin, [])
         if connection.is_reusable and len(idle) < self._max_idle:
             connection.idle_since_seconds = asyncio.get_running_loop().time()
             idle.append(connection)
@@ -156,19 +152,19 @@ class FastBody:
         self._silence_seconds = silence_seconds
 
     async def chunks(self) -> AsyncIterator[memoryview]:
-        """Yield the body as it arrives, in place: nobody writes there again. Raises ItemError."""
+        """Yield the body as it arrives; the views stay valid and unchanged. Raises ItemError."""
         left = self._length_bytes
         while left:
             slab, expected = self._connection.next_slab()
             left -= expected
             taken = 0
             while taken < expected:
-                filled = await self._chunk_behind(taken, expected)
+                filled = await self._end_of_chunk(taken, expected)
                 yield slab[taken:filled]
                 taken = filled
 
-    async def _chunk_behind(self, taken: int, expected: int) -> int:
-        """Wait until a chunk has come behind the first `taken` bytes; return where it ends."""
+    async def _end_of_chunk(self, taken: int, expected: int) -> int:
+        """Wait until a chunk has arrived after the first `taken` bytes; return where it ends."""
         clock, filled = asyncio.get_running_loop().time, taken
         due = clock() + COALESCE_SECONDS
         try:
@@ -180,10 +176,10 @@ class FastBody:
             raise source_error(error) from None
 
 
-def _place(address: re.Match[str]) -> Place:
+def _origin(address: re.Match[str]) -> Origin:
     is_secure = address[1] == "https"
     port = int(address[3]) if address[3] else _HTTPS_PORT if is_secure else _HTTP_PORT
-    return Place(is_secure, address[2].lower(), port)
+    return Origin(is_secure, address[2].lower(), port)
 
 
 def _request(address: re.Match[str], headers: Mapping[str, str]) -> bytes:

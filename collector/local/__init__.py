@@ -6,12 +6,12 @@ async with open_local_servers(home) as servers:
 
 from __future__ import annotations
 
-from collector.local.process import Child, open_child
+from collector.local.process import Command, open_child
 from collector.local.records import LocalPostgres, LocalS3, LocalServerError
 from collector.local.servers import LocalServers, is_in_use, open_local_servers
 
 __all__ = [
-    "Child",
+    "Command",
     "LocalPostgres",
     "LocalS3",
     "LocalServerError",

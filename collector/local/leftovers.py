@@ -1,4 +1,4 @@
-"""Processes that were started by another process: known again, waited for, ended."""
+"""Processes that another process started: find them, wait for them, end them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from contextlib import suppress
 import anyio
 import psutil
 
-# Short against the second or so that a server takes to start or stop, and cheap.
+# Short compared with the second or so that a server takes to start or stop, and cheap.
 POLL_SECONDS = 0.02
-# After SIGKILL only the kernel is left to do something.
+# After SIGKILL only the kernel has work left.
 KILLED_SECONDS = 5.0
-# The start time of a process is told by the wall clock, which may be set while the process runs.
+# A process's start time comes from the wall clock, which may be set while the process runs.
 CLOCK_SECONDS = 2.0
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Return once `condition()` holds: nobody announces what other processes do."""
+    """Return once `condition()` holds; polls, because nothing announces what other processes do."""
     while not condition():
         await anyio.sleep(POLL_SECONDS)
 
@@ -32,7 +32,7 @@ async def holds_within(seconds: float, condition: Callable[[], bool]) -> bool:
 
 
 def find_process(pid: int, created: float | None = None) -> psutil.Process | None:
-    """Return the living process `pid`, if it began at `created` (seconds since 1970).
+    """Return the living process `pid`, if it started at `created` (seconds since 1970).
 
     None for a zombie, and for another process that has got the same id since then.
     """
@@ -44,7 +44,7 @@ def find_process(pid: int, created: float | None = None) -> psutil.Process | Non
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether this very process still runs; a zombie, or another one with its id, does not."""
+    """Whether this very process still runs: no zombie, and no other process with its id."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -52,7 +52,10 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 async def end_process(process: psutil.Process, stop_signal: int, stop_seconds: float) -> None:
-    """End the process: `stop_signal`, then SIGKILL after `stop_seconds`. Never touches another."""
+    """End the process: `stop_signal`, then SIGKILL after `stop_seconds`.
+
+    Another process that has got the same id is never touched.
+    """
     for number, seconds in ((stop_signal, stop_seconds), (signal.SIGKILL, KILLED_SECONDS)):
         with suppress(psutil.NoSuchProcess):
             process.send_signal(number)

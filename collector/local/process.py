@@ -1,4 +1,4 @@
-"""A child process that ends with those who need it, however they end.
+"""A child process that ends with the processes that need it, however those end.
 
 Between them and the child stands a warden (`warden.py`). It notices their death as the end of a
 pipe, which works after kill -9 and on every platform. The child runs in a session of its own, so
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 import select
 import signal
@@ -19,113 +18,70 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import IO, TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack
+from typing import IO, TYPE_CHECKING, Any
 
 import anyio
 
-from collector.local.records import PRIVATE_FILE_MODE
+from collector.local.records import PRIVATE_FILE_MODE, as_user, logger
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the engine does without psutil and filelock (extra `local`)
     import psutil
 
-logger = logging.getLogger("collector.local")
+    from collector.local.folder import Users
 
 WARDEN = Path(__file__).with_name("warden.py")
-# A warden is up in about 0.05 s; a machine under heavy load deserves more.
+# A warden is up in about 0.05 s; a heavily loaded machine takes longer.
 WARDEN_START_SECONDS = 20.0
 # What the warden needs beyond the child's own time: SIGKILL, reaping, the report.
 WARDEN_MARGIN_SECONDS = 5.0
-# A good stop of either server takes less; of a longer one a person at a terminal wants to know.
+# Either server usually stops sooner. A person at a terminal wants to know about a longer stop.
 SLOW_STOP_SECONDS = 1.5
 # Only the child's own user reads what it writes.
 CHILD_UMASK = 0o077
 
 
-class Options(TypedDict):
-    """How a child is run.
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a child runs, and how.
 
-    `env` is its whole environment. Standard output and error are appended to `log`. `name` is
-    what people call it, by default the program's name; a slow stop is logged with it. On its end
-    it gets `stop_signal` (SIGTERM) and `stop_seconds` (10), then SIGKILL. `user` (a uid, needs
-    root) drops to that user, without further groups. `pass_fds` stay open in it, and `litter`
-    are files that are removed after its end.
+    `name` is what messages call it, `env` its whole environment. Standard output and error are
+    appended to `log`. To end it, the warden sends `stop_signal`, then SIGKILL after
+    `stop_seconds`. `user` is the uid to drop to, which needs root. The child inherits the
+    descriptors `pass_fds`, and `cleanup_files` are removed after its end.
     """
 
+    name: str
+    argv: Sequence[str]
     env: Mapping[str, str]
     cwd: Path
     log: Path
-    name: NotRequired[str]
-    stop_signal: NotRequired[int]
-    stop_seconds: NotRequired[float]
-    user: NotRequired[int | None]
-    pass_fds: NotRequired[Sequence[int]]
-    litter: NotRequired[Sequence[Path]]
-
-
-@dataclass(frozen=True, slots=True)
-class Users:
-    """The processes that share a child: each of them has the named pipe `pipe` open for writing.
-
-    They join while they hold the lock of the file `door`, so that none joins a child which its
-    warden has begun to stop.
-    """
-
-    pipe: Path
-    door: Path
-
-    def join(self) -> int | None:
-        """Return a descriptor that keeps the child running while it is open; None: no child."""
-        try:
-            return os.open(self.pipe, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENXIO):
-                return None
-            raise
-
-    def are_there(self) -> bool:
-        """Whether any process keeps the child running at this moment."""
-        try:
-            reader = os.open(self.pipe, os.O_RDONLY | os.O_NONBLOCK)
-        except FileNotFoundError:
-            return False
-        try:
-            return os.read(reader, 1) != b""
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(reader)
-
-    def lifeline(self) -> tuple[int, int]:
-        """Make the pipe anew, and return its two ends."""
-        self.pipe.unlink(missing_ok=True)
-        os.mkfifo(self.pipe, PRIVATE_FILE_MODE)
-        reader = os.open(self.pipe, os.O_RDONLY | os.O_NONBLOCK)
-        os.set_blocking(reader, True)
-        return reader, os.open(self.pipe, os.O_WRONLY)
+    stop_signal: int = signal.SIGTERM
+    stop_seconds: float = 10.0
+    user: int | None = None
+    pass_fds: Sequence[int] = ()
+    cleanup_files: Sequence[Path] = ()
 
 
 class Child:
-    """A child process. Whoever starts it closes it, and may then wait for its end.
+    """A child process. The caller that starts it closes it, and may wait for its end before.
 
-    Attributes: `pid` of the child itself, `warden_pid` of its warden, and `returncode`, None
-    until it was waited for, then its exit status or the negative number of the signal that
-    ended it.
+    Attributes: `pid` of the child itself, `warden_pid` of its warden, and `returncode`, which is
+    None until `wait` has returned, then the exit status or the negative number of the signal
+    that ended the child.
     """
 
     _report: IO[bytes]
 
-    def __init__(self, argv: Sequence[str], options: Options) -> None:
+    def __init__(self, command: Command) -> None:
         self.pid = 0
         self.warden_pid = 0
         self.returncode: int | None = None
-        self._argv = list(argv)
-        self._options = options
-        self._stop = (options.get("stop_signal", signal.SIGTERM), options.get("stop_seconds", 10.0))
+        self._command = command
         self._process: psutil.Process | None = None
         self._reading = anyio.Lock()
 
-    async def start(self, users: Users | None, lifeline: ExitStack) -> None:
-        """Start the child; it runs until `lifeline` is closed, and `users` have gone.
+    async def start(self, lifeline: ExitStack, users: Users | None = None) -> None:
+        """Start the child; it runs until `lifeline` is closed and all `users` have gone.
 
         Raises OSError if the command cannot be executed.
         """
@@ -133,7 +89,7 @@ class Child:
             report, report_end = os.pipe()
             self._report = os.fdopen(report, "rb", buffering=0)
             ends.callback(os.close, report_end)
-            reader, writer = users.lifeline() if users else os.pipe()
+            reader, writer = users.make_pipe() if users else os.pipe()
             ends.callback(os.close, reader)
             lifeline.callback(os.close, writer)
             await self._start_warden(reader, report_end, users)
@@ -142,46 +98,41 @@ class Child:
                 word, *rest = await self._next_report()
         if word != "pid":
             self.returncode = -signal.SIGKILL
-            raise OSError(*rest, self._argv[0])
+            raise OSError(*rest, self._command.argv[0])
         self.warden_pid, self.pid = rest
         self._process = _leftovers().find_process(self.pid)
 
     async def _start_warden(self, reader: int, report_end: int, users: Users | None) -> None:
-        options = self._options
-        user = options.get("user")
-        as_user = {} if user is None else {"user": user, "group": user, "extra_groups": []}
-        inherited = list(options.get("pass_fds", ()))
-        child = {
-            "args": self._argv,
-            "env": dict(options["env"]),
-            "cwd": str(options["cwd"]),
-            "pass_fds": inherited,
-            "umask": CHILD_UMASK,
-            **as_user,
-        }
-        litter = [*options.get("litter", ()), *([users.pipe] if users else [])]
+        command = self._command
         order = {
-            "child": child,
-            "stop": self._stop,
-            "lifeline": (reader, users and users.pipe, users and users.door),
-            "litter": litter,
+            "child": {
+                "args": command.argv,
+                "env": dict(command.env),
+                "cwd": command.cwd,
+                "pass_fds": command.pass_fds,
+                "umask": CHILD_UMASK,
+                **as_user(command.user),
+            },
+            "stop": (command.stop_signal, command.stop_seconds),
+            "lifeline": (reader, users and users.pipe, users and users.lock),
+            "cleanup_files": [*command.cleanup_files, *([users.pipe] if users else [])],
         }
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        with os.fdopen(os.open(options["log"], flags, PRIVATE_FILE_MODE), "ab") as log:
+        with os.fdopen(os.open(command.log, flags, PRIVATE_FILE_MODE), "ab") as log:
             await anyio.run_process(
-                # Isolated and without site-packages: starts at once, and no environment bends it.
+                # Isolated and without site-packages: starts fast, and ignores PYTHON* variables.
                 [sys.executable, "-I", "-S", str(WARDEN)],
                 input=json.dumps(order, default=str).encode(),
                 stdout=report_end,
                 stderr=log,
-                check=False,  # its report tells as well
+                check=False,  # the report says if it failed
                 start_new_session=True,
-                pass_fds=[reader, *inherited],
+                pass_fds=[reader, *command.pass_fds],
             )
 
     @property
     def running(self) -> bool:
-        """Whether the child runs, as far as its warden has told."""
+        """Whether the child runs, by the last report of its warden."""
         if self.returncode is not None:
             return False
         reports = select.poll()  # unlike select(), it takes any descriptor number
@@ -189,9 +140,9 @@ class Child:
         return not reports.poll(0)
 
     async def wait(self) -> int:
-        """Return the child's exit status once it ended; safe to cancel and to call by many.
+        """Return the child's exit status once it ended; safe to cancel and to call concurrently.
 
-        The child of a warden that was killed is ended, and its status is then -SIGKILL.
+        If the warden was killed, the child is ended, and its status is -SIGKILL.
         """
         async with self._reading:
             while self.returncode is None:
@@ -200,14 +151,16 @@ class Child:
                     self.returncode = rest[0]
                 elif word == "error":
                     if self._process:
-                        await _leftovers().end_process(self._process, *self._stop)
+                        stop = (self._command.stop_signal, self._command.stop_seconds)
+                        await _leftovers().end_process(self._process, *stop)
                     self.returncode = -signal.SIGKILL
         return self.returncode
 
     async def end(self) -> None:
-        """Wait for the child's end, which its closed lifeline brings about. Not cancellable."""
-        name = self._options.get("name", Path(self._argv[0]).name)
-        if not await ends_within(self._stop[1], name, self.wait) and self.warden_pid:
+        """Wait for the end of a child whose lifeline is closed. Not cancellable."""
+        command = self._command
+        ended = await ends_within(command.stop_seconds, command.name, self.wait)
+        if not ended and self.warden_pid:
             os.kill(self.warden_pid, signal.SIGKILL)
             with anyio.CancelScope(shield=True):
                 await self.wait()
@@ -222,8 +175,7 @@ class Child:
 
 
 def _leftovers() -> ModuleType:
-    """Return the module that needs psutil, which the engine does without (extra `local`)."""
-    from collector.local import leftovers  # noqa: PLC0415
+    from collector.local import leftovers  # noqa: PLC0415  (it needs psutil)
 
     return leftovers
 
@@ -231,12 +183,12 @@ def _leftovers() -> ModuleType:
 async def ends_within(
     stop_seconds: float, name: str, wait: Callable[[], Awaitable[object]]
 ) -> bool:
-    """Whether `wait` returns in the time that a stop may take, and some more. Not cancellable."""
+    """Whether `wait` returns within `stop_seconds` and WARDEN_MARGIN_SECONDS. Not cancellable."""
     with anyio.CancelScope(shield=True):
         with anyio.move_on_after(SLOW_STOP_SECONDS):
             await wait()
             return True
-        logger.info("waiting for %s to stop, %g s at most", name, stop_seconds)
+        logger.info("waiting for %s to stop, at most %g s", name, stop_seconds)
         with anyio.move_on_after(stop_seconds + WARDEN_MARGIN_SECONDS - SLOW_STOP_SECONDS):
             await wait()
             return True
@@ -244,16 +196,16 @@ async def ends_within(
 
 
 @asynccontextmanager
-async def open_child(argv: Sequence[str], **options: Unpack[Options]) -> AsyncIterator[Child]:
-    """Run `argv` for as long as the body lasts, and never longer than this process.
+async def open_child(command: Command) -> AsyncIterator[Child]:
+    """Run `command` for as long as the body lasts, and never longer than this process.
 
     Returns when the child has ended, also after an error or cancellation. Raises OSError if the
-    command cannot be executed. A child that ends by itself ends nothing here: see `Child.wait`.
+    command cannot be executed. A child that ends early does not end the body: see `Child.wait`.
     """
-    child = Child(argv, options)
+    child = Child(command)
     lifeline = ExitStack()
     try:
-        await child.start(None, lifeline)
+        await child.start(lifeline)
         yield child
     finally:
         lifeline.close()

@@ -1,4 +1,4 @@
-"""How a running embedded server is reached, and the error of one that is not.
+"""How to reach an embedded server, the error when that fails, and what the modules here share.
 
 Secrets never show in a repr, and only their owner can read them in files.
 """
@@ -6,21 +6,27 @@ Secrets never show in a repr, and only their owner can read them in files.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+logger = logging.getLogger("collector.local")
+
+LOOPBACK = "127.0.0.1"
 PRIVATE_FILE_MODE = 0o600
 PRIVATE_FOLDER_MODE = 0o700
+# Other users may pass through such a folder, which the unprivileged PostgreSQL has to.
+PASSABLE_FOLDER_MODE = 0o711
 
 
 class LocalServerError(Exception):
     """An embedded server could not be started, reached or used.
 
-    Attributes: `server` (its name for people), `problem` (one clause), `log` (the server's log
-    file, where one exists) and `tail` (that log's last lines, oldest first, of this start only).
+    Attributes: `server` (its name in messages), `problem` (one clause), `log` (the server's log
+    file, if there is one) and `tail` (that log's last lines, oldest first, of this start only).
     """
 
     def __init__(
@@ -92,3 +98,11 @@ def write_private(path: Path, text: str) -> None:
         file.flush()
         os.fsync(descriptor)
     new.replace(path)
+
+
+def as_user(user: int | None) -> dict[str, Any]:
+    """Return the options of subprocess that run a program as `user` (None: the current user).
+
+    Dropping to another user needs root; the program then has no further groups.
+    """
+    return {} if user is None else {"user": user, "group": user, "extra_groups": []}

@@ -15,7 +15,7 @@ NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class LocalServers:
-    """The embedded servers asked for, all of them ready; None for one not asked for."""
+    """The embedded servers that the caller opened, ready; None for one that it did not."""
 
     postgres: LocalPostgres | None
     s3: LocalS3 | None
@@ -23,8 +23,8 @@ class LocalServers:
 
 
 def is_in_use(home: Path) -> bool:
-    """Whether a server whose data lies under `home` runs, or is being started, at this moment."""
-    from collector.local.sharing import is_running  # noqa: PLC0415
+    """Whether a server whose data lies under `home` runs or is being started."""
+    from collector.local.folder import is_running  # noqa: PLC0415
 
     return any(is_running(home / folder) for folder in ("postgres", "s3"))
 
@@ -38,24 +38,27 @@ async def open_local_servers(
     postgres_settings: Mapping[str, str] = NO_SETTINGS,
     postgres_binaries: Path | None = None,
 ) -> AsyncIterator[LocalServers]:
-    """Use the embedded servers whose data lies under `home`: those that run, or else new ones.
+    """Use the embedded servers whose data lies under `home`: the running ones, or else new ones.
 
     Any number of processes share a server, whatever settings they ask for: the first starts it,
-    and the last one stops it on leaving. A server never outlives its users, by whatever means
-    they end; its data do, and so do its passwords and, if they are still free, its ports.
+    and it stops when the last one leaves. A server never outlives its users, however they end;
+    its data and passwords do, and so do its ports if they are still free.
 
     `postgres_settings` are added to the server's command line (`fsync`, `log_statement`);
     `postgres_binaries` is a folder of programs to use instead of the bundled ones.
 
     Raises LocalServerError if a server cannot be started or reached: nothing is left running.
     """
-    # The engine does without these, and without what they import (extra `local`).
+    # The engine works without these modules, and without the packages they need (extra `local`).
     try:
         from collector.local.postgres import PostgresServer  # noqa: PLC0415
         from collector.local.seaweed import SeaweedServer  # noqa: PLC0415
         from collector.local.sharing import shared_server  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        problem = f"the package {error.name} is not installed, and no others are configured"
+        problem = (
+            f"the package {error.name} is not installed: install draenei-collector[local], "
+            "or set DATABASE_URL and S3_ENDPOINT_URL"
+        )
         raise LocalServerError("embedded servers", problem) from error
     home = home.absolute()
     async with AsyncExitStack() as stack:

@@ -1,3 +1,3 @@
-"""Opens the world that the settings name (`opening`), runs stages on it (`running`, `backfilling`),
-and is the one door for schedulers (`scheduled`). Nothing is imported here: a command pays for what
-it needs."""
+"""Opens what the settings name (`opening`), runs stages on it (`running`, `backfilling`), and has
+the entry point for schedulers (`scheduled`). Imports nothing: a command loads only what it uses.
+"""

@@ -1,4 +1,4 @@
-"""Backfill: three stages at once, each as far as the one before it is."""
+"""Backfill: extract, load and transfer at the same time, each on what the one before has done."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ BACKFILL_NEEDS = STAGE_NEEDS[StageName.EXTRACT] | STAGE_NEEDS[StageName.TRANSFER
 
 @dataclass(frozen=True, slots=True)
 class BackfillOptions:
-    """Which pages of the list, oldest first, and at most how many images (0: all) to store.
+    """Which pages of the list to read, oldest first, and how many images to store.
 
-    The `limit` counts what the crawl has stored since `limit_since`; None: in this call. `again`
-    reads anew what was complete.
+    `limit` (0: none) counts images that the crawl has stored since `limit_since`, None: in this
+    call. `again` reads a complete list again.
     """
 
     from_page: int = 1
@@ -44,24 +44,24 @@ class BackfillOptions:
 
 
 async def find_crawl(runtime: Runtime, options: BackfillOptions) -> KnownCrawl | None:
-    """Return the crawl that the same options have begun, or ended, before."""
+    """Return the crawl that an earlier call with these options began, ended or not."""
     return await runtime.catalog.crawls.find(_range(whole_list(runtime.settings), options))
 
 
 def is_over(known: KnownCrawl | None, options: BackfillOptions) -> bool:
-    """Say whether there is nothing to do: all was seen and stored, as far as it can be."""
+    """Whether nothing is left to do: all items were seen and stored, as far as possible."""
     return known is not None and known.verdict in _ALL_SEEN and not options.again
 
 
 def run_for(known: KnownCrawl | None, new: Run, *, again: bool = False) -> Run:
-    """Return the run that goes on: a crawl is one run, however often it is interrupted.
+    """Return the crawl's own run if it can resume, else `new`.
 
-    One that pages have left incomplete that could not be read goes on, too, and tries those alone,
-    unless all is to be read `again`.
+    A crawl is one run, however often it is interrupted. If only unreadable pages have left it
+    incomplete, it resumes with these pages, unless the whole list is to be read `again`.
     """
-    if known is None or not (known.verdict is None or (known.is_mendable and not again)):
-        return new
-    return Run(known.dag_id, known.run_id, new.logical_date)
+    if known and (known.verdict is None or (known.is_completable and not again)):
+        return Run(known.dag_id, known.run_id, new.logical_date)
+    return new
 
 
 async def run_backfill(
@@ -72,13 +72,13 @@ async def run_backfill(
     on_problem: Callable[[CollectorError], None] = lambda _: None,
     on_begin: Callable[[int], Awaitable[None]] | None = None,
 ) -> AuditRow:
-    """Read the list, merge and mirror it at once; return the audit row, tell `on_audit` too.
+    """Read, merge and mirror the list at the same time; return the audit row.
 
-    A stage that fails lets the others finish what they have: no page and no image that is there is
-    left. The audit is written all the same, on cancellation too, and carries the certificate; then
-    `on_problem` is told what each stage failed with, or that images are left to be tried again.
-    Once all is read and carried, the crawl has its verdict; until then the same call goes on with
-    it, and tries anew what was not stored. `on_begin` is called first, with the run's key.
+    If a stage fails, the others finish the pages and images that they have. The audit is always
+    written, on cancellation too; it carries the certificate and is passed to `on_audit`. Then
+    `on_problem` gets the error of each failed stage, or ImagesLeft if images remain to be retried.
+    The crawl has its verdict once all is read and stored; until then the same call resumes it.
+    `on_begin` is called before any stage, with the audit id.
     """
     source = whole_list(runtime.settings)
     begin = runtime.catalog.crawls.begin
@@ -107,7 +107,7 @@ async def run_backfill(
 
 
 def _joined_to(source: Source, options: BackfillOptions, verdict: CrawlVerdict) -> str | None:
-    """Return the daily search that has nothing older to read now, None where there may be some."""
+    """Return the daily search that now has nothing older to read, None if it may have."""
     daily = source.newest_first()
     is_whole = options.from_page == 1 and options.to_page is None and verdict in _ALL_SEEN
     return daily.search_key if daily is not None and is_whole else None
@@ -149,7 +149,7 @@ class _Backfill:
 
     @property
     def is_done(self) -> bool:
-        """True where all is read, and no image is left for another call."""
+        """True if all is read and no image is left for another call."""
         extracted, carried = (
             self.reports.get(stage) for stage in (StageName.EXTRACT, StageName.TRANSFER)
         )
@@ -212,7 +212,7 @@ class _Backfill:
         )
 
     async def _limit(self) -> tuple[int, int]:
-        """Return how many images the crawl may have stored in all, and how many it has."""
+        """Return how many images the crawl may store in total, and how many it has stored."""
         limit, since = self.options.limit, self.options.limit_since
         if not limit:
             return 0, 0

@@ -1,4 +1,4 @@
-"""What a scheduler's form becomes: the settings of the environment, with its fields instead."""
+"""A scheduler's trigger form, turned into settings and options; its fields override settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collector.settings import Settings, load_settings
 
 NO_FORM: Mapping[str, Any] = MappingProxyType({})
 
-# Fields of a run's form, and the settings that they stand for.
+# Fields of a run's form, and the settings that they override.
 _SETTING_OF = {
     "query": "wallhaven_query",
     "collection": "wallhaven_collection",
@@ -23,31 +23,31 @@ _SETTING_OF = {
     "limit": "upload_batch_limit",
     "in_flight": "collector_in_flight",
 }
-# One that stands for no setting: `run_stage` takes it.
+# A field that overrides no setting; callers pass it to `run_stage`.
 _STAGE_FIELDS = ("only",)
-# Fields of a backfill's form: which list, and what of it.
+# Fields of a backfill's form: the list, and which part of it.
 _LIST_FIELDS = ("query", "collection")
 _BACKFILL_FIELDS = ("from_page", "to_page", "limit", "again")
 
 
 def settings_for(form: Mapping[str, Any] = NO_FORM) -> Settings:
-    """Return the environment's settings, with what the form names instead.
+    """Return the environment's settings, overridden by the form.
 
-    Fields are `query`, `collection`, `pages`, `limit` and `in_flight`; None, a blank or a missing
-    one stands for the setting, and a query counts even where the settings name a collection.
-    Raises SettingsError, after it was logged: also for a field that is none of these, and where
-    servers are not named, since a scheduled run never starts embedded ones.
+    Fields are `query`, `collection`, `pages`, `limit` and `in_flight`; one that is None, blank or
+    missing overrides nothing. A query overrides a collection of the settings. Logs and raises
+    SettingsError, also for an unknown field and for unset servers, because a scheduled run never
+    starts embedded ones.
     """
     with _logged():
         return _settings(form)
 
 
 def backfill_of(form: Mapping[str, Any]) -> tuple[Settings, BackfillOptions]:
-    """Return what the form of a backfill asks for.
+    """Return the settings and the options of a backfill's form.
 
-    Fields are `query`, `collection`, `from_page`, `to_page`, `limit` and `again`; None, or a
-    missing one, stands for its default. Raises SettingsError as `settings_for` does, and if the
-    search of the settings has no order from the oldest.
+    Fields are `query`, `collection`, `from_page`, `to_page`, `limit` and `again`; one that is None
+    or missing has its default. Raises SettingsError as `settings_for` does, and if the search of
+    the settings has no order from the oldest.
     """
     filled = {name: value for name, value in form.items() if value is not None}
     with _logged():
@@ -71,10 +71,14 @@ def _settings(form: Mapping[str, Any]) -> Settings:
     _require_known(form, (*_SETTING_OF, *_STAGE_FIELDS))
     settings = load_settings(**_overrides(form))
     if settings.uses_local_postgres:
-        raise SettingsError("DATABASE_URL", "must be set: scheduled runs start no embedded server")
+        raise SettingsError(
+            "DATABASE_URL",
+            "must be set: scheduled runs start no embedded server",
+        )
     if settings.uses_local_s3:
         raise SettingsError(
-            "S3_ENDPOINT_URL", "must be set (empty means AWS), or AWS credentials must be"
+            "S3_ENDPOINT_URL",
+            "must be set (empty for AWS), or AWS credentials must be",
         )
     return settings
 
@@ -86,7 +90,7 @@ def _overrides(form: Mapping[str, Any]) -> dict[str, Any]:
         if field in _SETTING_OF and not _is_empty(value)
     }
     if {"query", "collection"} <= chosen.keys():
-        raise SettingsError("collection", "excludes query: leave one of the two fields empty")
+        raise SettingsError("collection", "excludes query; leave one of the two fields empty")
     settings = {_SETTING_OF[field]: value for field, value in chosen.items()}
     return settings | {"wallhaven_collection": ""} if "query" in chosen else settings
 
@@ -106,5 +110,5 @@ def _require_known(form: Mapping[str, Any], fields: Sequence[str]) -> None:
 
 
 def _is_empty(value: object) -> bool:
-    # A field that was filled in and emptied again comes as an empty text.
+    # A field that was filled in and cleared again is an empty string.
     return value is None or (isinstance(value, str) and not value.strip())

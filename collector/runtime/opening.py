@@ -1,4 +1,4 @@
-"""Wire everything: settings, catalog, store, HTTP, stages. Only this package names both wings."""
+"""Opens what a command needs: catalog, store and HTTP, as the settings name them."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ from collector.sources.wallhaven import (
 )
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from collector.http import AiohttpClient
     from collector.local import LocalPostgres, LocalS3, LocalServers
     from collector.stages.api import ApiClient
@@ -38,14 +40,14 @@ if TYPE_CHECKING:
 
 
 Part = TypeVar("Part")
-# Sockets beside those of the images: API pages, and some that close while others open.
+# Sockets in addition to one for each image: API pages, and sockets that close while others open.
 SPARE_CONNECTIONS = 16
 
 
 class Need(Flag):
-    """What of the world a command needs; nothing else is opened.
+    """What a command needs; nothing else is opened.
 
-    SCHEMA is a database at this version's schema; DATABASE alone is any.
+    SCHEMA is a database at this version's schema; DATABASE alone accepts any schema, or none.
     """
 
     DATABASE = auto()
@@ -57,9 +59,9 @@ class Need(Flag):
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What a caller may choose for one run; None stands for the setting.
+    """What a caller may choose for one run; None means the setting.
 
-    With `only`, images that the run's own pages do not list are left alone.
+    With `only`, the transfer skips images that the run's own pages do not list.
     """
 
     max_pages: int | None = None
@@ -69,7 +71,7 @@ class RunOptions:
 
 
 class Runtime:
-    """Everything wired: settings, catalog, store, HTTP. Made by `open_runtime`."""
+    """Settings, catalog, store and HTTP, opened by `open_runtime`."""
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
         self.settings = settings
@@ -83,8 +85,8 @@ class Runtime:
     async def open(self, need: Need, stack: AsyncExitStack) -> None:
         """Open what `need` names; `stack` closes it.
 
-        Raises Outage for a database that is not there. A store that is not there is told to who
-        asks for it: stages that do without, and above all the audit, still run.
+        Raises Outage if the database is down. If the store is down, only `Runtime.store` raises
+        it, so that stages without a store, above all the audit, still run.
         """
         if Need.DATABASE in need:
             await self._open_database(need, stack)
@@ -107,19 +109,17 @@ class Runtime:
 
     @property
     def catalog(self) -> Catalog:
-        """The database's parts."""
         return _opened(self._catalog)
 
     @property
     def store(self) -> S3Store:
-        """The bucket. Raises the Outage(upload) that opening it met."""
+        """The bucket. Raises Outage(upload) if it could not be opened."""
         if isinstance(self._store, Outage):
             raise self._store
         return _opened(self._store)
 
     @property
     def http(self) -> AiohttpClient:
-        """The way to API and images."""
         return _opened(self._http)
 
     async def _open_database(self, need: Need, stack: AsyncExitStack) -> None:
@@ -158,11 +158,12 @@ class Runtime:
             logger.info("%s", ", ".join(parts))
 
     def api(self, priority: Priority = Priority.RUN, call: StageCall | None = None) -> ApiClient:
-        """Return a client of the API, whose requests are counted for the stage `call`.
+        """Return a client of the API that counts its requests for the stage `call`.
 
-        It is paced with all others, in all processes, that use the same API.
+        All clients of the API share one budget, in all processes.
         """
-        from collector.stages.api import ApiClient, Pacer
+        from collector.stages.api import ApiClient
+        from collector.stages.pacing import Pacer
 
         settings = self.settings
         host = urlsplit(settings.wallhaven_api_url).netloc.lower()
@@ -178,7 +179,7 @@ class Runtime:
 
 def _opened(part: Part | None) -> Part:
     if part is None:
-        raise RuntimeError("this command did not say that it needs this part")
+        raise RuntimeError("the Need of this command does not name this part")
     return part
 
 
@@ -186,17 +187,17 @@ def _opened(part: Part | None) -> Part:
 async def open_runtime(
     settings: Settings, need: Need, progress: Progress
 ) -> AsyncIterator[Runtime]:
-    """Open what `need` names, on the embedded servers where the settings name no others.
+    """Open what `need` names, on embedded servers if the settings name no others.
 
-    On the embedded servers schema and bucket are made; on others they must be there. Raises
-    SchemaMissing, Outage(database); a store that is not there is told by `Runtime.store`.
-    Everything is closed again on any exit.
+    Schema and bucket are created on embedded servers; elsewhere they must exist. Raises
+    SchemaMissing and Outage(database); `Runtime.store` raises Outage(upload). Any exit closes
+    everything.
     """
     async with AsyncExitStack() as stack:
         runtime = Runtime(settings, progress)
         await runtime.open(need, stack)
-        # What was loaded until now, above all the SDK's description of S3, stays to the end: the
-        # collector of garbage need not look through it again and again.
+        # What is loaded by now, above all the SDK's description of S3, stays to the end: garbage
+        # collection need not scan it again.
         gc.freeze()
         yield runtime
 
@@ -210,20 +211,31 @@ async def _open_local(
     try:
         return await stack.enter_async_context(opening)
     except LocalServerError as error:
-        raise Outage(edge, str(error)) from None
+        if not isinstance(error.__cause__, OSError):
+            raise Outage(edge, str(error)) from None
+        reason = error.__cause__.strerror or error
+        raise Outage(edge, unusable_home(home, reason)) from None
+
+
+def unusable_home(home: Path, reason: object) -> str:
+    """Return the message for a COLLECTOR_HOME that cannot be used."""
+    return (
+        f"COLLECTOR_HOME {home} cannot be used: {reason}; nothing was stored."
+        " Set it to a folder that you can write"
+    )
 
 
 def source_of(settings: Settings) -> Source:
-    """Return the search or the collection that the settings name. Raises SettingsError."""
+    """Return the search or the collection of the settings. Raises SettingsError."""
     url, question = settings.wallhaven_api_url, settings.question
-    key = settings.wallhaven_api_key.get_secret_value() if settings.wallhaven_api_key else None
+    key = _reveal(settings.wallhaven_api_key)
     if isinstance(question, CollectionName):
         return WallhavenCollection(url, question, settings.wallhaven_purity, key)
     return WallhavenSearch(url, question, key)
 
 
 def whole_list(settings: Settings) -> Source:
-    """Return the list that a backfill reads; raises SettingsError where it has no such order."""
+    """Return the list in the order of a backfill; raise SettingsError if it has no such order."""
     try:
         return source_of(settings).oldest_first()
     except QueryError as error:
@@ -231,13 +243,16 @@ def whole_list(settings: Settings) -> Source:
 
 
 def details_of(settings: Settings) -> WallhavenDetails:
-    """Return how single wallpapers are asked about at the site that the settings name."""
-    key = settings.wallhaven_api_key
-    return WallhavenDetails(settings.wallhaven_api_url, key.get_secret_value() if key else None)
+    """Return how to ask the site for details of single wallpapers."""
+    return WallhavenDetails(settings.wallhaven_api_url, _reveal(settings.wallhaven_api_key))
+
+
+def _reveal(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None
 
 
 def s3_options(settings: Settings, local: LocalS3 | None = None) -> S3Options:
-    """Return how the bucket is reached: the embedded server `local`, or what the settings name."""
+    """Return how to reach the bucket: on the embedded server `local`, else by the settings."""
     from collector.store import S3Options
 
     connections = settings.collector_in_flight + SPARE_CONNECTIONS
@@ -250,14 +265,13 @@ def s3_options(settings: Settings, local: LocalS3 | None = None) -> S3Options:
             secret_key=local.secret_key,
             connections=connections,
         )
-    secret, token = settings.aws_secret_access_key, settings.aws_session_token
     return S3Options(
         bucket=settings.bucket_name,
         endpoint_url=settings.s3_endpoint_url or None,
         region=settings.aws_default_region,
         access_key=settings.aws_access_key_id,
-        secret_key=secret.get_secret_value() if secret else None,
-        session_token=token.get_secret_value() if token else None,
+        secret_key=_reveal(settings.aws_secret_access_key),
+        session_token=_reveal(settings.aws_session_token),
         profile=settings.aws_profile,
         path_style=settings.path_style,
         connections=connections,

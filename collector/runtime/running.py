@@ -1,9 +1,9 @@
-"""Run stages, note how they end, and see to it that the audit is written."""
+"""Runs stages, records how they end, and writes the audit in any case."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 import anyio
 
@@ -12,7 +12,7 @@ from collector.core.errors import CollectorError, RunTrimmed, UnknownRun
 from collector.core.pacing import Priority
 from collector.core.runs import Json, Run, StageCall, StageEnd, StageName, StageReport, StageStatus
 from collector.failpoints import Point, reach
-from collector.flow import committed, task_group
+from collector.flow import CLEANUP_SECONDS, committed, task_group
 from collector.logs import logger
 from collector.runtime.opening import Need, RunOptions, Runtime
 from collector.runtime.wiring import (
@@ -26,8 +26,6 @@ from collector.runtime.wiring import (
 from collector.stages.api import ApiClient
 from collector.stages.audit import close_crashed, require_few_dead
 
-# A clean exit after SIGTERM has 4 s in all; the last words to the database get this share.
-LAST_WORDS_SECONDS = 1.0
 # Far below SILENT_SECONDS of collector/core/runs.py, after which a run counts as crashed.
 HEARTBEAT_SECONDS = 60.0
 
@@ -38,24 +36,22 @@ STAGE_NEEDS = {
     StageName.AUDIT: Need.SCHEMA,
     StageName.ENRICH: Need.SCHEMA | Need.HTTP,
 }
-
-
-# What a run does before its audit.
+# The stages of a run before its audit.
 MAIN_JOB = (StageName.EXTRACT, StageName.LOAD, StageName.TRANSFER)
 ENRICHMENT = (StageName.ENRICH,)
-# Stages that ask the API, and how urgently.
+# The stages that ask the API.
 _PRIORITY_OF = {StageName.EXTRACT: Priority.RUN, StageName.ENRICH: Priority.ENRICHMENT}
 
 
 async def run_one_stage(
     runtime: Runtime, stage: StageName, run: Run, options: RunOptions
 ) -> StageReport | AuditRow:
-    """Run one stage of `run`, as `run.worker`, and note in the database how it ended.
+    """Run one stage of `run`, as `run.worker`, and record in the database how it ended.
 
-    Raises what the stage raised, after it was noted: failed, or interrupted on cancellation; and
-    RunTrimmed, where the run's details are trimmed and there is nothing to do but its audit. A
-    transfer that ended well raises TooManyDead where the run has given up on too many items by
-    then: its caller may never see the audit's verdict.
+    Raises what the stage raised, once it is recorded as failed, or as interrupted on cancellation;
+    and RunTrimmed for any stage but the audit if the run's details are trimmed. A transfer that
+    succeeded raises TooManyDead if the run has given up on too many items by then: its caller may
+    never see the audit.
     """
     try:
         audit_id = await committed(runtime.catalog.runs.open_run(run))
@@ -68,7 +64,7 @@ async def run_one_stage(
     async with _heartbeat(runtime, audit_id):
         report = await _recorded(runtime, StageCall(audit_id, stage, run.worker), options)
     if stage is StageName.TRANSFER:
-        # Noted as succeeded: the audit says by itself that too many items were given up.
+        # The stage stays recorded as succeeded; the audit counts the dead letters itself.
         await require_few_dead(
             audit_id,
             catalog=runtime.catalog.runs,
@@ -80,32 +76,35 @@ async def run_one_stage(
 async def run_stage_alone(
     runtime: Runtime, stage: StageName, run: Run, options: RunOptions
 ) -> StageReport | AuditRow:
-    """Run one stage of `run` as a person calls it, without a scheduler that calls the audit.
+    """Run one stage of `run` for a person, without a scheduler that runs the audit later.
 
-    Where it fails or is interrupted, and no other worker of the run is at work, the audit is
-    written: the run has ended, and the same run id opens it again. Where it succeeds, the run stays
-    `running`: it waits for its next stage or its audit, and keeps its staged pages until then. One
-    that waits for a week is closed as interrupted (`close_crashed`).
+    If the stage fails or is interrupted and no other worker of the run is active, the audit is
+    written: the run has ended, and the same run id opens it again. If the stage succeeds, the run
+    stays `running` and keeps its staged pages for its next stage or its audit. A run that waits
+    for a week is closed as interrupted (`close_crashed`).
 
-    Raises what `run_one_stage` raises, and UnknownRun for the audit of a run that never was.
+    Raises what `run_one_stage` raises, and UnknownRun for the audit of a run that does not exist.
     """
     if stage is StageName.AUDIT and await runtime.catalog.runs.find_run(run) is None:
         raise UnknownRun(run.dag_id, run.run_id)
     try:
         return await run_one_stage(runtime, stage, run, options)
     except BaseException:
-        await _closed_where_idle(runtime, run)
-        raise
-
-
-async def _closed_where_idle(runtime: Runtime, run: Run) -> None:
-    with anyio.move_on_after(LAST_WORDS_SECONDS, shield=True):
-        try:
+        with _clean_up("the audit could not be written"):
             audit_id = await runtime.catalog.runs.find_run(run)
             if audit_id is not None and not await runtime.catalog.runs.running_stages(audit_id):
                 await _audited(runtime, audit_id)
+        raise
+
+
+@contextmanager
+def _clean_up(problem: str) -> Iterator[None]:
+    """Shield a last call to the database for CLEANUP_SECONDS; log `problem` if it fails."""
+    with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
+        try:
+            yield
         except CollectorError as error:
-            logger.warning("the audit could not be written: %s", error)
+            logger.warning("%s: %s", problem, error)
 
 
 async def run_all_stages(
@@ -115,12 +114,12 @@ async def run_all_stages(
     on_audit: Callable[[AuditRow], None],
     stages: Sequence[StageName] = MAIN_JOB,
 ) -> AuditRow:
-    """Run the stages and the audit in line; return the audit row, tell `on_audit` too.
+    """Run the stages one after the other, then the audit; return its row.
 
-    A stage that fails keeps none of the others from being done: pages that were staged are loaded,
-    and the backlog of images is carried. The audit then says `failed`, with the problems in its
-    notes. Cancellation, or a defect, ends the line, and the audit is written before that goes on.
-    Raises what went wrong where even the audit cannot be written.
+    If a stage fails, the others still run: staged pages are loaded, and the backlog of images is
+    stored. The audit then says `failed`, with the problems in its notes. Cancellation or a defect
+    skips the remaining stages and is raised after the audit. `on_audit` gets the row in any case.
+    Raises CollectorError if the audit itself cannot be written.
     """
     reach(Point.STARTED)
     audit_id = await committed(runtime.catalog.runs.open_run(run))
@@ -142,10 +141,10 @@ async def run_audited(
     work: Callable[[], Awaitable[None]],
     on_audit: Callable[[AuditRow], None],
 ) -> AuditRow:
-    """Do the work of a run that is open, and write its audit, whatever happens.
+    """Do the work of an open run and write its audit in any case; return the audit row.
 
-    A CollectorError of the work is logged; cancellation, or a defect, goes on after the audit.
-    Raises what went wrong where even the audit cannot be written.
+    A CollectorError of the work is logged; cancellation or a defect is raised after the audit.
+    Raises CollectorError if the audit itself cannot be written.
     """
     try:
         async with _heartbeat(runtime, audit_id):
@@ -153,28 +152,19 @@ async def run_audited(
     except CollectorError as error:
         logger.error("%s", error)
     except BaseException:
-        await _last_words(runtime, audit_id, on_audit)
+        with _clean_up("the audit could not be written"):
+            on_audit(await _audited(runtime, audit_id))
         raise
-    # A signal that comes now comes too late: the work is done, and its row shall say so.
+    # The work is done, and its row must say so: a signal comes too late now.
     with anyio.CancelScope(shield=True):
         row = await _audited(runtime, audit_id)
     on_audit(row)
     return row
 
 
-async def _last_words(
-    runtime: Runtime, audit_id: int, on_audit: Callable[[AuditRow], None]
-) -> None:
-    with anyio.move_on_after(LAST_WORDS_SECONDS, shield=True):
-        try:
-            on_audit(await _audited(runtime, audit_id))
-        except CollectorError as error:
-            logger.warning("the audit could not be written: %s", error)
-
-
 @asynccontextmanager
 async def _heartbeat(runtime: Runtime, audit_id: int) -> AsyncIterator[None]:
-    """Say now and then that the run lives: of one that does not, others take the staged pages."""
+    """Report regularly that the run is alive: other runs merge staged pages of a dead one."""
 
     async def beat() -> None:
         while True:
@@ -194,7 +184,8 @@ async def _audited(runtime: Runtime, audit_id: int) -> AuditRow:
 
 
 async def _recorded(runtime: Runtime, call: StageCall, options: RunOptions) -> StageReport:
-    api = _api_of(runtime, call)
+    priority = _PRIORITY_OF.get(call.stage)
+    api = None if priority is None else runtime.api(priority, call)
     return await recorded(runtime, call, api, lambda: _done(runtime, call, options, api))
 
 
@@ -204,27 +195,22 @@ async def recorded(
     api: ApiClient | None,
     work: Callable[[], Awaitable[StageReport]],
 ) -> StageReport:
-    """Do a stage, and note in the database that it begins and how it ends, whatever happens.
+    """Do the work of a stage; record in the database that it began and how it ended, in any case.
 
-    `api` is the client that it asks with. Raises what the work raised, after it was noted.
+    `api` is the stage's client of the API. Raises what the work raised, once it is recorded.
     """
     try:
         await runtime.catalog.runs.begin_stage(call)
         report = await work()
     except BaseException as error:
-        await _note_end(runtime, call, _end(error, api))
+        with _clean_up(f"the end of {call.stage} could not be recorded"):
+            await runtime.catalog.runs.end_stage(call, _end(error, api))
         raise
     end = StageEnd(StageStatus.SUCCEEDED, {**report.as_json(), **_outage(api)})
     await runtime.catalog.runs.end_stage(call, end)
     counts = " ".join(f"{name}={count}" for name, count in report.counts.items())
     logger.info("%s: %s", call.stage, counts)
     return report
-
-
-def _api_of(runtime: Runtime, call: StageCall) -> ApiClient | None:
-    """Return the client of a stage that asks the API."""
-    priority = _PRIORITY_OF.get(call.stage)
-    return None if priority is None else runtime.api(priority, call)
 
 
 async def _done(
@@ -241,7 +227,7 @@ async def _done(
 
 
 async def close_crashed_runs(runtime: Runtime, audit_id: int) -> None:
-    """Write the audits of runs that crashed; a problem with them is no problem of this run."""
+    """Write the audits of runs that crashed; log a problem, so that it does not fail this run."""
     try:
         rows = await close_crashed(
             runtime.catalog.runs,
@@ -260,7 +246,7 @@ async def close_crashed_runs(runtime: Runtime, audit_id: int) -> None:
 def _end(error: BaseException, api: ApiClient | None) -> StageEnd:
     if not isinstance(error, Exception):
         return StageEnd(StageStatus.INTERRUPTED, _outage(api), "interrupted")
-    # A defect is named by its type: its text may hold anything.
+    # Only the type of a defect: its text may contain anything, secrets too.
     problem = str(error) if isinstance(error, CollectorError) else type(error).__name__
     return StageEnd(StageStatus.FAILED, _outage(api), problem)
 
@@ -268,11 +254,3 @@ def _end(error: BaseException, api: ApiClient | None) -> StageEnd:
 def _outage(api: ApiClient | None) -> dict[str, Json]:
     seconds = round(api.outage_seconds, 1) if api else 0.0
     return {OUTAGE_SECONDS: seconds} if seconds else {}
-
-
-async def _note_end(runtime: Runtime, call: StageCall, end: StageEnd) -> None:
-    with anyio.move_on_after(LAST_WORDS_SECONDS, shield=True):
-        try:
-            await runtime.catalog.runs.end_stage(call, end)
-        except CollectorError as error:
-            logger.warning("the end of %s could not be noted: %s", call.stage, error)

@@ -1,11 +1,11 @@
-"""The door for schedulers: a form comes in, one stage or one backfill is run, counts go out."""
+"""The entry point for schedulers: runs one stage or one backfill and returns its counts."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
@@ -45,16 +45,15 @@ T = TypeVar("T")
 
 __all__ = ["backfill", "run_of", "run_stage", "settings_for", "tidy_up", "verify_bucket"]
 
-# Airflow tells a task at its next heartbeat, by default within 5 s, and kills it 5 s later. What
-# has not ended by then was killed.
+# Airflow signals a task at its next heartbeat, by default within 5 s, and kills it 5 s later: by
+# then it has ended or is dead.
 SETTLE_SECONDS = 15.0
 SETTLE_POLL_SECONDS = 0.25
-# Often enough to see that work goes on, seldom enough to leave the log readable.
+# Often enough to show progress, seldom enough to keep the log readable.
 LOG_EVERY_SECONDS = 30.0
-# Differences that a task's log names; `collector verify --json` has more.
+# How many differences a task logs; `collector verify --json` has more.
 MAX_LOGGED = 20
-
-# Figures of a plan that its line in the log names.
+# The figures of a plan that are logged.
 _PLAN_LINE = ("images", "pages", "api_calls", "hours", "gigabytes", "puts", "calls_left")
 
 
@@ -79,12 +78,11 @@ def run_stage(
 ) -> dict[str, int]:
     """Run the stage `name` (extract, load, transfer, enrich, audit) of `run`; return its counts.
 
-    `limit` is the stage's own, None stands for its default. With `only`, the transfer leaves images
-    alone that the run's pages do not list.
+    `limit` is the stage's own, None: its default. With `only`, the transfer skips images that the
+    run's pages do not list. Running the same stage of the same run again counts nothing twice.
 
-    Call it from the main thread of a process. Raises CollectorError, after the stage's failure
-    was noted; Interrupted, after a signal to end and once everything was released. The same
-    stage of the same run again counts nothing twice.
+    Call it from the main thread of a process. Raises CollectorError once the failure is recorded,
+    and Interrupted after a signal once claims are released.
     """
     stage = StageName(name)
 
@@ -99,10 +97,10 @@ def run_stage(
 def run_task(settings: Settings, need: Need, work: Callable[[Runtime], Awaitable[T]]) -> T:
     """Do the work of one task on a runtime with what it needs.
 
-    Call it from the main thread of a process. Raises CollectorError, after it was logged; and
-    Interrupted, after a signal to end (see `run_interruptible`) and once everything was released.
+    Call it from the main thread of a process. Raises CollectorError once it is logged, and
+    Interrupted after a signal (see `run_interruptible`) once claims are released.
     """
-    # Where lines go is the scheduler's matter; which ones there are is ours.
+    # The scheduler decides where lines go, the settings decide which there are.
     logger.setLevel(settings.collector_log_level)
     mark_lines()
 
@@ -114,22 +112,22 @@ def run_task(settings: Settings, need: Need, work: Callable[[Runtime], Awaitable
         return run_interruptible(main)
     except CollectorError as error:
         logger.error("%s", error)
-        # Where a foreseeable error came from tells its reader nothing that the line does not.
+        # The traceback of a foreseeable error says no more than its line.
         raise error.with_traceback(None) from None
 
 
 def backfill(form: Mapping[str, Any], scheduled: ScheduledRun) -> dict[str, int]:
-    """Mirror the list that the form asks for; return the counts of its plan and its audit row.
+    """Mirror the list that the form names; return the counts of its plan and its audit row.
 
-    Goes on with the crawl that the same form has begun: a crawl is one run, however many runs of
-    the scheduler it takes, and has one audit row. A list that was read to its end is left alone,
-    unless the form says `again`; a run of the scheduler does that once. The form's `limit` is of
-    one run of the scheduler: images that were stored since its `start_date` count, whichever
-    attempt stored them. That is as exact as the clocks of scheduler and database agree.
+    Resumes the crawl that an earlier run with the same form began: a crawl is one run with one
+    audit row, however many scheduler runs it takes. A list that was read to its end is not read
+    again, unless the form says `again`, which a scheduler run does once. The form's `limit` is for
+    one scheduler run: it counts images stored since `start_date`, by any attempt. That is as exact
+    as the clocks of scheduler and database agree.
 
-    Raises what a stage failed with; RunFailed if only the audit says so; ImagesLeft if another
-    attempt may store more; SettingsError for a form that cannot be read, which the audit row of
-    the scheduler's run tells; and what `run_task` raises.
+    Raises what a stage failed with; RunFailed if only the audit failed the run; ImagesLeft if
+    another attempt may store more; SettingsError for an invalid form, once the audit row of the
+    scheduler's run says so; and what `run_task` raises.
     """
     run = run_of(scheduled)
     settings, asked = _asked_of(form, run)
@@ -143,31 +141,28 @@ def backfill(form: Mapping[str, Any], scheduled: ScheduledRun) -> dict[str, int]
         if known is not None and is_over(known, options):
             logger.info(
                 "nothing to do: this list was read to its end by %s (%s)",
-                known.run_id,
-                known.verdict,
+                *(known.run_id, known.verdict),
             )
             return await runtime.catalog.runs.audit_row(known.audit_id)
 
         async def plan(audit_id: int) -> None:
             planned.update(await _planned(runtime, audit_id, options))
 
-        going_on = run_for(known, run, again=options.again)
-        row = await run_backfill(
-            runtime, going_on, options, on_problem=problems.append, on_begin=plan
-        )
+        crawl = run_for(known, run, again=options.again)
+        row = await run_backfill(runtime, crawl, options, on_problem=problems.append, on_begin=plan)
         if row.status is RunStatus.FAILED and not problems:
             raise RunFailed(row.run_id, row.notes)
         return row
 
     row = run_task(settings, BACKFILL_NEEDS, work)
     if problems:
-        # Logged when it came.
+        # It was logged when it occurred.
         raise problems[0].with_traceback(None)
     return planned | counts_of(row)
 
 
 def _asked_of(form: Mapping[str, Any], run: Run) -> tuple[Settings, BackfillOptions]:
-    """Read a backfill's form; where it cannot be read, the row of `run` says that it failed."""
+    """Read a backfill's form; if it is invalid, write an audit row of `run` that says so."""
     try:
         return backfill_of(form)
     except SettingsError:
@@ -183,12 +178,12 @@ def _is_read_by(run: Run, known: KnownCrawl | None) -> bool:
 async def _planned(runtime: Runtime, audit_id: int, options: BackfillOptions) -> dict[str, int]:
     """Log what the list costs and what is left to read; return the whole numbers.
 
-    Returns none if the API fails: the crawl meets that next, and its audit tells.
+    Returns nothing if the API fails: the crawl then fails too, and its audit says why.
     """
     try:
         report = await run_plan(runtime)
     except CollectorError as error:
-        logger.warning("no plan could be made: %s", error)
+        logger.warning("no plan could be made, the backfill starts without one: %s", error)
         return {}
     listed = report.plan.pages
     last = listed if options.to_page is None else min(options.to_page, listed)
@@ -201,9 +196,9 @@ async def _planned(runtime: Runtime, audit_id: int, options: BackfillOptions) ->
 
 
 def tidy_up(settings: Settings, *, keep_days: int = KEEP_DAYS) -> dict[str, int]:
-    """Tidy up after processes that died, trim details of old runs; return what was done.
+    """Clean up after processes that died, trim details of old runs; return what was done.
 
-    Raises UploadsLeft where the store would not let go of all; see `run_task` for the rest.
+    Raises UploadsLeft if the store did not abort all stale uploads; see `run_task` for the rest.
     """
 
     async def work(runtime: Runtime) -> Tidied:
@@ -218,7 +213,7 @@ def tidy_up(settings: Settings, *, keep_days: int = KEEP_DAYS) -> dict[str, int]
 def verify_bucket(settings: Settings, *, deep: bool, repair: bool) -> dict[str, int]:
     """Compare bucket and tables; return the numbers.
 
-    Raises BucketDiffers where they differ and that was not put right; see `run_task` for the rest.
+    Raises BucketDiffers if they differ and were not repaired; see `run_task` for the rest.
     """
 
     async def work(runtime: Runtime) -> Findings:
@@ -233,44 +228,43 @@ def verify_bucket(settings: Settings, *, deep: bool, repair: bool) -> dict[str, 
 
 
 async def settled(runtime: Runtime, run: Run) -> None:
-    """Wait for stages that are on their way out.
+    """Wait for stages of the run that are ending.
 
-    Airflow starts the teardown of a run that was marked failed at once, and ends its other tasks
-    some seconds later.
+    When a run is marked failed, Airflow starts its teardown at once and ends its other tasks some
+    seconds later.
     """
     try:
         audit_id = await runtime.catalog.runs.open_run(run)
     except RunTrimmed:
-        return  # settled long ago
+        return  # it ended long ago
     with anyio.move_on_after(SETTLE_SECONDS):
         while await runtime.catalog.runs.running_stages(audit_id):
             await anyio.sleep(SETTLE_POLL_SECONDS)
 
 
 def counts_of(result: StageReport | AuditRow) -> dict[str, int]:
-    """Return its whole numbers, which is what a scheduler may keep of it."""
+    """Return the whole numbers of a report or a row, which a scheduler may keep."""
     values = result.counts if isinstance(result, StageReport) else result.as_json()
     return {name: value for name, value in values.items() if isinstance(value, int)}
 
 
 def run_of(scheduled: ScheduledRun, worker: int = 0) -> Run:
-    """Return the run of ours that belongs to one of the scheduler's."""
+    """Return the collector's run for a run of the scheduler."""
     return Run(scheduled.dag_id, scheduled.run_id, scheduled.logical_date, worker)
 
 
 class LoggedProgress:
-    """A line in the log now and then; `clock` counts seconds."""
+    """Logs a line every LOG_EVERY_SECONDS; `clock` returns seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._tasks: dict[str, _Task] = {}
 
     def start(self, task: str, total: int | None) -> None:
-        """A task begins."""
-        self._tasks[task] = _Task(total, self._clock())
+        now = self._clock()
+        self._tasks[task] = _Task(total, now, now)
 
     def advance(self, task: str, items: int, size_bytes: int = 0) -> None:
-        """Items were done; says so where the last line is old enough."""
         work, now = self._tasks[task], self._clock()
         work.items += items
         work.size_bytes += size_bytes
@@ -279,17 +273,16 @@ class LoggedProgress:
             logger.info("%s: %s", task, work.line(now))
 
     def finish(self, task: str) -> None:
-        """The task is over; its stage's summary says how it went."""
         del self._tasks[task]
 
 
+@dataclass
 class _Task:
-    def __init__(self, total: int | None, started_at: float) -> None:
-        self.total = total
-        self.items = 0
-        self.size_bytes = 0
-        self.started_at = started_at
-        self.logged_at = started_at
+    total: int | None
+    started_at: float
+    logged_at: float
+    items: int = 0
+    size_bytes: int = 0
 
     def line(self, now: float) -> str:
         of_total = "" if self.total is None else f" of {self.total}"

@@ -1,4 +1,4 @@
-"""The stages, wired: each with its catalogs, its ports and the settings that are about it."""
+"""Calls each stage with its catalogs, its ports and its settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from collector.stages.load import load
 from collector.stages.plan import PlanReport, plan
 from collector.stages.transfer import Chance, TransferOptions, transfer
 from collector.stages.verify import VerifyOptions, verify
-from collector.store.probe import fit_store
+from collector.store.probe import probe_store
 
 PLAN_NEEDS = Need.SCHEMA | Need.HTTP
 UPKEEP_NEEDS = Need.SCHEMA | Need.STORE
@@ -40,7 +40,6 @@ _NO_RUN = 0
 async def run_extract(
     runtime: Runtime, audit_id: int, options: RunOptions, api: ApiClient
 ) -> StageReport:
-    """Run the stage `extract`."""
     settings = runtime.settings
     return await extract(
         audit_id,
@@ -53,7 +52,6 @@ async def run_extract(
 
 
 async def run_load(runtime: Runtime, audit_id: int) -> StageReport:
-    """Run the stage `load`."""
     return await load(audit_id, catalog=runtime.catalog.loads)
 
 
@@ -65,10 +63,10 @@ async def run_transfer(
     stored_before: int = 0,
     supply: Supply | None = None,
 ) -> StageReport:
-    """Run the stage `transfer`; the limit is of the run, which has `stored_before` already."""
+    """Run the stage `transfer`; the run's limit includes the `stored_before` images."""
     settings = runtime.settings
     limit = settings.upload_batch_limit if options.limit is None else options.limit
-    fitted = await fit_store(runtime.store)
+    fitted = await probe_store(runtime.store)
     report = await transfer(
         audit_id,
         catalog=runtime.catalog.transfers,
@@ -97,7 +95,6 @@ async def run_transfer(
 async def run_enrich(
     runtime: Runtime, audit_id: int, options: RunOptions, api: ApiClient
 ) -> StageReport:
-    """Run the stage `enrich`."""
     limit = DEFAULT_ENRICHMENTS if options.limit is None else options.limit
     return await enrich(
         audit_id,
@@ -110,7 +107,6 @@ async def run_enrich(
 
 
 async def run_audit(runtime: Runtime, audit_id: int) -> AuditRow:
-    """Run the stage `audit`."""
     return await audit(
         audit_id,
         catalog=runtime.catalog.runs,
@@ -119,7 +115,7 @@ async def run_audit(runtime: Runtime, audit_id: int) -> AuditRow:
 
 
 async def run_plan(runtime: Runtime) -> PlanReport:
-    """Ask for it, after what daily runs ask, on a runtime opened with PLAN_NEEDS. Raises Outage."""
+    """Make a plan on a runtime opened with PLAN_NEEDS; daily runs ask the API first."""
     return await plan(
         source=whole_list(runtime.settings),
         api=runtime.api(Priority.BACKFILL),
@@ -130,7 +126,7 @@ async def run_plan(runtime: Runtime) -> PlanReport:
 
 @dataclass(frozen=True, slots=True)
 class JanitorOptions:
-    """How old an upload, and how silent a run, must be that nobody is believed to be at work.
+    """How old an upload, and how silent a run, must be to count as abandoned.
 
     Details of runs are kept for `keep_days` days, 0: for ever.
     """
@@ -142,9 +138,9 @@ class JanitorOptions:
 
 @dataclass(frozen=True, slots=True)
 class Tidied:
-    """What a janitor has done; `uploads_left` is what the store would not let go of.
+    """What a janitor did; `uploads_left` are those that the store did not abort.
 
-    `runs_trimmed` were closed for good; of them and of such runs before, rows of details went.
+    `runs_trimmed` can no longer resume; the other `..._trimmed` count deleted rows of details.
     """
 
     claims_released: int
@@ -161,29 +157,29 @@ class Tidied:
 
 
 async def run_janitor(runtime: Runtime, options: JanitorOptions) -> Tidied:
-    """Release lapsed claims, close crashed runs with their numbers, trim old ones, drop uploads.
+    """Release expired claims, close crashed runs, trim old ones, abort stale uploads.
 
-    In this order: a try that ended with its process counts in the audit of its run. What is done
-    is logged as it is done. Raises Outage; what was done before stays done. Safe to repeat, and
-    beside runs that are under way.
+    In this order, so that an attempt that died with its process counts in the audit of its run.
+    Each step is logged when it is done. Raises Outage; earlier steps stay done. Safe to repeat,
+    and while runs are active.
     """
     settings = runtime.settings
-    catalog = runtime.catalog.janitor
-    lapsed = await catalog.release_lapsed()
+    catalog = runtime.catalog
+    lapsed = await catalog.transfers.release_lapsed()
     logger.info("janitor: released=%d dead_letters=%d", lapsed.released, lapsed.dead)
     closed = await close_crashed(
-        runtime.catalog.runs,
+        catalog.runs,
         but=_NO_RUN,
         max_dead_percent=settings.collector_max_dead_percent,
         silent_seconds=options.run_silence_seconds,
     )
     for row in closed:
         log_audit(row)
-    trimmed = await trim_old_runs(catalog, options.keep_days)
+    trimmed = await trim_old_runs(catalog.runs, options.keep_days)
     rows = " ".join(f"{detail}={count}" for detail, count in trimmed.rows.items())
     logger.info("janitor: runs_trimmed=%d %s", trimmed.runs, rows)
     begun_before = datetime.now(UTC) - timedelta(seconds=options.upload_age_seconds)
-    swept = await abort_stale_uploads(catalog, runtime.store, begun_before)
+    swept = await abort_stale_uploads(catalog.transfers, runtime.store, begun_before)
     logger.info("janitor: uploads_aborted=%d left=%d", swept.aborted, swept.left)
     return Tidied(
         *(lapsed.released, lapsed.dead, len(closed), swept.aborted, swept.left),
@@ -203,8 +199,8 @@ async def run_verify(
             deep=deep,
             repair=repair,
             readers=runtime.settings.collector_in_flight,
-            # Adoption goes by the store's own checksum: worth what a probe finds it to be.
-            trusts_checksums=repair and (await fit_store(runtime.store)).trusts_checksums,
+            # Adoption relies on the store's checksum, so probe whether the store verifies it.
+            trusts_checksums=repair and (await probe_store(runtime.store)).trusts_checksums,
             refill=refill,
         ),
         progress=runtime.progress,
@@ -215,7 +211,7 @@ async def run_verify(
 
 
 def log_audit(row: AuditRow) -> None:
-    """Say on one line what an audit says."""
+    """Log an audit row on one line."""
     logger.info(
         "audit: run_id=%s status=%s inserted=%d updated=%d unchanged=%d uploaded=%d"
         " adopted=%d download_failures=%d upload_failures=%d missing_s3=%d duration_seconds=%.3f",

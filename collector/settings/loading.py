@@ -1,6 +1,6 @@
-"""Read the settings: from the environment, or from a file that is named beside it.
+"""Load the settings from the environment and from an `--env-file`.
 
-A wrong value raises SettingsError with the variable's name and what is allowed, without the value.
+For a wrong value, SettingsError names the variable and what is allowed, but not the value.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from pydantic_settings import EnvSettingsSource
 from collector.core.errors import SettingsError
 from collector.settings.values import Settings
 
-# Only we have names that begin so: what we do not know among them is misspelt.
-_OUR_PREFIXES = ("WALLHAVEN_", "COLLECTOR_")
-# Far more than all settings with a comment each. What reads the file squares the length of some
-# lines: one of a megabyte of blanks, as in a file named by mistake, would take it hours.
+# Only this program's variables have these prefixes, so an unknown one is misspelt.
+_OWN_PREFIXES = ("WALLHAVEN_", "COLLECTOR_")
+# Far more than all settings with a comment each need. The parser takes quadratic time for some
+# lines: a megabyte of blanks, as in a file named by mistake, would take it hours.
 MAX_FILE_BYTES = 65_536
 MAX_LINE_CHARACTERS = 8_192
-# BUCKET is this much like BUCKET_NAME: misspelt, and not somebody else's.
-_ALIKE = 0.7
+# BUCKET is this similar to BUCKET_NAME: misspelt, not a variable of another program.
+_MIN_SIMILARITY = 0.7
 
 
 def load_settings(env_file: Path | None = None, **overrides: Any) -> Settings:
-    """Read the environment, or the file where one is given (the environment wins over it).
+    """Load the settings; the environment takes precedence over the file.
 
-    An override, named like a field of Settings, wins over both. Raises SettingsError naming the
-    first wrong or misspelt variable, without its value.
+    An override, named like a field of Settings, takes precedence over both. Raises SettingsError,
+    which names the first wrong or misspelt variable, without its value.
     """
     if env_file is not None and not env_file.is_file():
-        raise SettingsError("--env-file", f"{env_file} is no file")
+        raise SettingsError("--env-file", f"{env_file} is not a file")
     try:
         for name in overrides:
             _require_known(name.upper())
-        _refuse_unknown(env_file)
+        _require_known_names(env_file)
         return Settings(_env_file=env_file, **overrides)
     except ValidationError as error:
         raise _first_problem(error) from None
@@ -47,28 +47,26 @@ def load_settings(env_file: Path | None = None, **overrides: Any) -> Settings:
         raise SettingsError("--env-file", f"cannot be read ({type(error).__name__})") from None
 
 
-def _refuse_unknown(env_file: Path | None) -> None:
-    for name in EnvSettingsSource(Settings).env_vars:
-        if name.upper().startswith(_OUR_PREFIXES):
-            _require_known(name.upper())
-    if env_file is not None:
-        for name in _names_in(env_file):
-            if name.upper().startswith(_OUR_PREFIXES) or _nearest(name.upper()):
-                _require_known(name.upper())
+def _require_known_names(env_file: Path | None) -> None:
+    for name in map(str.upper, EnvSettingsSource(Settings).env_vars):
+        if name.startswith(_OWN_PREFIXES):
+            _require_known(name)
+    for name in map(str.upper, dict.fromkeys(_names_in(env_file) if env_file else ())):
+        if name.startswith(_OWN_PREFIXES) or _nearest(name):
+            _require_known(name)
 
 
 def _names_in(env_file: Path) -> Iterator[str]:
-    """Yield the names that a file sets."""
     for binding in parse_stream(StringIO(_text_of(env_file))):
         if binding.error:
-            raise SettingsError("--env-file", f"line {binding.original.line} cannot be read")
+            raise SettingsError("--env-file", f"line {binding.original.line} cannot be parsed")
         if binding.key is not None:
             yield binding.key
 
 
 def _text_of(env_file: Path) -> str:
     if env_file.stat().st_size > MAX_FILE_BYTES:
-        problem = f"has more than {MAX_FILE_BYTES:,} bytes: no settings are so long"
+        problem = f"has more than {MAX_FILE_BYTES:,} bytes, so it is not a settings file"
         raise SettingsError("--env-file", problem)
     text = env_file.read_text(encoding="utf-8")
     for number, line in enumerate(text.splitlines(), start=1):
@@ -81,13 +79,13 @@ def _text_of(env_file: Path) -> str:
 def _require_known(name: str) -> None:
     if name.lower() not in Settings.model_fields:
         nearest = _nearest(name)
-        hint = f"is {nearest} meant?" if nearest else "the README lists all"
+        hint = f"did you mean {nearest}?" if nearest else "the README lists all"
         raise SettingsError(name, f"there is no such setting; {hint}")
 
 
 def _nearest(name: str) -> str | None:
     known = [field.upper() for field in Settings.model_fields]
-    return next(iter(get_close_matches(name, known, n=1, cutoff=_ALIKE)), None)
+    return next(iter(get_close_matches(name, known, n=1, cutoff=_MIN_SIMILARITY)), None)
 
 
 def _first_problem(error: ValidationError) -> SettingsError:

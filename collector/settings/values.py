@@ -1,6 +1,6 @@
-"""Settings as values with units, each checked.
+"""Settings as checked values with units.
 
-Field names in upper case are the variables' names; defaults stand here and nowhere else.
+The variables are the field names in upper case. Defaults are defined here and nowhere else.
 """
 
 from __future__ import annotations
@@ -12,10 +12,7 @@ from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from collector.core.addresses import (
     POSTGRES_PREFIXES,
@@ -28,27 +25,26 @@ from collector.core.errors import SettingsError
 from collector.core.parts import PART_BYTES
 from collector.sources.wallhaven import CollectionName, Query, QueryError
 
-# What Wallhaven allows; more only towards our own simulator.
+# What Wallhaven allows; the simulator may get more.
 PUBLIC_REQUESTS_PER_MINUTE = 45
-# Each request of a minute is a row in the database; no simulator of ours answers more.
+# Each request of a minute is a row in the database; the simulator does not answer more.
 _MAX_REQUESTS_PER_MINUTE = 60_000
-# No wait or count of ours reaches these; beyond them Postgres' types end.
-_LONGEST_LEASE_SECONDS = 86_400
+# Larger values have no use, and would overflow Postgres' types in the end.
+_MAX_LEASE_SECONDS = 86_400
 _MAX_ATTEMPTS = 1_000
 _HOST = r"\s*([A-Za-z0-9.\-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?\s*"
-# Where a setting is not named as the API's parameter is.
+# The API's parameters whose setting has another name.
 _SETTING_OF = {"q": "query", "topRange": "top_range"}
-# What narrows a search and nothing else: a collection would ignore them without a word.
-_OF_SEARCHES = (
-    *("wallhaven_categories", "wallhaven_sorting", "wallhaven_order", "wallhaven_top_range"),
-    *("wallhaven_atleast", "wallhaven_resolutions", "wallhaven_ratios", "wallhaven_colors"),
-    "wallhaven_ai_art_filter",
+# Filters of searches, as fields of Query: a collection would silently ignore them.
+_SEARCH_FILTERS = (
+    *("categories", "sorting", "order", "top_range", "atleast", "resolutions", "ratios"),
+    *("colors", "ai_art_filter"),
 )
 _HEADER_VALUE = re.compile(r"[!-~]+")
 
 
 def _text(pattern: str, allowed: str) -> Any:
-    """Return the constraint that `pattern` matches all of a text, and what to say where not."""
+    """Constrain a text to match `pattern` as a whole; the error message says what is `allowed`."""
     return Field(pattern=f"^({pattern})$", description=allowed)
 
 
@@ -56,20 +52,19 @@ def _one_of(*words: str) -> Any:
     return _text("|".join(words), f"{', '.join(words[:-1])} or {words[-1]}")
 
 
-def _range(least: int, most: int) -> Any:
-    return Field(ge=least, le=most, description=f"a whole number from {least} to {most}")
+def _range(low: int, high: int) -> Any:
+    return Field(ge=low, le=high, description=f"a whole number from {low} to {high}")
 
 
-Positive = Annotated[int, Field(ge=1, description="a whole number from 1 on")]
+Positive = Annotated[int, Field(ge=1, description="a whole number, 1 or more")]
 
-
-# Defaults of the composed stack and of others like it: good for this machine, and known to all.
+# Defaults of the compose stack and of similar ones: good enough for this machine, and well known.
 KNOWN_PASSWORDS = frozenset({"airflow", "collector", "minioadmin", "postgres", "admin", "password"})
-_EVERYBODY_KNOWS = "is a password that everybody knows; it is taken for local servers only"
+_IS_KNOWN = "is a well-known default password; it is accepted for local servers only"
 
 
 class Settings(BaseSettings):
-    """All settings of the contract. Secrets are SecretStr: they do not show in repr or logs."""
+    """All settings. Secrets are SecretStr, so that repr and logs do not show them."""
 
     model_config = SettingsConfigDict(
         extra="ignore", env_ignore_empty=False, hide_input_in_errors=True, frozen=True
@@ -97,7 +92,7 @@ class Settings(BaseSettings):
     ] = 500
     wallhaven_api_url: str = "https://wallhaven.cc/api/v1"
     wallhaven_api_key: SecretStr | None = None
-    # Query knows what the API takes.
+    # Query checks these.
     wallhaven_query: str = "draenei"
     wallhaven_collection: str = ""
     wallhaven_categories: str = "111"
@@ -115,12 +110,12 @@ class Settings(BaseSettings):
         PUBLIC_REQUESTS_PER_MINUTE
     )
     wallhaven_image_hosts: Annotated[
-        str, _text(f"{_HOST}(,{_HOST})*", "hosts, or host:port, commas between")
+        str, _text(f"{_HOST}(,{_HOST})*", "hosts, or host:port, separated by commas")
     ] = "w.wallhaven.cc"
     collector_in_flight: Annotated[int, _range(1, 1024)] = 16
     collector_memory_bytes: Positive = 134_217_728
     collector_max_image_bytes: Positive = 536_870_912
-    collector_lease_seconds: Annotated[int, _range(3, _LONGEST_LEASE_SECONDS)] = 120
+    collector_lease_seconds: Annotated[int, _range(3, _MAX_LEASE_SECONDS)] = 120
     collector_max_attempts: Annotated[int, _range(1, _MAX_ATTEMPTS)] = 5
     collector_retry_base_seconds: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="seconds, 0 or more")
@@ -135,7 +130,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _empty_means_default(cls, values: dict[str, Any]) -> dict[str, Any]:
-        # Compose hands unset variables on as empty ones. An empty endpoint says "AWS".
+        # Compose passes unset variables as empty ones. An empty endpoint means AWS.
         return {
             name: value
             for name, value in values.items()
@@ -145,9 +140,11 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not value.get_secret_value().startswith(POSTGRES_PREFIXES):
+        if value is None:
+            return None
+        if not value.get_secret_value().startswith(POSTGRES_PREFIXES):
             raise ValueError("must begin with postgresql://, such as postgresql://me@host:5432/db")
-        if value and not is_unambiguous_dsn(value.get_secret_value()):
+        if not is_unambiguous_dsn(value.get_secret_value()):
             raise ValueError(
                 "cannot be read; a port must be a number, and / @ : ? # [ ] in user or password"
                 " must be escaped (%2F for /), such as postgresql://me:a%2Fb@host:5432/db"
@@ -182,7 +179,7 @@ class Settings(BaseSettings):
     @field_validator("wallhaven_api_key")
     @classmethod
     def _is_header_value(cls, value: SecretStr | None) -> SecretStr | None:
-        # A line end from a secret's file would break every request, late and without a clear word.
+        # A line end from a secret's file would break every request, late and with an obscure error.
         if value and not _HEADER_VALUE.fullmatch(value.get_secret_value()):
             raise ValueError("must be printable ASCII without spaces or line ends")
         return value
@@ -190,7 +187,7 @@ class Settings(BaseSettings):
     @field_validator("wallhaven_query")
     @classmethod
     def _is_no_blank(cls, value: str) -> str:
-        # It would ask for the whole site, most likely by mistake.
+        # A blank query asks for the whole site, most likely by mistake.
         if not value.strip():
             raise ValueError("must not be blank, such as draenei; * asks for everything")
         return value
@@ -204,7 +201,7 @@ class Settings(BaseSettings):
                 f"more than {PUBLIC_REQUESTS_PER_MINUTE} is allowed only to a loopback API",
             )
         _ = self.question
-        # The API would leave nsfw out without a word.
+        # Without a key, the API silently leaves nsfw out.
         if self.wallhaven_purity[2] == "1" and self.wallhaven_api_key is None:
             raise SettingsError(
                 "WALLHAVEN_PURITY", "nsfw, the third digit, needs WALLHAVEN_API_KEY"
@@ -223,30 +220,30 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _keep_known_passwords_at_home(self) -> Settings:
+    def _refuse_known_passwords_elsewhere(self) -> Settings:
         secret = self.aws_secret_access_key and self.aws_secret_access_key.get_secret_value()
         endpoint = urlsplit(self.s3_endpoint_url or "").hostname
-        if secret in KNOWN_PASSWORDS and self.s3_endpoint_url and not _is_at_home(endpoint):
-            raise SettingsError("AWS_SECRET_ACCESS_KEY", _EVERYBODY_KNOWS)
+        if secret in KNOWN_PASSWORDS and self.s3_endpoint_url and not _is_local_server(endpoint):
+            raise SettingsError("AWS_SECRET_ACCESS_KEY", _IS_KNOWN)
         if self.database_url is not None:
             password, hosts = password_and_hosts(self.database_url.get_secret_value())
-            if password in KNOWN_PASSWORDS and not all(map(_is_at_home, hosts)):
-                raise SettingsError("DATABASE_URL", _EVERYBODY_KNOWS)
+            if password in KNOWN_PASSWORDS and not all(map(_is_local_server, hosts)):
+                raise SettingsError("DATABASE_URL", _IS_KNOWN)
         return self
 
     @property
     def image_hosts(self) -> frozenset[str]:
-        """Hosts that images may come from, lower case, `host` or `host:port`."""
+        """Hosts that images may come from, in lower case, `host` or `host:port`."""
         return frozenset(host.strip().lower() for host in self.wallhaven_image_hosts.split(","))
 
     @property
     def uses_local_postgres(self) -> bool:
-        """True where no DATABASE_URL is set: the embedded server is used."""
+        """Whether DATABASE_URL is unset: the embedded server is used."""
         return self.database_url is None
 
     @property
     def uses_local_s3(self) -> bool:
-        """True where neither an endpoint nor any AWS credential or profile is set."""
+        """Whether neither an endpoint nor any AWS credential or profile is set."""
         credentials = (
             self.aws_access_key_id,
             self.aws_session_token,
@@ -260,14 +257,14 @@ class Settings(BaseSettings):
 
     @property
     def path_style(self) -> bool:
-        """S3_FORCE_PATH_STYLE, true by default where an endpoint is set."""
+        """S3_FORCE_PATH_STYLE; by default true if an endpoint is set."""
         if self.s3_force_path_style is None:
             return bool(self.s3_endpoint_url)
         return self.s3_force_path_style
 
     @property
     def question(self) -> Query | CollectionName:
-        """What is mirrored: the collection where one is named, else the search.
+        """What is mirrored: the collection if one is set, else the search.
 
         Raises SettingsError, also for filters that a collection would ignore.
         """
@@ -279,28 +276,17 @@ class Settings(BaseSettings):
 
     def _collection(self) -> CollectionName:
         Query(purity=self.wallhaven_purity)  # checks it
-        for name in _OF_SEARCHES:
+        for name in (f"wallhaven_{name}" for name in _SEARCH_FILTERS):
             if getattr(self, name) != Settings.model_fields[name].default:
                 raise SettingsError(name.upper(), "is ignored by a collection; leave it empty")
         return CollectionName.parse(self.wallhaven_collection)
 
     def _query(self) -> Query:
-        return Query(
-            q=self.wallhaven_query,
-            categories=self.wallhaven_categories,
-            purity=self.wallhaven_purity,
-            sorting=self.wallhaven_sorting,
-            order=self.wallhaven_order,
-            top_range=self.wallhaven_top_range,
-            atleast=self.wallhaven_atleast,
-            resolutions=self.wallhaven_resolutions,
-            ratios=self.wallhaven_ratios,
-            colors=self.wallhaven_colors,
-            ai_art_filter=self.wallhaven_ai_art_filter,
-        )
+        filters = {name: getattr(self, f"wallhaven_{name}") for name in _SEARCH_FILTERS}
+        return Query(q=self.wallhaven_query, purity=self.wallhaven_purity, **filters)
 
 
-def _is_at_home(host: str | None) -> bool:
-    # A socket of this machine, or the machine that a container runs on.
+def _is_local_server(host: str | None) -> bool:
     is_socket = not host or host.startswith("/")
+    # The last one is the machine that runs the container.
     return is_socket or is_local_name(host) or host == "host.docker.internal"

@@ -1,13 +1,11 @@
-"""A Wallhaven that answers like the real one: API v1 and image host on one loopback port.
+"""A simulated Wallhaven: API v1 and image host on one loopback port.
 
-It imports nothing of the rest of the package, so that product and simulator cannot agree on the
-same mistake.
+It imports nothing else of the package: a simulator that shared the parser would share its mistakes.
 """
 
 from __future__ import annotations
 
-from collector.simulator.catalogue import Catalogue
-from collector.simulator.inventory import Inventory
+from collector.simulator.catalogue import Catalogue, Inventory
 from collector.simulator.journal import Journal, Visit
 from collector.simulator.options import Hooks, InvalidOptionError, SimulatorOptions
 from collector.simulator.population import Wallpaper

@@ -1,4 +1,4 @@
-"""What the answers of the site look like: the JSON of API v1 key by key, and pages of HTML."""
+"""The bodies of answers: the JSON of API v1, key by key, and HTML pages."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _SITE = "https://wallhaven.cc"
 _SHORT_SITE = "https://whvn.cc"
 _AVATARS = "https://wallhaven.cc/images/user/avatar"
 _AVATAR_SIZES = (200, 128, 32, 20)
-# 401: a key that is not valid, or missing where one is needed; 404: an id that is unknown, deleted
-# or hidden; 400: a page that is out of range.
+# 400: the page is out of range; 401: the key is invalid, or missing and needed; 404: the id is
+# unknown, deleted or hidden.
 _ERRORS = {
     400: "Bad Request",
     401: "Unauthorized",
@@ -34,14 +34,14 @@ _PAGE = """<!DOCTYPE html>
 
 
 def answer(payload: object, status: int = 200) -> web.Response:
-    """Return a JSON answer. Lone surrogates and NUL in it are escaped, never refused."""
+    """Return a JSON answer. Lone surrogates and NUL are escaped."""
     return web.Response(
         status=status, body=json.dumps(payload).encode(), content_type="application/json"
     )
 
 
 def error(status: int, text: str = "") -> web.Response:
-    """Return the API's JSON error, with the text that most errors of this status have."""
+    """Return the API's JSON error, with the usual text of its status unless `text` is given."""
     return answer({"error": text or _ERRORS[status]}, status)
 
 
@@ -62,7 +62,7 @@ def html(
 
 
 def listing_item(wallpaper: Wallpaper, host_url: str) -> Json:
-    """Return the 18 keys of an item in a listing; images and thumbs live at `host_url`."""
+    """Return the 18 keys of a listed item; addresses of images and thumbs begin with `host_url`."""
     return {
         "id": wallpaper.id,
         "url": f"{_SITE}/w/{wallpaper.id}",
@@ -89,7 +89,7 @@ def listing_item(wallpaper: Wallpaper, host_url: str) -> Json:
 
 
 def details(wallpaper: Wallpaper, host_url: str) -> Json:
-    """Return what `/w/{id}` says: a listing item with uploader and tags."""
+    """Return the `data` of `/w/{id}`: a listed item with uploader and tags."""
     item = listing_item(wallpaper, host_url)
     head = {key: item.pop(key) for key in ("id", "url", "short_url")}
     tags = [tag_item(tag) for tag in wallpaper.tags]
@@ -97,7 +97,7 @@ def details(wallpaper: Wallpaper, host_url: str) -> Json:
 
 
 def tag_item(tag: Tag) -> Json:
-    """Return what `/tag/{id}` says."""
+    """Return the `data` of `/tag/{id}`."""
     return {
         "id": tag.id,
         "name": tag.name,
@@ -110,7 +110,7 @@ def tag_item(tag: Tag) -> Json:
 
 
 def page_meta(page: int, page_size: int, total: int, *, as_text: bool) -> Json:
-    """Return the four keys that all listings have; `as_text`: `per_page` is a string."""
+    """Return the four keys of every listing's meta; `as_text` makes `per_page` a string."""
     return {
         "current_page": page,
         "last_page": max(1, math.ceil(total / page_size)),
@@ -119,13 +119,13 @@ def page_meta(page: int, page_size: int, total: int, *, as_text: bool) -> Json:
     }
 
 
-def settings(page_size: int, purities: list[str], categories: list[str]) -> Json:
-    """Return what `/settings` says of an account that changed nothing else."""
+def settings(page_size: int) -> Json:
+    """Return the `data` of `/settings` for an account that changed nothing else."""
     return {
         "thumb_size": "orig",
         "per_page": str(page_size),
-        "purity": purities,
-        "categories": categories,
+        "purity": ["sfw"],
+        "categories": ["general", "anime", "people"],
         "resolutions": [],
         "aspect_ratios": [],
         "toplist_range": "1M",

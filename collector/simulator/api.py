@@ -11,11 +11,10 @@ from aiohttp import web
 from anyio import to_thread
 
 from collector.simulator import answers
+from collector.simulator.admission import NUMBER, Caller, caller_of
 from collector.simulator.answers import Json
-from collector.simulator.catalogue import Catalogue
+from collector.simulator.catalogue import Catalogue, Inventory
 from collector.simulator.draws import generator_of
-from collector.simulator.inventory import Inventory
-from collector.simulator.limits import NUMBER, Caller, caller_of
 from collector.simulator.listings import ACCOUNT, Listings, collections_of
 from collector.simulator.options import Hooks, SimulatorOptions
 from collector.simulator.search import (
@@ -28,14 +27,14 @@ from collector.simulator.search import (
     without,
 )
 
-# Results kept, each at most 4 bytes an item: paging through a few searches costs one search each.
+# Cached results, at most 4 bytes per item each: reading all pages of a search searches once.
 _MAX_KEPT_RESULTS = 32
 _SEED_LETTERS = string.ascii_letters + string.digits
 _SEED_LENGTH = 6
 
 
 class Api:
-    """Answers API requests from what is there; images are said to be at `host_url`."""
+    """Answers API requests; addresses of images begin with `host_url`."""
 
     def __init__(
         self,
@@ -98,25 +97,25 @@ class Api:
         return answers.error(404) if details is None else answers.answer({"data": details})
 
     async def tag(self, request: web.Request) -> web.Response:
-        """Describe a tag; looks at no key."""
+        """Describe a tag; any key or none will do."""
         tag = find_tag(request.match_info["id"])
         if tag is None:
             return answers.error(404)
         return answers.answer({"data": answers.tag_item(tag)})
 
     async def settings(self, request: web.Request) -> web.Response:
-        """Describe the account: 401 without a key, 404 with one that is not valid."""
+        """Describe the account: 401 without a key, 404 with an invalid one."""
         caller = caller_of(request, self._options)
         if caller is Caller.KEYED:
-            return answers.answer({"data": self._listings.settings()})
-        return answers.error(401) if caller is Caller.ANONYMOUS else answers.error(404)
+            return answers.answer({"data": answers.settings(self._listings.page_size(keyed=True))})
+        return answers.error(401 if caller is Caller.ANONYMOUS else 404)
 
     async def own_collections(self, request: web.Request) -> web.Response:
-        """List the account's collections: 404 without a key, 401 with one that is not valid."""
+        """List the account's collections: 404 without a key, 401 with an invalid one."""
         caller = caller_of(request, self._options)
         if caller is Caller.KEYED:
             return self._collection_list(ACCOUNT, private=True)
-        return answers.error(404) if caller is Caller.ANONYMOUS else answers.error(401)
+        return answers.error(404 if caller is Caller.ANONYMOUS else 401)
 
     async def collections(self, request: web.Request) -> web.Response:
         """List the public collections of a user."""
@@ -125,7 +124,7 @@ class Api:
         return self._collection_list(request.match_info["user"], private=False)
 
     async def collection(self, request: web.Request) -> web.Response:
-        """List the items of a collection, filtered by purity alone."""
+        """List the items of a collection. Purity is the only filter."""
         caller = caller_of(request, self._options)
         page = page_from(request.query.get("page"))
         refusal = self._listings.refusal(caller, page)
@@ -139,19 +138,13 @@ class Api:
         return answers.error(400) if listing is None else answers.answer(listing)
 
     def _criteria(self, request: web.Request, *, keyed: bool) -> Criteria:
-        """Read the search; the account's settings are the defaults of a keyed caller."""
-        profile, parameters = self._options.profile, dict(request.query)
-        if keyed:
-            account = profile.account
-            parameters = {"purity": account.purity, "categories": account.categories} | parameters
-        if profile.listing.ignored_filters:
-            parameters = without(parameters, profile.listing.ignored_filters)
-        criteria = criteria_from(parameters, keyed=keyed)
+        ignored = self._options.profile.listing.ignored_filters
+        criteria = criteria_from(without(request.query, ignored), keyed=keyed)
         if criteria.sorting != "random":
             return criteria
-        seed = request.query.get("seed") if self._options.keeps_random_seed else None
-        fresh = "".join(self._seeds.choices(_SEED_LETTERS, k=_SEED_LENGTH))
-        return replace(criteria, seed=seed or fresh)
+        # A seed that is sent is ignored, as the live site does against its documentation.
+        seed = "".join(self._seeds.choices(_SEED_LETTERS, k=_SEED_LENGTH))
+        return replace(criteria, seed=seed)
 
     def _found(self, criteria: Criteria) -> Sequence[int]:
         return self._inventory.present(self._search(criteria))
@@ -166,7 +159,7 @@ class Api:
         return answers.answer({"data": [item.item(self._catalogue) for item in found]})
 
     def _collected(self, request: web.Request, *, keyed: bool) -> Sequence[int] | None:
-        """Return the indexes in a collection, None if there is none that the caller may see."""
+        """Return the indexes in a collection, None if the caller may not see it."""
         user, number = request.match_info["user"], request.match_info["id"]
         own = keyed and user.lower() == ACCOUNT.lower()
         for collection in collections_of(user, private=own):

@@ -1,4 +1,4 @@
-"""What a seed decides: random numbers of an item, computed on demand, and its id."""
+"""An item's random numbers and its id, computed from a seed on demand."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _ID_LENGTH = 6
 _HALF: int = len(_ALPHABET) ** (_ID_LENGTH // 2)
 _ROUNDS = 4
 
-CAPACITY = _HALF**2  # how many different ids there are
+CAPACITY = _HALF**2  # the number of different ids
 
 
 def generator_of(seed: int | str | None) -> random.Random:
-    """Return a generator for noise, images and random orders: equal seeds, equal numbers."""
-    return random.Random(seed)  # noqa: S311 - nothing secret is made with it
+    """Return a generator for noise, images and random orders. Equal seeds give equal numbers."""
+    return random.Random(seed)  # noqa: S311 - nothing here is secret
 
 
 class Draws(NamedTuple):
-    """What an item drew: uniform numbers in the open interval (0, 1), and bytes for tags."""
+    """An item's random numbers: uniform in the open interval (0, 1), and bytes for tags."""
 
     item: int
     file_type: float
@@ -42,7 +42,7 @@ class Draws(NamedTuple):
 
 
 def draws_of(seed: int, index: int) -> Draws:
-    """Return the draws of item `index`; equal arguments give equal draws on every machine."""
+    """Return the draws of item `index`: the same on every machine."""
     digest = blake2b(b"%d/%d" % (seed, index), digest_size=_LAYOUT.size).digest()
     *numbers, tags = _LAYOUT.unpack(digest)
     return Draws._make([index, *((number + 0.5) / _RANGE for number in numbers), tags])
@@ -51,8 +51,7 @@ def draws_of(seed: int, index: int) -> Draws:
 class Identifiers:
     """A seeded bijection between 0 <= index < CAPACITY and ids: a Feistel network of four rounds.
 
-    Ids have no visible order. No table is kept, so a catalogue of any size finds an item by its
-    id without memory.
+    Ids have no visible order, and finding an item by its id needs no table.
     """
 
     def __init__(self, seed: int) -> None:
@@ -72,7 +71,7 @@ class Identifiers:
         return letters
 
     def index_of(self, wallhaven_id: str) -> int | None:
-        """Return the index whose id this is, or None if it is no id at all."""
+        """Return the index of an id, None if the text is not an id."""
         if len(wallhaven_id) != _ID_LENGTH or not set(wallhaven_id) <= set(_ALPHABET):
             return None
         high, low = divmod(int(wallhaven_id, len(_ALPHABET)), _HALF)
@@ -82,5 +81,5 @@ class Identifiers:
 
 
 def _mix(half: int, key: int) -> int:
-    """Return well-spread bits of (half, key): the middle of a 64-bit product."""
+    """Return the middle of a 64-bit product: well-spread bits of both factors."""
     return (((half + 1) * key) & 0xFFFF_FFFF_FFFF_FFFF) >> 24

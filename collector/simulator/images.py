@@ -12,30 +12,29 @@ from anyio import CapacityLimiter, to_thread
 from PIL import Image, ImageOps
 
 from collector.simulator import answers
-from collector.simulator.catalogue import Catalogue
-from collector.simulator.inventory import Inventory
+from collector.simulator.catalogue import Catalogue, Inventory
 from collector.simulator.options import Hooks, SimulatorOptions
 from collector.simulator.padding import JPEG, Split
 from collector.simulator.population import Wallpaper
 
-# Images drawn or read at once. One: nothing is drawn twice, and the requests that wait for it
-# wait as tasks and hold no thread that another may need.
-_WORKBENCHES = 1
-# A throttled body is sent in pieces this many times a second.
+# Images drawn or read at once. With one, no image is drawn twice, and waiting requests are tasks
+# that hold no thread.
+_MAX_DRAWING = 1
+# How many pieces of a throttled body are sent per second.
 _PIECES_PER_SECOND = 20
 _MIN_PIECE_BYTES = 512
 
 _CACHE_CONTROL = "public, max-age=2592000"
 
-# Folder on the image host and size in pixels, as the real site's: two crops, and one that
-# keeps the ratio within a square.
+# Sizes in pixels by folder of the image host, as on the real site. `orig` is not cropped: it keeps
+# the ratio within a square.
 _CROPS = {"small": (300, 200), "lg": (432, 243)}
 _ORIGINAL_RATIO = (300, 300)
 _THUMB_QUALITY = 80
 
 
 class ImageHost:
-    """Serves the images that `Inventory` has."""
+    """Serves the images and thumbs of existing wallpapers."""
 
     def __init__(
         self,
@@ -48,7 +47,7 @@ class ImageHost:
         self._inventory = inventory
         self._options = options
         self._hook = hooks.image
-        self._workbench = CapacityLimiter(_WORKBENCHES)
+        self._drawing = CapacityLimiter(_MAX_DRAWING)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -57,7 +56,7 @@ class ImageHost:
         ]
 
     async def full(self, request: web.Request) -> web.StreamResponse:
-        """Serve a full image; 404 unless shard, id and extension are those of its path."""
+        """Serve a full image; 404 unless shard, id and extension fit together."""
         await anyio.sleep(self._options.image_latency_seconds)
         wallpaper = self._inventory.find_image(request.match_info["id"])
         if wallpaper is None or request.path != wallpaper.image_path:
@@ -74,7 +73,7 @@ class ImageHost:
         if wallpaper is None or request.match_info["shard"] != wallpaper.id[:2]:
             return answers.missing_file()
         split, size = await self._split(wallpaper), _CROPS.get(request.match_info["folder"])
-        body = await to_thread.run_sync(_thumb, split, size, limiter=self._workbench)
+        body = await to_thread.run_sync(_thumb, split, size, limiter=self._drawing)
         return web.Response(body=body, content_type=JPEG, headers={"Cache-Control": _CACHE_CONTROL})
 
     async def _serve(self, request: web.Request, wallpaper: Wallpaper) -> web.StreamResponse:
@@ -92,12 +91,12 @@ class ImageHost:
         split = self._catalogue.ready(wallpaper)
         if split is not None:
             return split
-        return await to_thread.run_sync(self._catalogue.load, wallpaper, limiter=self._workbench)
+        return await to_thread.run_sync(self._catalogue.load, wallpaper, limiter=self._drawing)
 
     async def _paced(
         self, chunks: Iterator[bytes | memoryview]
     ) -> AsyncIterator[bytes | memoryview]:
-        """Yield the chunks; if there is a rate, in small pieces and not before their time."""
+        """Yield the chunks; with a rate limit, in small pieces, each at its time."""
         rate = self._options.image_bytes_per_second
         if not rate:
             for chunk in chunks:
@@ -126,7 +125,7 @@ def _headers(wallpaper: Wallpaper) -> dict[str, str]:
 def _thumb(split: Split, size: tuple[int, int] | None) -> bytes:
     """Return a small JPEG file: cropped to `size`, or in the ratio of the original.
 
-    Decodes the original: call it in a worker thread. Raises OSError if that cannot be done.
+    Decodes the original: call it in a worker thread. Raises OSError if the original is broken.
     """
     with Image.open(BytesIO(split.head + split.tail)) as original:
         original.draft("RGB", size or _ORIGINAL_RATIO)

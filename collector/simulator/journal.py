@@ -1,4 +1,4 @@
-"""What the simulator was asked and what it answered: tests assert limits with it."""
+"""A record of requests and answers, with which tests check limits."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from aiohttp.typedefs import Handler
 
 from collector.simulator import answers
 
-# The details of the newest requests are kept, about 2 KB each; counters cover all.
+# Only the newest requests are kept in detail, about 2 KB each; counters cover all.
 _MAX_VISITS = 10_000
-# What nginx logs if the client left in the middle; no client ever sees this status.
+# nginx logs this status if the client closes the connection early; no client sees it.
 _CLIENT_LEFT = 499
 
 _API = "/api/v1/"
-_KIND_BY_FOLDER = {
+_API_KINDS = {
     "search": "search",
     "w": "wallpaper",
     "tag": "tag",
@@ -29,7 +29,7 @@ _THUMBS = ("/lg/", "/orig/", "/small/")
 
 @dataclass(slots=True)
 class Visit:
-    """One request. `at` is the clock's time of its arrival, `seconds` how long it took.
+    """One request: `at` is its arrival by the clock, `seconds` how long it took.
 
     `status` is 0 until the answer is complete, and 499 if the client left before that.
     """
@@ -45,7 +45,7 @@ class Visit:
 def kind_of(path: str) -> str:
     """Return search, wallpaper, tag, settings, collections, image, thumb or other."""
     if path.startswith(_API):
-        return _KIND_BY_FOLDER.get(path.removeprefix(_API).partition("/")[0], "other")
+        return _API_KINDS.get(path.removeprefix(_API).partition("/")[0], "other")
     if path.startswith("/full/"):
         return "image"
     return "thumb" if path.startswith(_THUMBS) else "other"
@@ -53,7 +53,7 @@ def kind_of(path: str) -> str:
 
 @dataclass(slots=True)
 class Journal:
-    """The newest visits in order of arrival, and exact counters by kind."""
+    """The newest visits in order of arrival, and exact counters of all, by kind."""
 
     clock: Callable[[], float]
     visits: deque[Visit] = field(default_factory=lambda: deque(maxlen=_MAX_VISITS))
@@ -68,7 +68,7 @@ class Journal:
 
     @web.middleware
     async def record(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Record a request from its arrival to the end of its answer, however that comes."""
+        """Record a request from its arrival to the end of its answer, even if that fails."""
         visit = self._arrive(request)
         try:
             response = await _answered(request, handler)

@@ -1,4 +1,4 @@
-"""Pages of searches and collections: items and meta, with the faults of a profile."""
+"""Pages of searches and collections, with the faults of a profile."""
 
 from __future__ import annotations
 
@@ -9,43 +9,47 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from collector.simulator import answers
+from collector.simulator.admission import Caller
 from collector.simulator.answers import Json
 from collector.simulator.catalogue import Catalogue
 from collector.simulator.draws import generator_of
-from collector.simulator.limits import Caller
 from collector.simulator.options import SimulatorOptions
-from collector.simulator.population import CATEGORIES, PURITIES, TAGS, UPLOADERS, Tag
+from collector.simulator.population import TAGS, UPLOADERS, Tag
 from collector.simulator.search import Query, find_tag, tag_bits
+
+# The real site answers 400 to pages beyond some limit; where exactly is not known.
+_LARGEST_PAGE = 100_000
+_SHORT_PAGE_ITEMS = 2
 
 
 class Listings:
-    """Cuts pages out of what was found; images are said to be at `host_url`."""
+    """Cuts pages out of search results; addresses of images begin with `host_url`."""
 
     def __init__(self, catalogue: Catalogue, options: SimulatorOptions, host_url: str) -> None:
         self._catalogue = catalogue
         self._listing = options.profile.listing
-        self._account = options.profile.account
-        self._page_size = options.page_size
-        self._seed = options.seed
+        self._options = options
         self._host_url = host_url
-        self._faults: Counter[int] = Counter()  # how often a page came empty or short
+        self._faults: Counter[int] = (
+            Counter()
+        )  # answers so far, by the number of an empty or short page
 
     def refusal(self, caller: Caller, page: int) -> web.Response | None:
-        """Return the answer to a caller or page that gets no listing, None for all others."""
+        """Return the error for a refused caller or an impossible page, else None."""
         if caller is Caller.REFUSED:
             return answers.error(401)
         if page < 1:
             return answers.html(500, "It broke - wallhaven.cc", "It broke")
-        return answers.error(400) if page > self._listing.largest_page else None
+        return answers.error(400) if page > _LARGEST_PAGE else None
 
     def page(self, number: int, found: Sequence[int], page: int, *, keyed: bool) -> Json | None:
-        """Return one page of what request `number` found: its items and four keys of meta.
+        """Return the items and the meta of a page of `found`, in answer to request `number`.
 
         Returns None if the page is after the last one and the profile refuses such pages.
         """
-        size = self._size(keyed=keyed)
+        size = self.page_size(keyed=keyed)
         total = max(0, len(found) + self._error(number))
-        as_text = keyed if self._listing.per_page == "by_key" else self._listing.per_page != "int"
+        as_text = keyed or self._listing.per_page == "string"
         meta = answers.page_meta(page, size, total, as_text=as_text)
         if self._listing.beyond_last == "bad_request" and page > meta["last_page"]:
             return None
@@ -56,45 +60,31 @@ class Listings:
         }
 
     def query_echo(self, query: Query) -> str | Json | None:
-        """Return `meta.query` in the type that the profile wants."""
-        kind = self._listing.query
-        if kind == "null":
-            return None
-        if kind == "string":
-            return query.echo or ""
-        tag = _tag_of(query) if kind == "object" else find_tag(query.tag_id)
+        """Return `meta.query` in the type that the profile sets."""
+        tag = _tag_of(query) if self._listing.query == "object" else find_tag(query.tag_id)
         return query.echo if tag is None else {"id": tag.id, "tag": tag.name}
 
-    def settings(self) -> Json:
-        """Return what `/settings` says of the account."""
-        purities = _named(self._account.purity, PURITIES)
-        categories = _named(self._account.categories, CATEGORIES)
-        return answers.settings(self._size(keyed=True), purities, categories)
-
-    def _size(self, *, keyed: bool) -> int:
-        return (self._account.page_size if keyed else 0) or self._page_size
+    def page_size(self, *, keyed: bool) -> int:
+        account = self._options.profile.account
+        return (account.page_size if keyed else 0) or self._options.page_size
 
     def _error(self, number: int) -> int:
         limit = self._listing.total_off_by
-        return generator_of(f"{self._seed}/{number}").randint(-limit, limit) if limit else 0
+        return generator_of(f"{self._options.seed}/{number}").randint(-limit, limit) if limit else 0
 
     def _max_items(self, page: int) -> int | None:
-        """Return how many items this answer may have if it is a faulty one, else None."""
+        """Return how many items a faulty answer may have, None if this one is not faulty."""
         listing = self._listing
         if page not in listing.empty_pages + listing.short_pages:
             return None
         self._faults[page] += 1
         if 0 < listing.faulty_times < self._faults[page]:
             return None
-        return 0 if page in listing.empty_pages else listing.short_page_items
-
-
-def _named(bits: str, names: Sequence[str]) -> list[str]:
-    return [name for bit, name in zip(bits, names, strict=True) if bit == "1"]
+        return 0 if page in listing.empty_pages else _SHORT_PAGE_ITEMS
 
 
 def _tag_of(query: Query) -> Tag:
-    """Return a tag that the query asks for, or any tag."""
+    """Return a tag that the query asks for, else any tag."""
     bits = tag_bits(query.required[0]) if query.required else 0
     asked = next((tag for bit, tag in enumerate(TAGS) if bits >> bit & 1), TAGS[0])
     return find_tag(query.tag_id) or asked
@@ -102,7 +92,7 @@ def _tag_of(query: Query) -> Tag:
 
 @dataclass(frozen=True, slots=True)
 class UserCollection:
-    """Every `step`-th wallpaper that there was at the start, kept by `owner`."""
+    """A collection of `owner`: every `step`-th wallpaper of the start."""
 
     id: int
     label: str
@@ -115,7 +105,7 @@ class UserCollection:
         return range(catalogue.upcoming, len(catalogue), self.step)
 
     def item(self, catalogue: Catalogue) -> Json:
-        """Return what `/collections` says about it; `count` includes items one cannot see."""
+        """Return its entry in `/collections`; `count` includes items hidden from the caller."""
         return {
             "id": self.id,
             "label": self.label,
@@ -125,9 +115,8 @@ class UserCollection:
         }
 
 
-# The account that every valid key belongs to.
+# The account of all valid keys.
 ACCOUNT = UPLOADERS[0].username
-# A few fixed ones, so that their endpoints have something to show.
 COLLECTIONS = (
     UserCollection(15, "Default", ACCOUNT, 38, public=True, step=3),
     UserCollection(16, "Later", ACCOUNT, 0, public=False, step=7),
@@ -136,7 +125,7 @@ COLLECTIONS = (
 
 
 def collections_of(user: str, *, private: bool) -> list[UserCollection]:
-    """Return a user's public collections, with the private ones on demand; [] if unknown."""
+    """Return a user's collections, the private ones only on demand; [] if the user is unknown."""
     return [
         collection
         for collection in COLLECTIONS

@@ -1,4 +1,4 @@
-"""How the simulator is set up, and where tests may edit what it serves."""
+"""The options of a simulator, and the hooks with which tests edit what it serves."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from collector.simulator.profile import (
 
 
 class InvalidOptionError(ValueError):
-    """An option of `SimulatorOptions.of` has a value that it may not have."""
+    """An option has a wrong value; `name` is the option's."""
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(problem)
@@ -34,22 +34,21 @@ class InvalidOptionError(ValueError):
 
 @validated(frozen=True, slots=True, config=STRICT)
 class SimulatorOptions(Defaults):
-    """What is served, how fast, and to whom. Raises pydantic's ValidationError."""
+    """What is served, how fast, and to whom. A wrong value raises pydantic's ValidationError."""
 
-    images: Path | None = None  # a folder of images to serve in place of drawn ones
-    requests_per_minute: Count | None = None  # of the API; None: the limit of the profile; 0: none
-    host: str = "127.0.0.1"  # where it listens, and what addresses of images begin with
+    images: Path | None = None  # a folder of images to serve instead of drawn ones
+    requests_per_minute: Count | None = None  # of the API; None: the profile's limit; 0: no limit
+    host: str = "127.0.0.1"  # to listen on; addresses of images begin with it
     port: Annotated[int, Field(ge=0, le=65_535)] = 0  # 0: a free one
     page_size: Ordinal = 24  # of listings, as documented
-    api_keys: frozenset[str] = Field(default=frozenset(), repr=False)  # valid beside the profile's
-    profile: Profile = Field(default_factory=Profile)  # what else the API does
+    api_keys: frozenset[str] = Field(
+        default=frozenset(), repr=False
+    )  # in addition to the profile's
+    profile: Profile = Field(default_factory=Profile)
 
     @classmethod
     def of(cls, profile: Profile, **given: Any) -> Self:
-        """Return the options of a profile; those that are `given` win over its defaults.
-
-        Raises InvalidOptionError.
-        """
+        """Return the profile's defaults, overridden by `given`. Raises InvalidOptionError."""
         try:
             return cls(**{**asdict(profile.defaults), "profile": profile, **given})
         except ValidationError as error:
@@ -58,7 +57,7 @@ class SimulatorOptions(Defaults):
 
     @property
     def limit(self) -> Limit:
-        """The rate limit: the profile's, with the requests a minute that were asked for."""
+        """The profile's rate limit, with `requests_per_minute` in its place if that is set."""
         if self.requests_per_minute is None:
             return self.profile.limit
         return replace(
@@ -68,13 +67,13 @@ class SimulatorOptions(Defaults):
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """Where a test edits what is served; each is optional and may return broken things."""
+    """Callbacks that edit what is served. Each is optional and may return broken data."""
 
-    # The items of a search page, just before they are serialised.
+    # Edits the items of a search page.
     listing: Callable[[list[dict[str, Any]]], list[object]] | None = None
-    # The page number and the whole answer of a search, before it is serialised.
+    # Edits the whole answer of a search; gets the page number, too.
     page: Callable[[int, dict[str, Any]], dict[str, Any]] | None = None
-    # What `/w/{id}` says of a wallpaper, before it is serialised; None means: not there.
+    # Edits the `data` of `/w/{id}`; returning None makes it a 404.
     details: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None
-    # A request for a full image; None means: serve it as usual.
+    # Answers a request for a full image; returning None serves the image as usual.
     image: Callable[[web.Request, Wallpaper], Awaitable[web.StreamResponse | None]] | None = None

@@ -1,10 +1,10 @@
-"""Makes an image file as long as wished without touching its pixels.
+"""Pads an image file to a given length without changing its pixels.
 
 Segments that every decoder skips go between the halves of a `Split`: COM segments in JPEG
 (ITU-T T.81, B.2.4.5), private ancillary chunks with a valid CRC in PNG (PNG specification,
-section 5.4). The noise in them is made once and shared by all items; only the first segment of
-a file, the lead, is its own, and carries its id: so every file has a sha256 of its own, and a
-gigabyte costs next to no CPU.
+section 5.4). All items share the same noise, which is made once. Only the first segment of a file,
+the lead, is unique: it carries the item's id, so every file has a different sha256, and a gigabyte
+costs almost no CPU.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ WEBP = "image/webp"
 # A lead (up to a unit and LEAD_MIN_BYTES) must fit a JPEG segment's 16-bit length.
 _UNIT_BYTES = 32 * 1024
 _UNITS = 32  # 1 MiB of noise for each format
-# Large enough that system calls do not count, small enough for a socket's buffer.
+# Large enough to make system calls cheap, small enough for a socket's buffer.
 CHUNK_BYTES = 8 * _UNIT_BYTES
-# The shortest padding: a segment's frame, the id and a little noise.
+# The shortest padding: the frame of a segment, the id and a little noise.
 LEAD_MIN_BYTES = 64
 
 _JPEG_SOI_BYTES = 2
 _JPEG_APP0 = b"\xff\xe0"
 _JPEG_COMMENT = b"\xff\xfe"
 _PNG_IEND = b"\0\0\0\0IEND"
-# Lower-case first letter: a decoder may skip it; second: private; fourth: safe to copy.
+# First letter in lower case: a decoder may skip it; second: private; fourth: safe to copy.
 _PNG_CHUNK_TYPE = b"paDd"
 
 
 class Split(NamedTuple):
-    """An image file in two halves; segments put between them leave it a valid file."""
+    """An image file in two halves; it stays valid with segments put between them."""
 
     head: bytes
     tail: bytes
@@ -55,7 +55,7 @@ def split_file(content: bytes, file_type: str) -> Split:
 
 
 def _jpeg_segment(payload: bytes) -> bytes:
-    """Return a COM segment: 4 bytes longer than the payload of at most 65,533 bytes."""
+    """Return a COM segment: 4 bytes longer than its payload of at most 65,533 bytes."""
     return _JPEG_COMMENT + (len(payload) + 2).to_bytes(2, "big") + payload
 
 
@@ -72,12 +72,11 @@ _FRAMES: dict[str, tuple[Callable[[bytes], bytes], int]] = {
 
 
 def can_pad(file_type: str) -> bool:
-    """Return whether files of this MIME type can be padded."""
     return file_type in _FRAMES
 
 
 class Padding:
-    """A seeded supply of segments. Holds 1 MiB of noise for each format."""
+    """Segments made from a seed. Holds 1 MiB of noise for each format."""
 
     def __init__(self, seed: int) -> None:
         self._noise = generator_of(seed).randbytes(_UNITS * _UNIT_BYTES)
@@ -86,10 +85,10 @@ class Padding:
     def padded(
         self, split: Split, file_type: str, label: str, size_bytes: int
     ) -> Iterator[bytes | memoryview]:
-        """Yield the file in chunks of at most CHUNK_BYTES, `size_bytes` in all.
+        """Yield the file in chunks of at most CHUNK_BYTES, `size_bytes` in total.
 
-        `label` names the item and decides the padding. Raises ValueError if `size_bytes` is
-        neither the file's own length nor at least LEAD_MIN_BYTES above it.
+        `label` is the item's id and determines the padding. Raises ValueError unless `size_bytes`
+        is the file's own length or at least LEAD_MIN_BYTES more.
         """
         missing = size_bytes - len(split.head) - len(split.tail)
         yield from _slices(split.head)

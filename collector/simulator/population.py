@@ -1,6 +1,6 @@
-"""Who and what the catalogue is made of: shares, tags, uploaders and counters.
+"""The population of the catalogue: shares, tags, uploaders and counters.
 
-Shares are those measured on the real site on 2026-10-03, as far as they are known.
+Known shares are those measured on the real site on 2026-10-03.
 """
 
 from __future__ import annotations
@@ -9,28 +9,29 @@ import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
-from collector.simulator.artwork import ARTWORKS
 from collector.simulator.draws import Draws
 from collector.simulator.padding import JPEG, PNG, WEBP
-from collector.simulator.stock import BaseImage, Stock
+from collector.simulator.stock import ARTWORKS, BaseImage, Stock
+
+Value = TypeVar("Value")
 
 CATEGORIES = ("general", "anime", "people")
 PURITIES = ("sfw", "sketchy", "nsfw")
 _EXTENSIONS = {JPEG: "jpg", PNG: "png", WEBP: "webp"}
 
-# 337,624 of 501,359 items were general; the rest is split by the tag `anime` (23%).
+# 337,624 of 501,359 items were general; the tag `anime` (23%) splits the rest.
 _GENERAL_SHARE = 0.67
 _ANIME_SHARE = 0.24
 
 _TAG_UNITS = 256  # a tag's share is compared with one byte
 
-# Age of item i in days: grows fast among the newest, then ever slower, so that a few hundred
-# items span years and 100,000 still fit in twelve and a half.
+# The age of items grows fast among the newest, then ever slower: a few hundred items span years,
+# and 100,000 still fit in twelve and a half.
 _AGE_SCALE_DAYS = 600.0
 _AGE_KNEE_ITEMS = 50.0
-_AGE_JITTER = 0.9  # below 1: the order by index stays the order by time
+_AGE_JITTER = 0.9  # below 1, so that the order by index is the order by time
 # About 58 items a day were added in September 2026.
 _UPLOAD_SECONDS = 1_500.0
 
@@ -40,7 +41,7 @@ _FAVORITES_MEDIAN, _FAVORITES_SIGMA = 22, 1.4
 
 
 class Tag(NamedTuple):
-    """A tag as `/tag/{id}` describes it, and the share of items that carry it."""
+    """A tag as `/tag/{id}` describes it, and the share of items that have it."""
 
     id: int
     name: str
@@ -54,8 +55,6 @@ class Tag(NamedTuple):
 
 
 class Uploader(NamedTuple):
-    """A member of the site."""
-
     username: str
     group: str = "User"
 
@@ -95,17 +94,17 @@ UPLOADERS = (
 )
 
 
-class Traits(NamedTuple):
-    """What sorting and filtering need of an item, as small numbers."""
+class Traits(NamedTuple, Generic[Value]):
+    """What searches sort and filter by: the numbers of one item, or arrays with those of all."""
 
-    category: int
-    purity: int
-    shape: int
-    artwork: int
-    tags: int  # bit n: carries TAGS[n]
-    uploader: int
-    views: int
-    favorites: int
+    category: Value
+    purity: Value
+    shape: Value
+    artwork: Value
+    tags: Value  # bit n: the item has TAGS[n]
+    uploader: Value
+    views: Value
+    favorites: Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +149,7 @@ class Wallpaper:
         return f"/full/{self.id[:2]}/wallhaven-{self.id}.{self.extension}"
 
 
-def traits_of(draws: Draws, stock: Stock, sketchy_share: float, nsfw_share: float) -> Traits:
-    """Return the traits of an item."""
+def traits_of(draws: Draws, stock: Stock, sketchy_share: float, nsfw_share: float) -> Traits[int]:
     category = (draws.category >= _GENERAL_SHARE) + (
         draws.category >= _GENERAL_SHARE + _ANIME_SHARE
     )
@@ -168,9 +166,9 @@ def traits_of(draws: Draws, stock: Stock, sketchy_share: float, nsfw_share: floa
 
 
 def created_at(newest: datetime, draws: Draws) -> datetime:
-    """Return when an item was uploaded: strictly earlier than the item before it."""
+    """Return when an item was uploaded: strictly before the item with the next lower number."""
     place = draws.item + _AGE_JITTER * draws.age
-    if draws.item < 0:  # uploaded while the simulator is open: one after the other
+    if draws.item < 0:  # uploaded while the simulator is open, at regular intervals
         return newest - timedelta(seconds=int(place * _UPLOAD_SECONDS))
     age_days = _AGE_SCALE_DAYS * math.log1p(place / _AGE_KNEE_ITEMS)
     return newest - timedelta(seconds=int(age_days * 86_400))

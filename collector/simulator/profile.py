@@ -1,7 +1,7 @@
-"""What a profile can switch on: each behaviour of the real API that makes a client's life hard.
+"""Profiles: the difficulties of the real API that the simulator can show.
 
-A profile comes from a TOML file: a ready one by its name, any other by its path. Every default is
-what the real site does on a quiet day, as far as that is known. A section with a wrong value
+A profile is a TOML file: a ready one, found by its name, or any other, found by its path. The
+defaults are the real site on a quiet day, as far as that is known. A section with a wrong value
 raises pydantic's ValidationError.
 """
 
@@ -25,10 +25,9 @@ from pydantic.dataclasses import dataclass
 
 from collector.simulator.draws import CAPACITY
 
-LARGEST_PAGE = 100_000  # beyond, the real site answers 400; where exactly is not known
 WINDOW_SECONDS = 60.0  # observed on the live site in September 2026
 EVERY_KEY = "*"
-# What each answer of an outage may have as its status, the usual one first. 520 to 526 are
+# The statuses that each answer of an outage may have, the usual one first. 520 to 526 are
 # Cloudflare's own.
 OUTAGE_STATUSES = {
     "error": (503, 500, 502, 504, *range(520, 527)),
@@ -37,18 +36,17 @@ OUTAGE_STATUSES = {
 }
 
 _FOLDER = Path(__file__).parent / "profiles"
-# Far more than all keys with a comment each. The parser squares the parts of a dotted key: one of
-# a megabyte would take it hours.
+# Far more than all keys with a comment each. The parser's time grows with the square of a dotted
+# key's parts: a key of a megabyte would take hours.
 _MAX_FILE_BYTES = 65_536
 _MAX_LINE_CHARACTERS = 1_000
 
-# The text below a key is its meaning, which docs/simulator.md repeats.
+# docs/simulator.md repeats the text below each key.
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 Count = Annotated[int, Field(strict=True, ge=0)]
 Ordinal = Annotated[int, Field(strict=True, ge=1)]
 Amount = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
-Bits = Literal["001", "010", "011", "100", "101", "110", "111"]
 Filter = Literal[
     "q", "categories", "purity", "topRange", "atleast", "resolutions", "ratios", "colors"
 ]
@@ -56,30 +54,27 @@ Filter = Literal[
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class Defaults:
-    """What the options of the simulator are if nothing else is given."""
+    """The simulator's options, unless the caller gives others."""
 
     wallpapers: Annotated[int, Field(strict=True, ge=0, le=CAPACITY)] = 200
-    """How many wallpapers there are at the start."""
+    """How many wallpapers the site has at the start."""
     seed: Annotated[int, Field(strict=True)] = 7
-    """Decides wallpapers, deletions and every other draw."""
+    """Decides wallpapers, deletions and every other random choice."""
     sketchy_share: Share = 0.0
     """Share of sketchy wallpapers."""
     nsfw_share: Share = 0.0
-    """Share of nsfw wallpapers, which only a valid key sees."""
+    """Share of nsfw wallpapers, which are only shown to a valid key."""
     latency_seconds: Amount = 0.0
-    """Before each answer of the API."""
+    """Delay of each answer of the API."""
     image_latency_seconds: Amount = 0.0
-    """Before each answer of the image host."""
+    """Delay of each answer of the image host."""
     image_bytes_per_second: Count = 0
-    """Of each connection to the image host; 0: no limit."""
-    # The documentation promises it, the live site does not do it.
-    keeps_random_seed: StrictBool = False
-    """Whether a random order keeps the seed that is sent."""
+    """Speed of each connection to the image host; 0: no limit."""
 
     @model_validator(mode="after")
     def _check_shares(self) -> Self:
         if self.sketchy_share + self.nsfw_share > 1:
-            raise ValueError("nsfw_share and sketchy_share are more than 1 together")
+            raise ValueError("nsfw_share and sketchy_share add up to more than 1")
         return self
 
 
@@ -88,35 +83,27 @@ class Limit:
     """The rate limit of the API."""
 
     requests: Count = 45
-    """Answered in one window; 0: no limit and no headers of it."""
+    """How many requests are answered in a window; 0: no limit, and no headers about it."""
     window_seconds: Annotated[float, Field(strict=True, ge=0.01, allow_inf_nan=False)] = (
         WINDOW_SECONDS
     )
-    """Length of the window."""
+    """Length of a window."""
     window: Literal["fixed", "sliding"] = "fixed"
-    """Fixed: begins with a client's first request; sliding: the seconds before each request."""
-    client: Literal["address", "key"] = "address"
-    """Who has a window: each address, or each key (an address if none is sent)."""
+    """fixed: it begins with a client's first request; sliding: the seconds before each request."""
     headers: StrictBool = True
     """Whether X-RateLimit headers are sent."""
-    retry_after: Literal["seconds", "date", "nonsense", "absurd", "none"] = "seconds"
-    """Retry-After of a 429: when the window ends, or a wrong value, or none."""
-    reset: Literal["epoch", "nonsense", "absurd", "none"] = "epoch"
-    """X-RateLimit-Reset of a 429: when the window ends, or a wrong value, or none."""
+    retry_after: Literal["seconds", "date"] = "seconds"
+    """How Retry-After of a 429 says when the window ends."""
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class Drift:
     """Uploads and deletions while a client reads page after page."""
 
-    uploads_per_minute: Amount = 0.0
-    """New wallpapers, since the first request."""
     uploads_per_100_requests: Amount = 0.0
     """New wallpapers, evenly spread over requests."""
-    most_uploads: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 1_000
-    """Uploads end after so many."""
-    deletions_per_minute: Amount = 0.0
-    """Deleted wallpapers, since the first request."""
+    max_uploads: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 1_000
+    """Uploads end after this many."""
     deletions_per_100_requests: Amount = 0.0
     """Deleted wallpapers, evenly spread over requests; the seed decides which ones."""
     deleted_images: Literal["gone", "kept"] = "gone"
@@ -125,8 +112,7 @@ class Drift:
     @property
     def upcoming(self) -> int:
         """How many wallpapers may be uploaded while the simulator is open."""
-        uploads = self.uploads_per_minute or self.uploads_per_100_requests
-        return self.most_uploads if uploads else 0
+        return self.max_uploads if self.uploads_per_100_requests else 0
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -134,63 +120,47 @@ class Listing:
     """Pages of `/search` and of collections."""
 
     empty_pages: tuple[Ordinal, ...] = ()
-    """Pages that come without items, though their meta is right."""
+    """Pages that come without items, with the right meta."""
     short_pages: tuple[Ordinal, ...] = ()
-    """Pages that come with the first items alone."""
-    short_page_items: Count = 2
-    """How many items a short page has."""
+    """Pages that come with their first two items only."""
     faulty_times: Count = 1
-    """How often an empty or short page comes; 0: each time it is read."""
+    """How often an empty or short page is faulty; 0: always."""
     total_off_by: Count = 0
-    """How far meta.total, and last_page with it, may be off in each answer."""
-    per_page: Literal["by_key", "int", "string"] = "by_key"
+    """How much meta.total, and last_page with it, may be wrong in each answer."""
+    per_page: Literal["by_key", "string"] = "by_key"
     """Type of meta.per_page; by_key: a string for a valid key, else a number."""
-    query: Literal["as_asked", "null", "string", "object"] = "as_asked"
+    query: Literal["as_asked", "object"] = "as_asked"
     """Type of meta.query of a search; as_asked: null, the text, or an object for `id:`."""
     beyond_last: Literal["empty", "bad_request"] = "empty"
     """A page after the last one: 200 without items, or 400."""
-    largest_page: Ordinal = LARGEST_PAGE
-    """Any page after this one is a 400."""
     ignored_filters: tuple[Filter, ...] = ()
-    """Parameters of a search that are dropped without a word."""
+    """Parameters that a search ignores silently."""
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class Account:
-    """API keys, and the account that all valid ones belong to."""
+    """API keys, and the account that all valid keys belong to."""
 
     keys: tuple[StrictStr, ...] = ()
-    """Valid API keys, or `*`: every key is valid."""
-    refused_from_request: Count = 0
-    """From this request on no key is valid; 0: never."""
+    """Valid API keys; `*`: every key is valid."""
     page_size: Literal[0, 24, 32, 64] = 0
-    """Items of a page with a valid key; 0: as many as without."""
-    purity: Bits = "100"
-    """Purity of a search with a valid key that does not say it."""
-    categories: Bits = "111"
-    """Categories of a search with a valid key that does not say them."""
+    """Items on a page for a valid key; 0: as many as without a key."""
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class Outage:
-    """Something that answers in place of the API, for so many requests or so many seconds."""
+    """HTML in place of the API's answers, for a number of requests."""
 
     answer: Literal["error", "challenge", "html"] = "error"
     """An error page, a Cloudflare challenge page, or HTML in place of JSON."""
     status: Count = 0
-    """500, 502, 503, 504, 520 to 526; of a challenge 403 or 503; 0: 503, 403 or, of html, 200."""
+    """error: 500, 502 to 504, 520 to 526; challenge: 403, 503; 0: 503, 403, or 200 for html."""
     from_request: Ordinal = 1
-    """The first request that meets it."""
-    requests: Count = 0
-    """How many meet it; either this or `seconds` is needed."""
+    """The first request that it affects."""
+    requests: Ordinal = 1
+    """How many requests it affects."""
     every_requests: Count = 0
-    """It begins again after so many requests; 0: it comes once."""
-    from_second: Amount = 0.0
-    """When it begins, after the first request."""
-    seconds: Amount = 0.0
-    """How long it takes."""
-    endpoints: tuple[Literal["search", "wallpaper", "tag", "settings", "collections"], ...] = ()
-    """Which endpoints it takes down; none named: all."""
+    """It starts again after this many requests; 0: it happens once."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -199,12 +169,6 @@ class Outage:
             *others, last = map(str, statuses)
             allowed = f"{', '.join(others)} or {last}" if others else last
             raise ValueError(f"status of {self.answer} must be {allowed}, not {self.status}")
-        if bool(self.requests) == bool(self.seconds):
-            raise ValueError("either requests or seconds must be set")
-        if self.seconds and (self.from_request > 1 or self.every_requests):
-            raise ValueError("seconds goes with from_second alone")
-        if self.requests and self.from_second:
-            raise ValueError("requests goes with from_request, not with from_second")
         if 0 < self.every_requests <= self.requests:
             raise ValueError(f"every_requests must be more than requests, {self.requests}")
         return self
@@ -212,7 +176,7 @@ class Outage:
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class Profile:
-    """One rehearsal: the sections of a profile file, in its order."""
+    """The sections of a profile file, in its order."""
 
     defaults: Defaults = Field(default_factory=Defaults)
     limit: Limit = Field(default_factory=Limit)
@@ -223,37 +187,36 @@ class Profile:
 
 
 class ProfileError(ValueError):
-    """A file is no profile. The message is one line with the file and the key that is wrong."""
+    """A file is not a profile. The message is one line that names the file and the wrong key."""
 
 
 def ready_profiles() -> tuple[str, ...]:
-    """Return the names of the profiles that are part of the package, in alphabetical order."""
+    """Return the names of the profiles in the package, in alphabetical order."""
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 
 
 def read_profile(name: str) -> Profile:
-    """Return a ready profile, or that of the file at this path; a ready name wins.
+    """Return the ready profile of this name, else read the file at this path.
 
-    Raises ProfileError if there is no such file, or if it says anything that no profile says.
+    Raises ProfileError if there is no such file, or if it holds anything unknown or impossible.
     """
     ready = ready_profiles()
     path = _FOLDER / f"{name}.toml" if name in ready else Path(name)
     try:
         content = tomllib.loads(_text_of(path))
     except FileNotFoundError:
-        problem = f"{name}: no such file, nor a ready profile: {', '.join(ready)}"
+        problem = f"{name}: no such file, and no ready profile: {', '.join(ready)}"
         raise ProfileError(problem) from None
     except OSError as error:
         raise ProfileError(f"{name}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise ProfileError(f"{name}: is no TOML: {error}") from None
+        raise ProfileError(f"{name}: not TOML: {error}") from None
     return profile_of(content, name)
 
 
 def _text_of(path: Path) -> str:
-    """Return the text of a file; raises ValueError if it is longer than any profile."""
     if path.stat().st_size > _MAX_FILE_BYTES:
-        raise ValueError(f"it has more than {_MAX_FILE_BYTES:,} bytes")
+        raise ValueError(f"the file has more than {_MAX_FILE_BYTES:,} bytes")
     text = path.read_text(encoding="utf-8")
     if any(len(line) > _MAX_LINE_CHARACTERS for line in text.splitlines()):
         raise ValueError(f"a line has more than {_MAX_LINE_CHARACTERS:,} characters")
@@ -261,7 +224,7 @@ def _text_of(path: Path) -> str:
 
 
 def profile_of(content: Mapping[str, Any], file: str) -> Profile:
-    """Return the profile that a parsed file describes. Raises ProfileError, which names `file`."""
+    """Return the profile in a parsed file. Raises ProfileError, which names `file`."""
     try:
         return TypeAdapter(Profile).validate_python(content)
     except ValidationError as error:
@@ -269,13 +232,13 @@ def profile_of(content: Mapping[str, Any], file: str) -> Profile:
 
 
 def first_problem(error: ValidationError) -> str:
-    """Return the first wrong key and what is wrong with it, in one line and in TOML's words."""
+    """Return the first wrong key and its problem as one line, in the terms of TOML."""
     first = error.errors(include_url=False, include_context=False)[0]
-    # TOML knows no index: the first of a list is 1.
+    # A person counts the tables of a list from 1.
     key = ".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"])
     if first["type"] == "unexpected_keyword_argument":
         return f"{key} is unknown"
-    if first["type"] == "value_error":  # of one of the checks above, which names keys
+    if first["type"] == "value_error":  # from a validator above, which names the keys
         return f"{key}: {first['msg'].removeprefix('Value error, ')}".removeprefix(": ")
     kind = {"dataclass_type": "should be a table", "tuple_type": "should be a list"}
     problem = kind.get(first["type"], first["msg"].removeprefix("Input "))

@@ -1,6 +1,6 @@
-"""Answers a search: reads its parameters as the real site does, finds the items, orders them.
+"""Searches: reads parameters as the real site does, then finds and sorts the items.
 
-What is invalid in a parameter is dropped. Pure; tens of milliseconds for 100,000 items.
+Invalid parts of parameters are dropped. Pure; takes tens of milliseconds for 100,000 items.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from datetime import timedelta
 from functools import reduce
 from operator import or_
 
-from collector.simulator.artwork import ARTWORKS, Shape
 from collector.simulator.catalogue import Catalogue, Columns
 from collector.simulator.draws import generator_of
 from collector.simulator.padding import JPEG, PNG, WEBP
 from collector.simulator.population import CATEGORIES, PURITIES, TAGS, UPLOADERS, Tag
+from collector.simulator.stock import ARTWORKS, Shape
 
 _SORTINGS = ("date_added", "relevance", "random", "views", "favorites", "toplist", "hot")
 _TOP_RANGE_DAYS = {"1d": 1, "3d": 3, "1w": 7, "1M": 30, "3M": 91, "6M": 182, "1y": 365}
@@ -35,10 +35,10 @@ _COLOR = re.compile(r"#?([0-9a-f]{6})", re.IGNORECASE)
 _TERM = re.compile(r'([+-]?)(?:"([^"]+)"|(\S+))')
 _FILE_TYPES = {"png": PNG, "jpg": JPEG, "jpeg": JPEG, "webp": WEBP}
 _ALONE = ("id:", "like:")  # terms that cannot be combined with others
-# Width by height of what the site files under 21x9 and 7x3, rounded as it compares ratios.
+# The rounded ratios that the site counts as 21x9 and 7x3.
 _ULTRAWIDE = {(21, 9), (7, 3)}
 _ULTRAWIDE_RATIOS = {2.33, 2.37, 2.39}
-# Two items are alike if they share this many tags; the first tag is shared by all.
+# Two items are alike if they share this many tags; all items share the first tag.
 _ALIKE_TAGS = 4
 
 Size = tuple[int, int]
@@ -46,7 +46,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What `q` asks for: each of `required` must match a tag of the item, none of `excluded`."""
+    """A parsed `q`: each of `required` must match a tag of the item, none of `excluded` may."""
 
     required: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
@@ -54,16 +54,15 @@ class Query:
     file_type: str | None = None
     tag_id: str | None = None
     like: str | None = None
-    impossible: bool = False  # a term that stands alone was combined with others
+    impossible: bool = False  # id: or like: was combined with other terms
     echo: str | None = None  # the text that meta.query repeats
 
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """What a search asks for. Sets of numbers refer to CATEGORIES and PURITIES.
+    """A parsed search. Sets of numbers refer to CATEGORIES and PURITIES.
 
-    `sorting` is None for a value that the site does not know: it then finds the same total but
-    shows nothing.
+    `sorting` is None for an unknown value: the site then gives the full total and no items.
     """
 
     query: Query
@@ -80,11 +79,11 @@ class Criteria:
 
 
 def criteria_from(parameters: Mapping[str, str], *, keyed: bool) -> Criteria:
-    """Read the parameters; `keyed` callers may see nsfw items, others lose that bit silently."""
+    """Read the parameters. Without a key, the nsfw bit is dropped silently."""
     categories = _bits(parameters.get("categories") or _DEFAULT_CATEGORIES)
     purity = parameters.get("purity")
     if categories is None:
-        # The site's total then exceeds that of all sfw items: the purity filter is lost as well.
+        # The site's total then exceeds that of all sfw items: it drops the purity filter, too.
         categories, purity = frozenset(range(len(CATEGORIES))), _EVERY_PURITY
     sorting = parameters.get("sorting") or "date_added"
     return Criteria(
@@ -102,19 +101,19 @@ def criteria_from(parameters: Mapping[str, str], *, keyed: bool) -> Criteria:
 
 
 def without(parameters: Mapping[str, str], ignored: Collection[str]) -> dict[str, str]:
-    """Return parameters in which the ignored ones narrow nothing."""
+    """Return the parameters without the ignored filters."""
     kept = {name: value for name, value in parameters.items() if name not in ignored}
     return kept | {name: all_of for name, all_of in _UNFILTERED.items() if name in ignored}
 
 
 def purities_from(text: str | None, *, keyed: bool) -> frozenset[int]:
-    """Read `purity`: sfw if it is absent or malformed; nsfw is for keyed callers alone."""
+    """Read `purity`: sfw if absent or malformed. Without a key, nsfw is dropped."""
     purities = _bits(text or _DEFAULT_PURITY) or _bits(_DEFAULT_PURITY) or frozenset()
     return purities if keyed else purities - {_NSFW}
 
 
 def page_from(text: str | None) -> int:
-    """Read `page`: anything but a number counts as 1."""
+    """Read `page`; anything but a number counts as 1."""
     try:
         return int(text or 1)
     except ValueError:
@@ -148,17 +147,17 @@ def _single(text: str, words: list[str]) -> Query:
 
 
 def find_tag(tag_id: str | None) -> Tag | None:
-    """Return the tag with this number, None if there is none."""
+    """Return the tag with this number, None if it is unknown."""
     return next((tag for tag in TAGS if str(tag.id) == tag_id), None)
 
 
 def tag_bits(word: str) -> int:
-    """Return the bits of the tags that a lower-case word or phrase finds, by name or alias."""
+    """Return the bits of the tags that a lower-case word or phrase matches, by name or alias."""
     return sum(1 << bit for bit, tag in enumerate(TAGS) if word in _names(tag))
 
 
 def _names(tag: Tag) -> set[str]:
-    """Return the words and phrases that find a tag: its name, its aliases, each word of them."""
+    """Return the words and phrases that match a tag: its name, its aliases, and their words."""
     phrases = [phrase.strip().lower() for phrase in f"{tag.name},{tag.alias}".split(",")]
     return {name for phrase in phrases for name in (phrase, *phrase.split())}
 
@@ -185,9 +184,9 @@ def _color(text: str) -> str | None:
 
 
 def search(catalogue: Catalogue, criteria: Criteria) -> Sequence[int]:
-    """Return the indexes of all items that meet the criteria, in their order.
+    """Return the sorted indexes of all items that meet the criteria; a sorting of None is by date.
 
-    A sorting of None orders by date. Computes `catalogue.columns` if that was not done before.
+    Computes `catalogue.columns` on first use.
     """
     checks = [_check_of(catalogue, criteria), *_query_checks(catalogue, criteria.query)]
     candidates = _within_top_range(catalogue, criteria)
@@ -202,18 +201,18 @@ def search(catalogue: Catalogue, criteria: Criteria) -> Sequence[int]:
 
 
 def _rank(columns: Columns, sorting: str | None) -> Callable[[int], int] | None:
-    """Return what the largest of comes first; None for the newest."""
+    """Return the key to sort by, largest first; None for the newest first."""
     if sorting in ("views", "hot"):
         return columns.views.__getitem__
     if sorting in ("favorites", "toplist"):
         return columns.favorites.__getitem__
-    if sorting == "relevance":  # few tags: each says more about the item
+    if sorting == "relevance":  # the fewer tags an item has, the more each says about it
         return lambda index: -columns.tags[index].bit_count()
     return None
 
 
 def _within_top_range(catalogue: Catalogue, criteria: Criteria) -> range:
-    """Return all indexes; of a toplist only those uploaded in its days before the newest."""
+    """Return all indexes; for a toplist, those uploaded within its range before the newest item."""
     everything = range(len(catalogue))
     if criteria.sorting != "toplist":
         return everything
@@ -224,7 +223,7 @@ def _within_top_range(catalogue: Catalogue, criteria: Criteria) -> range:
 
 
 def _check_of(catalogue: Catalogue, criteria: Criteria) -> Callable[[int], bool]:
-    """Return whether an item meets all filters but `q`."""
+    """Return the check of all filters but `q`."""
     shapes = {number for number, it in enumerate(catalogue.shapes) if _fits(it, criteria)}
     artworks = {n for n, it in enumerate(ARTWORKS) if criteria.color in (None, *it.colors)}
     columns = catalogue.columns

@@ -1,4 +1,4 @@
-"""Puts API and image host on one port, and everything that a request passes in its order."""
+"""Serves API and image host on one port, and orders the checks that a request passes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from collector.simulator import answers
+from collector.simulator.admission import NUMBER, Outages, RateLimit
 from collector.simulator.api import Api
-from collector.simulator.catalogue import Catalogue
+from collector.simulator.catalogue import Catalogue, Inventory
 from collector.simulator.images import ImageHost
-from collector.simulator.inventory import Inventory
 from collector.simulator.journal import Journal
-from collector.simulator.limits import NUMBER, RateLimit
 from collector.simulator.options import Hooks, SimulatorOptions
-from collector.simulator.outages import Outages
 from collector.simulator.population import Wallpaper
 
 _API_PATH = "/api/v1"
-# What a request in progress gets at the end before its connection is cut.
+# How long a request may go on at the end before its connection is closed.
 _SHUTDOWN_SECONDS = 0.2
 
 _DEFAULT_OPTIONS = SimulatorOptions()
@@ -35,7 +33,7 @@ _NO_HOOKS = Hooks()
 
 @dataclass(frozen=True, slots=True)
 class Simulator:
-    """A Wallhaven that is being served."""
+    """A running simulator: its address, its wallpapers, and its record of requests."""
 
     url: str
     catalogue: Catalogue
@@ -44,7 +42,7 @@ class Simulator:
 
     @property
     def api_url(self) -> str:
-        """The address of the API, without a slash at the end."""
+        """The address of the API, without a trailing slash."""
         return self.url + _API_PATH
 
     @property
@@ -53,7 +51,7 @@ class Simulator:
         return self.url.removeprefix("http://")
 
     def image_url(self, wallpaper: Wallpaper) -> str:
-        """Return the address of the full image: the `path` of the listing."""
+        """Return the address of the full image, which listings call `path`."""
         return self.url + wallpaper.image_path
 
 
@@ -68,28 +66,27 @@ async def open_simulator(
     clock: Callable[[], float] = time.monotonic,
     now: Callable[[], datetime] = _utc_now,
 ) -> AsyncIterator[Simulator]:
-    """Serve a simulated Wallhaven, on loopback unless told otherwise: API and images on one port.
+    """Serve a simulated Wallhaven, by default on loopback.
 
-    It answers when the context is entered. Leaving it, in whatever way, stops it within half a
-    second and leaves no task and no socket; answers under way are cut off.
-    `clock` counts seconds for rate limit, profile and journal; `now` is for X-RateLimit-Reset and
-    for a Retry-After that is a date.
+    It answers as soon as the context is entered. Leaving the context, also by an error or a
+    cancellation, stops it within half a second and leaves no task and no socket; unfinished answers
+    are cut off. `clock` counts seconds for rate limit and journal; `now` is for X-RateLimit-Reset
+    and for a Retry-After that is a date.
 
     Raises OSError if the port is taken or the host is not this machine, and EmptyFolderError if
     the folder has no image.
     """
     catalogue = await anyio.to_thread.run_sync(_open_catalogue, options)
     with socket.create_server((options.host, options.port)) as listener:
-        inventory = Inventory(catalogue, options.profile.drift, options.seed, clock)
+        inventory = Inventory(catalogue, options.profile.drift, options.seed)
         url = f"http://{options.host}:{listener.getsockname()[1]}"
         simulator = Simulator(url, catalogue, inventory, Journal(clock))
         application = web.Application(middlewares=[simulator.journal.record])
-        middlewares = _api_middlewares(options, inventory, clock, now)
-        api = web.Application(middlewares=middlewares)
+        api = web.Application(middlewares=_api_middlewares(options, inventory, clock, now))
         api.add_routes(Api(catalogue, inventory, options, hooks, url).routes())
         application.add_subapp(_API_PATH, api)
         application.add_routes(ImageHost(catalogue, inventory, options, hooks).routes())
-        application.on_response_prepare.append(_behind_cloudflare)
+        application.on_response_prepare.append(_add_server_header)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
         try:
             await runner.setup()
@@ -102,7 +99,7 @@ async def open_simulator(
 
 def _open_catalogue(options: SimulatorOptions) -> Catalogue:
     catalogue = Catalogue(options)
-    _ = catalogue.columns  # so that the first search is as fast as the second
+    _ = catalogue.columns  # computed here, so that the first search is fast
     return catalogue
 
 
@@ -112,17 +109,17 @@ def _api_middlewares(
     clock: Callable[[], float],
     now: Callable[[], datetime],
 ) -> list[Middleware]:
-    """Return what each request of the API passes, in this order."""
+    """Return the middlewares that each API request passes, outermost first."""
     return [
         _arrival(options.latency_seconds, inventory),
-        Outages(options.profile.outages, clock).intercept,
+        Outages(options.profile.outages).intercept,
         RateLimit(options.limit, clock, now).restrict,
         _with_json_errors,
     ]
 
 
 def _arrival(latency_seconds: float, inventory: Inventory) -> Middleware:
-    """Return the middleware that numbers requests and moves the inventory on with them."""
+    """Return the middleware that delays and numbers requests, and lets wallpapers come and go."""
     numbers = count(1)
 
     @web.middleware
@@ -146,5 +143,5 @@ async def _with_json_errors(request: web.Request, handler: Handler) -> web.Strea
         return answers.error(405)
 
 
-async def _behind_cloudflare(_request: web.Request, response: web.StreamResponse) -> None:
+async def _add_server_header(_request: web.Request, response: web.StreamResponse) -> None:
     response.headers["Server"] = "cloudflare"

@@ -1,11 +1,10 @@
-"""Ask the API: paced, retried, and told apart from item failures."""
+"""API calls: paced and retried; an outage is told apart from a problem with one item."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -15,30 +14,22 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 from tenacity.wait import wait_random_exponential
 
 from collector.core.errors import Edge, Outage, PayloadError, Refusal, Unreadable
-from collector.core.pacing import (
-    ASK_AGAIN_SECONDS,
-    Announcement,
-    Slot,
-    Wait,
-    announced,
-    pause_seconds,
-)
+from collector.core.pacing import Announcement, announced, pause_seconds
 from collector.core.retry import OutagePolicy, Trouble
 from collector.logs import logger
-from collector.ports import Http, Reply, RequestBudget
+from collector.ports import Http, Reply
 from collector.sources import ApiRequest
 from collector.stages.outage import OutageWatch, Unanswered
+from collector.stages.pacing import Pacer
 
-# An answer that cannot be understood is asked for this often: it may have been cut short, or the
-# site is being changed at this moment.
+# An unusable answer may have been cut short, or the site may be changing at this moment.
 MAX_API_ATTEMPTS = 5
 API_RETRY_MAX_WAIT_SECONDS = 20.0
-# 429s do not count as tries, but a server that says nothing else any more must end the run some
-# time: this many in a row.
+# A 429 is no attempt, but a server that sends nothing else must end the run after so many in a row.
 MAX_RATE_LIMITED = 10
 
-# What the API says, in any case of letters, of an id that is unknown, deleted or hidden; of a route
-# that it does not have, it says "Not Found".
+# The API's error text for an id that is unknown, deleted or hidden, in any letter case. For a route
+# that it does not have, it sends "Not Found".
 NOTHING_HERE = "nothing here"
 
 T = TypeVar("T")
@@ -48,12 +39,6 @@ _UNKNOWN_KEY = 401
 _FORBIDDEN = 403
 _NOT_FOUND = 404
 _RATE_LIMITED = 429
-# A shorter wait is over before anybody wonders.
-SILENT_WAIT_SECONDS = 5.0
-# A wait that was told is told again only where it has grown by this.
-TELL_AGAIN_SECONDS = 30.0
-# A clean exit after SIGTERM has 4 s in all; giving slots back gets this share of it.
-END_SECONDS = 1.0
 
 
 class ApiClient:
@@ -81,12 +66,12 @@ class ApiClient:
 
     @property
     def requests_sent(self) -> int:
-        """API requests that left, retries included."""
+        """API requests sent, retries included."""
         return self._pacer.requests_sent
 
     @property
     def outage_seconds(self) -> float:
-        """How long the API has not answered, in all."""
+        """Total length of all outages of the API."""
         return self._outages.seconds
 
     async def get(
@@ -95,29 +80,29 @@ class ApiClient:
         """Return the parsed answer; `parse` may raise PayloadError, which is retried.
 
         Raises Outage(api), which names the request, if the API does not answer for as long as
-        `OutagePolicy` allows, or no longer knows our key; and Unreadable if it refuses the request,
-        is not understood in MAX_API_ATTEMPTS attempts, or answers the `witness` and not the
+        `OutagePolicy` allows, or rejects the key. Raises Unreadable if the API refuses the request,
+        sends no usable answer in MAX_API_ATTEMPTS attempts, or answers the `witness` and not the
         request. A 429 pauses all processes and is no attempt.
         """
-        return await self._asked(request, partial(_parsed, request, parse=parse), witness)
+        return await self._ask(request, partial(_parse, request, parse=parse), witness)
 
     async def find(self, request: ApiRequest, parse: Callable[[bytes], T]) -> T | None:
-        """Return the parsed answer, None where the API says (404, NOTHING_HERE) that there is none.
+        """Return the parsed answer, None if the API says (404, NOTHING_HERE) that there is none.
 
-        Any other 404 says nothing about the item: it is refused. Else all is as with `get`.
+        Any other 404 says nothing about the item and raises Outage(api). Otherwise like `get`.
         """
 
-        def found(reply: Reply) -> T | None:
+        def parse_found(reply: Reply) -> T | None:
             if reply.status != _NOT_FOUND:
-                return _parsed(request, reply, parse=parse)
+                return _parse(request, reply, parse=parse)
             if _is_nothing_here(reply):
                 return None
             raise Outage(Edge.API, "the API knows no such address (HTTP 404)")
 
-        return await self._asked(request, found)
+        return await self._ask(request, parse_found)
 
-    async def _asked(
-        self, request: ApiRequest, read: Callable[[Reply], T], witness: ApiRequest | None = None
+    async def _ask(
+        self, request: ApiRequest, parse: Callable[[Reply], T], witness: ApiRequest | None = None
     ) -> T:
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(PayloadError),
@@ -126,44 +111,41 @@ class ApiClient:
                 multiplier=self._retry_base_seconds, max=API_RETRY_MAX_WAIT_SECONDS
             ),
             sleep=anyio.sleep,
-            before_sleep=_say_what_comes,
+            before_sleep=_log_retry,
             retry_error_callback=_give_up,
         )
         try:
-            return await retrying(self._try, request, read, witness)
+            return await retrying(self._attempt, request, parse, witness)
         except Outage as outage:
             if outage.edge is not Edge.API:
                 raise
             raise type(outage)(Edge.API, f"{outage.problem}; stopped at {request.url}") from None
 
-    async def _try(
-        self, request: ApiRequest, read: Callable[[Reply], T], witness: ApiRequest | None
+    async def _attempt(
+        self, request: ApiRequest, parse: Callable[[Reply], T], witness: ApiRequest | None
     ) -> T:
-        beside = partial(self._answered, witness) if witness else None
-        return read(await self._outages.outlast(partial(self._answered, request), beside))
+        send_witness = partial(self._send, witness) if witness else None
+        return parse(await self._outages.outlast(partial(self._send, request), send_witness))
 
-    async def _answered(self, request: ApiRequest) -> Reply:
-        """Return what the API itself said. Raises Unanswered, PayloadError, Outage."""
+    async def _send(self, request: ApiRequest) -> Reply:
+        """Return the API's own answer. Raises Unanswered, PayloadError, Outage."""
         while True:
             async with self._pacer.slot() as turn:
-                reply = await self._sent(request)
+                try:
+                    reply = await self._http.get(request.url, request.headers)
+                except Outage as outage:
+                    raise Unanswered(Trouble.SILENCE, outage.problem) from None
                 heard = announced(reply.headers)
                 if reply.status != _RATE_LIMITED:
                     _require_answer(reply)
                     turn.announced, self._rate_limited = heard, 0
                     return reply
-                # That nothing remains is known: the pause sees to it.
+                # Without `remaining`, which is 0 after a 429: the pause takes care of that.
                 turn.announced = Announcement(heard.limit)
                 await self._note_rate_limit(reply)
 
-    async def _sent(self, request: ApiRequest) -> Reply:
-        try:
-            return await self._http.get(request.url, request.headers)
-        except Outage as outage:
-            raise Unanswered(Trouble.SILENCE, outage.problem) from None
-
     async def _note_rate_limit(self, reply: Reply) -> None:
-        # Several requests may be out when the limit is hit: all their 429s are one round.
+        # Several requests may be in flight when the limit is hit: their 429s count once.
         if await self._pacer.pause(pause_seconds(reply.headers, self._epoch_clock())):
             self._rate_limited += 1
         if self._rate_limited > MAX_RATE_LIMITED:
@@ -171,7 +153,7 @@ class ApiClient:
 
 
 def _require_answer(reply: Reply) -> None:
-    """Raise Unanswered for what is not the API's own answer, such as a page of its front."""
+    """Raise Unanswered if the answer is not the API's own, such as a page of a proxy before it."""
     is_page = "html" in reply.headers.get("Content-Type", "").lower()
     challenged = reply.headers.get("cf-mitigated", "").lower() == "challenge"
     if challenged or (reply.status == _FORBIDDEN and is_page):
@@ -182,12 +164,12 @@ def _require_answer(reply: Reply) -> None:
         raise Unanswered(Trouble.FAULT, f"HTTP {reply.status}")
 
 
-def _parsed(request: ApiRequest, reply: Reply, *, parse: Callable[[bytes], T]) -> T:
+def _parse(request: ApiRequest, reply: Reply, *, parse: Callable[[bytes], T]) -> T:
     if reply.status == _UNKNOWN_KEY:
         raise Refusal(Edge.API, "the API key was refused (HTTP 401); check WALLHAVEN_API_KEY")
     if reply.status == _NOT_FOUND:
         is_collection = "/collections/" in urlsplit(request.url).path
-        advice = "; is the collection named rightly?" if is_collection else ""
+        advice = "; check the name of the collection" if is_collection else ""
         raise Unreadable(Edge.API, f"the API has nothing there (HTTP 404){advice}")
     if reply.status != _OK:
         raise Unreadable(Edge.API, f"the API refused the request (HTTP {reply.status})")
@@ -205,10 +187,10 @@ def _is_nothing_here(reply: Reply) -> bool:
     return isinstance(error, str) and error.casefold() == NOTHING_HERE
 
 
-def _say_what_comes(state: RetryCallState) -> None:
+def _log_retry(state: RetryCallState) -> None:
     request: ApiRequest = state.args[0]
     logger.info(
-        "api: try %d of %d failed: %s; asking again in %.1f s for %s",
+        "api: attempt %d of %d failed: %s; retrying in %.1f s: %s",
         state.attempt_number,
         MAX_API_ATTEMPTS,
         _problem(state),
@@ -218,71 +200,9 @@ def _say_what_comes(state: RetryCallState) -> None:
 
 
 def _give_up(state: RetryCallState) -> None:
-    problem = f"no usable answer in {state.attempt_number} tries: {_problem(state)}"
+    problem = f"no usable answer in {state.attempt_number} attempts: {_problem(state)}"
     raise Unreadable(Edge.API, problem)
 
 
 def _problem(state: RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
-
-
-class Turn:
-    """A request that may leave now. Set `announced` to what its answer says of the limit."""
-
-    announced: Announcement | None = None
-
-
-class Pacer:
-    """Let requests of this process leave in turn, as the shared budget allows.
-
-    `clock` is monotonic seconds. A cancelled waiter takes no slot.
-    """
-
-    def __init__(self, budget: RequestBudget, clock: Callable[[], float]) -> None:
-        self._budget = budget
-        self._clock = clock
-        self._turnstile = anyio.Lock()
-        self._paused_until = float("-inf")
-        self.requests_sent = 0
-
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[Turn]:
-        """Wait for a slot, hold it while the request is out. Raises Outage(database)."""
-        async with self._turnstile:
-            slot = await self._wait_for_slot()
-            self.requests_sent += 1
-        turn = Turn()
-        try:
-            yield turn
-        finally:
-            await self._end(slot, turn.announced)
-
-    async def pause(self, seconds: float) -> bool:
-        """Hold everybody back, in all processes, for `seconds`.
-
-        Returns whether it is a new pause of this process, and not one of several 429s that came
-        back together. Raises Outage(database).
-        """
-        now = self._clock()
-        is_new = now >= self._paused_until
-        self._paused_until = max(self._paused_until, now + seconds)
-        await self._budget.pause(seconds)
-        return is_new
-
-    async def _wait_for_slot(self) -> Slot:
-        told_until, grown_by = self._clock(), SILENT_WAIT_SECONDS
-        while isinstance(granted := await self._budget.take(), Wait):
-            until = self._clock() + granted.seconds
-            if until - told_until > grown_by:
-                logger.info("api: waiting %.0f s for the rate limit", granted.seconds)
-                told_until, grown_by = until, TELL_AGAIN_SECONDS
-            await anyio.sleep(min(granted.seconds, ASK_AGAIN_SECONDS))
-        return granted
-
-    async def _end(self, slot: Slot, announced: Announcement | None) -> None:
-        # Where it cannot be noted, the slot frees by itself when its lease ends.
-        with anyio.move_on_after(END_SECONDS, shield=True):
-            try:
-                await self._budget.end(slot, announced)
-            except Outage as problem:
-                logger.warning("api: a slot could not be given back: %s", problem)

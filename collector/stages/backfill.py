@@ -1,4 +1,4 @@
-"""Backfill: a whole list read, merged and mirrored at once, each as far as the one before it is."""
+"""Backfill: read a whole list and merge its pages at the same time."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from collector.stages.extract import (
     PAGES_IN_FLIGHT,
     matches_nothing,
     require_same_search,
-    shown,
+    show_progress,
 )
 from collector.stages.pages import PageReader
 
-# Pages that come within a second are merged together, the first of all at once: images wait no
-# longer for that, and a merge of many costs little more than one of a few.
+# Pages that are staged within a second are merged together, the first one at once. Merging many
+# pages costs little more than merging a few, and images wait no longer than this.
 MERGE_EVERY_SECONDS = 1.0
 
 
@@ -39,27 +39,25 @@ async def crawl(
     staged: Supply,
     stop: anyio.Event,
 ) -> StageReport:
-    """Stage the pages of a list, several at a time, in the order that proves it whole.
+    """Stage the pages of a list, several at a time, in the order that proves it complete.
 
-    `to_page` None stands for the end of the list.
-    Goes on where an earlier call for this run was, and repeats no page but for that order's sake.
-    Each page that is staged is announced on `staged`. One that cannot be read is tried again when
-    all others are read, and given up at last. Ends early, as well as it can, once `stop` is set;
-    `is_read` in the report says whether nothing is left to read. Raises Outage, OtherSearch,
-    QuestionIgnored; pages staged until then stay.
+    `to_page` None means the end of the list. Resumes an earlier call for this run, and reads a page
+    again only if the order requires it. Each staged page is announced on `staged`. A page that
+    cannot be read is retried after all others, and given up at last. Once `stop` is set, the call
+    ends early; `is_read` in the report says whether nothing is left to read. Raises Outage,
+    OtherSearch, QuestionIgnored; pages staged until then stay.
     """
     covered = await catalog.crawled_pages(audit_id)
     require_same_search(covered, source)
     pages = Crawl(covered, from_page=from_page, to_page=to_page)
-    # Half of what it was leaves room for whatever was deleted since the last call.
+    # Items may have been deleted since the last call: half of the old total is plausible.
     known_total = covered[-1].total // 2 if covered else None
     reader = PageReader(audit_id, source, api, catalog, known_total, witnesses=(1, 2))
-    work = _Crawling(pages, reader, staged)
-    async with shown(progress, lambda: pages.end, reader) as advance, task_group() as tasks:
+    async with show_progress(progress, lambda: pages.end, reader) as advance, task_group() as tasks:
         tasks.start_soon(_cancel_at, stop, tasks.cancel_scope)
         async with task_group() as readers:
             for _ in range(PAGES_IN_FLIGHT):
-                readers.start_soon(work.read_all, advance)
+                readers.start_soon(_read_all, pages, reader, staged, advance)
         tasks.cancel_scope.cancel()
     return StageReport(
         StageName.EXTRACT,
@@ -77,33 +75,29 @@ async def _cancel_at(stop: anyio.Event, scope: anyio.CancelScope) -> None:
     scope.cancel()
 
 
-class _Crawling:
-    def __init__(self, pages: Crawl, reader: PageReader, staged: Supply) -> None:
-        self._pages = pages
-        self._reader = reader
-        self._staged = staged
-
-    async def read_all(self, advance: Callable[[], None]) -> None:
-        """Read pages until none is left; waits where only others' answers can tell."""
-        while not self._pages.is_done:
-            seen = self._staged.version
-            wanted = self._pages.take()
-            if wanted is None:
-                await self._staged.after(seen)
-                continue
-            self._pages.note(await self._reader.read(wanted))
-            advance()
-            self._staged.announce()
+async def _read_all(
+    pages: Crawl, reader: PageReader, staged: Supply, advance: Callable[[], None]
+) -> None:
+    while not pages.is_done:
+        seen = staged.version
+        wanted = pages.take()
+        if wanted is None:
+            # What to read next depends on pages that other readers are reading.
+            await staged.after(seen)
+            continue
+        pages.note(await reader.read(wanted))
+        advance()
+        staged.announce()
 
 
 async def load_as_staged(
     audit_id: int, *, catalog: Loads, staged: Supply, loaded: Supply
 ) -> StageReport:
-    """Merge pages as they are staged, until no more will be; announce each merge on `loaded`.
+    """Merge pages as they are staged, until `staged` is over; announce each merge on `loaded`.
 
-    What ended runs left is merged in the end, when this run's pages no longer wait for that. Raises
-    StagingMismatch, Outage; what was merged until then stays. The report says what the loads of the
-    run have done so far.
+    Pages that ended runs left are merged last, so this run's pages do not wait for them. Raises
+    StagingMismatch, Outage; what was merged until then stays. The report covers all loads of the
+    run so far.
     """
     while True:
         seen, is_last = staged.version, staged.is_over

@@ -1,4 +1,4 @@
-"""Breakers: what the attempts of a transfer say of its two edges, the image host and the store."""
+"""Breakers: what failed transfers say about the two edges, the image host and the store."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from collector.core.retry import SUSPECT_CODES, EdgeHealth
 from collector.core.transfers import KnownGood
 from collector.ports import Body, Http, ObjectStore
 
-# Of this key, only whether the store answers is asked.
+# A key that need not exist: only whether the store answers counts.
 ASKED_KEY = f"{KEY_PREFIX}asked.jpg"
-# A host in good health sends the head of an image within seconds, however busy it is.
+# A healthy host sends the head of an image within seconds, even under load.
 PROBE_SECONDS = 30.0
 _OK = 200
-# A name has 253 characters at most; more is no host that was ever asked.
+# A host name has 253 characters at most.
 _ORIGIN_CHARACTERS = 260
 _ADVICE = "no image is given up for that. Try again later, or check WALLHAVEN_IMAGE_HOSTS"
 
 
 class Breakers:
-    """End a transfer whose edge is down, hold it back where the image host asks for it.
+    """End a transfer whose edge is down, and pause it when the image host asks for a pause.
 
-    `known_good` gives images that were stored from an origin (`scheme://host:port/`), the newest
-    first, none if nothing ever was; `clock` is monotonic seconds. A pause longer than
-    `longest_pause_seconds` is never made.
+    `known_good` returns images that were stored from an origin (`scheme://host:port/`), newest
+    first, none if nothing was stored from it. `clock` is monotonic seconds. Requests for a pause
+    longer than `longest_pause_seconds` are ignored here.
     """
 
     def __init__(
@@ -48,38 +48,38 @@ class Breakers:
         self._health = {edge: EdgeHealth(edge) for edge in (Edge.DOWNLOAD, Edge.UPLOAD)}
         self._probing = anyio.Lock()
         self._paused_until = float("-inf")
-        # Where the last image that could not be fetched should have come from.
+        # The last image that could not be fetched, and the last one on a host that is not listed.
         self._failing_url = ""
         self._refused_url = ""
         self._has_stored = False
         self.codes: Counter[Code] = Counter()
 
     def suspect_codes(self, edge: Edge) -> list[Code]:
-        """Return the codes for which, if `edge` is down, no item is to blame.
+        """Return the codes that are not the items' fault if `edge` is down.
 
-        Of the image host those of its last failures: what single items failed with before, or what
-        another worker met, is not undone.
+        For the image host, the codes of its last failures only: earlier failures of single items,
+        and those that another worker saw, are not undone.
         """
         if edge is Edge.DOWNLOAD:
             return sorted(self._health[edge].failing_codes)
         return sorted(SUSPECT_CODES.get(edge, ()))
 
     async def pause(self) -> None:
-        """Wait as long as the image host has asked all of us to."""
+        """Wait as long as the image host has asked this process to."""
         while (wait_seconds := self._paused_until - self._clock()) > 0:
             await anyio.sleep(wait_seconds)
 
     def note_retry_after(self, error: ItemError) -> None:
-        """Let no worker ask the image host until the time that it names has passed.
+        """Pause all requests to the image host for the time that the error names.
 
-        A time longer than a run waits is the item's alone: it comes back in a later run.
+        Longer than `longest_pause_seconds`, it delays this item only, to a later run.
         """
         asked_seconds = error.retry_after_seconds or 0.0
         if error.edge is Edge.DOWNLOAD and asked_seconds <= self._longest_pause_seconds:
             self._paused_until = max(self._paused_until, self._clock() + asked_seconds)
 
     def stored(self) -> None:
-        """Note an image that is stored: both edges work."""
+        """Note a stored image: both edges work."""
         self._has_stored = True
         for health in self._health.values():
             health.worked()
@@ -87,8 +87,9 @@ class Breakers:
     async def failed(self, error: ItemError, url: str) -> None:
         """Note a failed attempt at the image `url`.
 
-        Raises Outage if most of the last attempts failed at its edge, and it does not deliver
-        what it delivered before; SettingsError if they failed since their host is not listed.
+        Raises Outage if most of the last attempts at its edge failed and the edge no longer
+        delivers what it delivered before; SettingsError if they failed because their host is not
+        listed.
         """
         self.codes[error.code] += 1
         health = self._health[error.edge]
@@ -97,22 +98,22 @@ class Breakers:
             self._refused_url = url
         elif error.edge is Edge.DOWNLOAD:
             self._failing_url = url
-        # One probe serves all who fail meanwhile.
+        # Concurrent failures share one probe.
         async with self._probing:
             if health.is_down:
                 await self._require_delivery(error.edge)
 
     async def require_working(self) -> None:
-        """Raise as `failed` does if an edge never worked, or went down with the last images."""
+        """Raise as `failed` does if an edge never worked, or failed for the last images."""
         async with self._probing:
             for edge, health in self._health.items():
                 if health.never_worked or health.refuses_hosts:
                     await self._require_delivery(edge)
                 elif health.ends_failing:
-                    await self._ask_once_more(edge)
+                    await self._probe(edge)
 
     async def _require_delivery(self, edge: Edge) -> None:
-        """Raise Outage unless the edge proves to work: then the items are bad, not it."""
+        """Raise Outage unless the edge proves to work; if it does, the images are bad."""
         health = self._health[edge]
         if edge is Edge.UPLOAD:
             raise Outage(edge, f"the store fails for most images ({_most_frequent(health)})")
@@ -121,11 +122,11 @@ class Breakers:
         failing = f"the image host fails for most images ({_most_frequent(health)})"
         if health.is_unreachable:
             raise Outage(edge, failing)
-        known_good = await self._known_here()
+        known_good = await self._known_good(_origin(self._failing_url))
         if not known_good:
             raise Outage(edge, f"{failing}, and nothing was ever stored from it; {_ADVICE}")
         if not await self._delivers_any(known_good):
-            raise Outage(edge, f"{failing}, and for what it has delivered before; {_ADVICE}")
+            raise Outage(edge, f"{failing}, and for images that it delivered before; {_ADVICE}")
         health.clear()
 
     def _hosts_not_listed(self) -> Outage | SettingsError:
@@ -139,30 +140,32 @@ class Breakers:
             return SettingsError("WALLHAVEN_IMAGE_HOSTS", problem)
         return Refusal(Edge.DOWNLOAD, f"WALLHAVEN_IMAGE_HOSTS: {problem}")
 
-    async def _ask_once_more(self, edge: Edge) -> None:
-        """Raise Outage if it still fails: the last attempts are too few to be sure of it."""
+    async def _probe(self, edge: Edge) -> None:
+        """Raise Outage if the edge still fails: the last attempts are too few to tell."""
         if edge is Edge.UPLOAD:
             try:
                 await self._store.head(ASKED_KEY)
             except ItemError as error:
-                raise Outage(edge, f"the store fails in the end ({error.reason})") from None
+                raise Outage(
+                    edge, f"the store failed for the last images ({error.reason})"
+                ) from None
             return
-        known_good = await self._known_here()
+        known_good = await self._known_good(_origin(self._failing_url))
         if known_good and not await self._delivers_any(known_good):
-            raise Outage(edge, "the image host fails in the end, for what it has delivered, too")
-
-    async def _known_here(self) -> Sequence[KnownGood]:
-        return await self._known_good(_origin(self._failing_url))
+            raise Outage(
+                edge,
+                "the image host failed for the last images and for images that it delivered before",
+            )
 
     async def _delivers_any(self, known_good: Sequence[KnownGood]) -> bool:
-        # One of them may have been deleted at the site since.
+        # The site may have deleted one of them since.
         for known in known_good:
             if await self._delivers(known):
                 return True
         return False
 
     async def _delivers(self, known: KnownGood) -> bool:
-        """Say whether the image is there as it was: an answer alone is not enough."""
+        """Say whether the image comes with status 200 and its size."""
         with anyio.move_on_after(PROBE_SECONDS):
             try:
                 async with self._http.open(known.url, max_bytes=known.size_bytes) as body:

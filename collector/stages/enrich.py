@@ -1,9 +1,9 @@
-"""Enrich: ask about wallpapers one by one, the most valuable first, for tags and uploader."""
+"""Enrich: request tags and uploader of wallpapers, one by one, the most valuable first."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anyio
 
@@ -18,18 +18,18 @@ from collector.ports import Progress
 from collector.sources.wallhaven import WallhavenDetails
 from collector.stages.api import ApiClient
 
-# As many as are claimed, asked about and saved together: enough to hide the latency, and all that
-# a process that is killed has asked for in vain.
+# Claimed, requested and saved together: enough to hide the latency, and the most requests that are
+# lost if the process is killed.
 WALLPAPERS_IN_FLIGHT = 4
-# An item may be odd; so many odd ones on end mean that the API has changed.
+# One unusable answer may be an odd item; so many in a row mean that the API has changed.
 MAX_UNUSABLE_IN_A_ROW = 10
 # A clean exit after SIGTERM has 4 s in all.
-LET_GO_SECONDS = 1.0
+RELEASE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class EnrichOptions:
-    """At most `limit` wallpapers are asked about in a run."""
+    """A run requests at most `limit` wallpapers."""
 
     limit: int
 
@@ -43,12 +43,12 @@ async def enrich(
     options: EnrichOptions,
     progress: Progress,
 ) -> StageReport:
-    """Ask about due wallpapers until the limit of the run, or until none is due.
+    """Request due wallpapers until the limit of the run is reached or none is due.
 
-    Answers are saved in small batches; what is stopped saves those it has, hands back the rest,
-    and goes on there. A wallpaper that the API does not show is noted and asked about much later;
-    so is, sooner, one whose answer is of no use. Raises Outage, also where MAX_UNUSABLE_IN_A_ROW
-    answers on end are of no use, and Refusal where the API tells nothing to us as a guest.
+    Answers are saved in small batches. When stopped, the stage saves the answers that it has and
+    releases the rest; the next call resumes there. A wallpaper that the API does not show is
+    requested again much later, one with an unusable answer sooner. Raises Outage, also after
+    MAX_UNUSABLE_IN_A_ROW unusable answers in a row, and Refusal if the API shows a guest nothing.
     """
     await catalog.enlist(nsfw=not source.is_guest)
     left = max(0, options.limit - await catalog.asked(audit_id))
@@ -61,27 +61,22 @@ async def enrich(
     return StageReport(StageName.ENRICH, {**enricher.counts, "api_requests": api.requests_sent})
 
 
+@dataclass
 class _Enricher:
-    def __init__(
-        self,
-        audit_id: int,
-        source: WallhavenDetails,
-        api: ApiClient,
-        catalog: Enrichments,
-        progress: Progress,
-    ) -> None:
-        self._audit_id = audit_id
-        self._source = source
-        self._api = api
-        self._catalog = catalog
-        self._progress = progress
-        self._unusable_in_a_row = 0
-        # One that the API has shown us in this run.
-        self._shown: str | None = None
-        self.counts = Counter(dict.fromkeys((*Outcome, "tags", "rejected_tags"), 0))
+    audit_id: int
+    source: WallhavenDetails
+    api: ApiClient
+    catalog: Enrichments
+    progress: Progress
+    unusable_in_a_row: int = 0
+    # A wallpaper that the API has shown in this run.
+    shown: str | None = None
+    counts: Counter[str] = field(
+        default_factory=lambda: Counter(dict.fromkeys((*Outcome, "tags", "rejected_tags"), 0))
+    )
 
     async def ask_all(self, targets: list[Target]) -> None:
-        """Ask about the targets at once and save the answers, on any exit those that came."""
+        """Request all targets at once; on any exit, save the answers that came."""
         findings: list[Finding] = []
         refused: list[Finding] = []
         try:
@@ -89,87 +84,82 @@ class _Enricher:
                 for target in targets:
                     tasks.start_soon(self._ask, target, findings, refused)
             if refused and not findings:
-                await self._require_open_door()
+                await self._require_guests_welcome()
             findings += refused
-            await self._catalog.save(self._audit_id, findings)
+            await self.catalog.save(self.audit_id, findings)
         except BaseException as error:
-            await self._let_go(targets, findings, failed=isinstance(error, Exception))
+            await self._release(targets, findings, failed=isinstance(error, Exception))
             raise
         for finding in findings:
-            self._count(finding)
+            self.counts[finding.outcome] += 1
+            self.counts["tags"] += finding.tags
+            self.counts["rejected_tags"] += finding.rejected_tags
 
     async def _ask(self, target: Target, findings: list[Finding], refused: list[Finding]) -> None:
+        request = self.source.details_request(target.wallhaven_id)
         try:
-            finding = Finding(target, await self._found(target))
+            found = await self.api.find(request, lambda body: self._parse(body, target))
+            finding = Finding(target, found)
             findings.append(finding)
         except Refusal as refusal:
-            # Without a key it may be the wallpaper that is refused: it has become nsfw.
-            if not self._source.is_guest or refusal.edge is not Edge.API:
+            # Without a key, only this wallpaper may be refused: it has become nsfw.
+            if not self.source.is_guest or refusal.edge is not Edge.API:
                 raise
             finding = Finding(target, None)
             refused.append(finding)
-        self._progress.advance("details", 1)
+        self.progress.advance("details", 1)
         _warn(finding)
         if isinstance(finding.found, WallpaperDetails):
-            self._shown = target.wallhaven_id
+            self.shown = target.wallhaven_id
         if finding.outcome is not Outcome.UNUSABLE:
-            self._unusable_in_a_row = 0
+            self.unusable_in_a_row = 0
             return
-        self._unusable_in_a_row += 1
-        if self._unusable_in_a_row == MAX_UNUSABLE_IN_A_ROW:
-            raise Outage(Edge.API, f"{MAX_UNUSABLE_IN_A_ROW} answers in a row are of no use")
+        self.unusable_in_a_row += 1
+        if self.unusable_in_a_row == MAX_UNUSABLE_IN_A_ROW:
+            raise Outage(Edge.API, f"{MAX_UNUSABLE_IN_A_ROW} unusable answers in a row")
 
-    async def _found(self, target: Target) -> WallpaperDetails | Rejected | None:
-        request = self._source.details_request(target.wallhaven_id)
-        return await self._api.find(request, lambda body: self._read(body, target))
+    def _parse(self, body: bytes, target: Target) -> WallpaperDetails | Rejected:
+        # Not raised, so not retried at once: one odd answer must not delay all others.
+        try:
+            return self.source.parse_details(body, target.wallhaven_id)
+        except PayloadError as error:
+            return Rejected(target.wallhaven_id, Code.INVALID_METADATA, error.problem, "")
 
-    async def _require_open_door(self) -> None:
-        """Raise Refusal unless the API still shows what it has shown before, to us as a guest."""
-        known = self._shown or await self._catalog.answered_before()
+    async def _require_guests_welcome(self) -> None:
+        """Raise Refusal unless the API still shows a guest a wallpaper that it has shown before."""
+        known = self.shown or await self.catalog.answered_before()
         problem = "the API refuses every wallpaper without a key (HTTP 401); set WALLHAVEN_API_KEY"
         if known is None:
             raise Refusal(Edge.API, problem)
         try:
-            await self._api.find(self._source.details_request(known), lambda _: None)
+            await self.api.find(self.source.details_request(known), lambda _: None)
         except Refusal as refusal:
             if refusal.edge is not Edge.API:
                 raise
             raise Refusal(Edge.API, problem) from None
 
-    def _read(self, body: bytes, target: Target) -> WallpaperDetails | Rejected:
-        # Not asked again at once: one odd answer must not hold up all others.
-        try:
-            return self._source.parse_details(body, target.wallhaven_id)
-        except PayloadError as error:
-            return Rejected(target.wallhaven_id, Code.INVALID_METADATA, error.problem, "")
-
-    def _count(self, finding: Finding) -> None:
-        self.counts[finding.outcome] += 1
-        self.counts["tags"] += finding.tags
-        self.counts["rejected_tags"] += finding.rejected_tags
-
-    async def _let_go(
+    async def _release(
         self, targets: list[Target], findings: list[Finding], *, failed: bool
     ) -> None:
-        """Save what came and hand back the rest: shielded, bounded, never raising.
+        """Save what came and release the rest: shielded, bounded, never raising.
 
-        What was under way at a failure may be its cause: it is tried again later than the others.
+        What was in flight when a request failed may be the cause: it is due later than the others.
         """
         answered = {finding.target for finding in findings}
         rest = [target for target in targets if target not in answered]
-        hand_back = self._catalog.postpone if failed else self._catalog.release
-        with anyio.move_on_after(LET_GO_SECONDS, shield=True):
+        release = self.catalog.postpone if failed else self.catalog.release
+        with anyio.move_on_after(RELEASE_SECONDS, shield=True):
             try:
-                await self._catalog.save(self._audit_id, findings)
-                await hand_back(rest)
+                await self.catalog.save(self.audit_id, findings)
+                await release(rest)
             except CollectorError as error:
-                logger.warning("answers not saved, they are asked for again: %s", error)
+                logger.warning("answers not saved, they will be requested again: %s", error)
 
 
 def _warn(finding: Finding) -> None:
     wallhaven_id, found = finding.target.wallhaven_id, finding.found
     if isinstance(found, Rejected):
-        logger.warning("%s: the answer is of no use: %s", wallhaven_id, found.reason)
+        logger.warning("%s: unusable answer, to be requested again: %s", wallhaven_id, found.reason)
     elif found is not None:
         for tag in found.rejected_tags:
             logger.warning("%s: a tag is left out: %s", wallhaven_id, tag.reason)

@@ -19,7 +19,7 @@ from collector.sources import Source
 from collector.stages.api import ApiClient
 from collector.stages.pages import PageReader
 
-# More does not help: the rate limit, not the latency, bounds the pages per minute then.
+# More would not help: beyond this, the rate limit and not the latency bounds the pages per minute.
 PAGES_IN_FLIGHT = 8
 
 
@@ -40,26 +40,26 @@ async def extract(
     options: ExtractOptions,
     progress: Progress,
 ) -> StageReport:
-    """Stage the pages of the search until the watermark of its last reading, or the end.
+    """Stage the pages of the search down to the watermark of its last reading, or to the end.
 
-    Each page and its ledger row are committed together, so that a run that is stopped goes on
-    where it was. The watermark moves only when a reading has left no hole and its pages are
-    merged: one that was cut short leaves a gap below its pages, which the next one closes without
-    reading those pages again. A page that cannot be read is left out, and leaves a hole; all others
-    are read. A run that has left no hole has nothing more to read. Raises Outage, also where page 1
-    cannot be read, OtherSearch, QuestionIgnored; pages staged until then stay.
+    Each page is committed together with its ledger row, so a stopped run resumes where it was. The
+    watermark moves only once a reading without a hole is merged. A reading that was cut short
+    leaves a gap below its pages; the next one closes the gap without reading those pages again. A
+    page that cannot be read is left out and leaves a hole; all others are read. A run that left no
+    hole has nothing more to read. Raises Outage, also if page 1 cannot be read, OtherSearch,
+    QuestionIgnored; pages staged until then stay.
     """
     reader = PageReader(audit_id, source, api, catalog)
     if await catalog.has_read(audit_id, source.search_key):
         return StageReport(StageName.EXTRACT, {**reader.counts, "api_requests": 0})
     covered = await catalog.covered_pages(audit_id)
     require_same_search(covered, source)
-    pages = await _way(audit_id, source, catalog, options, covered)
-    # Whether to stop is known only once a page is here: reading ahead would waste calls.
+    pages = await _plan_reading(audit_id, source, catalog, options, covered)
+    # An incremental read learns only from each page whether to stop: reading ahead wastes calls.
     width = 1 if isinstance(pages, IncrementalRead) else PAGES_IN_FLIGHT
     if (first := pages.take()) is not None:
         pages.note(await reader.read(first))
-    async with shown(progress, lambda: pages.end, reader) as advance, task_group() as tasks:
+    async with show_progress(progress, lambda: pages.end, reader) as advance, task_group() as tasks:
         for _ in range(width):
             tasks.start_soon(_read_all, pages, reader, advance)
     if (newest_ids := pages.new_watermark) is not None:
@@ -72,13 +72,13 @@ async def extract(
 
 
 def require_same_search(covered: Iterable[LedgerPage], source: Source) -> None:
-    """Raise OtherSearch where a run has read pages of another search before."""
+    """Raise OtherSearch if the run has read pages of another search."""
     for page in covered:
         if page.search_key != source.search_key:
             raise OtherSearch(page.search_key, source.search_key)
 
 
-async def _way(
+async def _plan_reading(
     audit_id: int,
     source: Source,
     catalog: Pages,
@@ -102,10 +102,10 @@ async def _read_all(
 
 
 @asynccontextmanager
-async def shown(
+async def show_progress(
     progress: Progress, end: Callable[[], int], reader: PageReader
 ) -> AsyncIterator[Callable[[], None]]:
-    """Show the reading of pages; the function that is yielded notes one more."""
+    """Show the progress of reading pages; yields a function that counts one more."""
     progress.start("pages", end())
     progress.advance("pages", reader.counts["pages"])
     yield lambda: progress.advance("pages", 1)
@@ -113,7 +113,7 @@ async def shown(
 
 
 def matches_nothing(source: Source, *, is_empty: bool) -> dict[str, Json]:
-    """Return, once it was said aloud, which search has no items; {} where it has some."""
+    """Return what the report says of a search without items, and log it; {} if it has some."""
     if not is_empty:
         return {}
     logger.warning("the search matches nothing: %s; check its words and filters", source.search_key)
@@ -121,11 +121,8 @@ def matches_nothing(source: Source, *, is_empty: bool) -> dict[str, Json]:
 
 
 def _gap(pages: Sweep | IncrementalRead) -> dict[str, Json]:
-    """Return where the reading ended without having come down to what is known."""
+    """Return where an incremental read ended above the watermark."""
     if not isinstance(pages, IncrementalRead) or pages.is_whole:
         return {}
-    logger.warning(
-        "what lies below page %d was not read; the next run goes on there",
-        pages.lowest_page,
-    )
+    logger.warning("pages below page %d were not read; the next run reads them", pages.lowest_page)
     return {"gap_below_page": pages.lowest_page}

@@ -1,4 +1,4 @@
-"""The claims in our hands: kept alive, watched, and handed back in the end."""
+"""The claims of this process: kept alive, watched, and released at the end."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ logger = logging.getLogger(__name__)
 
 # Two heartbeats may fail before a lease lapses.
 BEATS_PER_LEASE = 3
-# A clean exit after SIGTERM has 4 s in all; a claim not handed back in 1 lapses by itself.
+# A clean exit after SIGTERM has 4 s in all; a claim not released within 1 lapses by itself.
 RELEASE_TIMEOUT_SECONDS = 1.0
 
 
 class Leases:
-    """Claims held by this process. A claim is ours for sure only while its beat is fresh."""
+    """Claims held by this process. A claim is certain only while its last heartbeat is fresh."""
 
     def __init__(
         self, catalog: Transfers, lease_seconds: float, clock: Callable[[], float]
@@ -35,23 +35,23 @@ class Leases:
 
     @property
     def count(self) -> int:
-        """Claims in hand, those that wait for a worker included."""
+        """Claims held, including those that wait for a worker."""
         return len(self._claims)
 
     def add(self, claim: Claim, asked_at: float) -> None:
-        """Take a claim that was asked for at `asked_at` of our clock."""
+        """Take a claim that was requested at `asked_at` of this process's clock."""
         self._claims[claim.wallpaper_id] = claim
         self._fresh_at[claim.wallpaper_id] = asked_at
 
     def watch(self, claim: Claim, scope: anyio.CancelScope) -> None:
-        """Cancel `scope` when the claim is lost; at once where it is lost already."""
+        """Cancel `scope` when the claim is lost; at once if it is lost already."""
         if self._holds(claim):
             self._scopes[claim.wallpaper_id] = scope
         else:
             scope.cancel()
 
     def drop(self, claim: Claim) -> None:
-        """The claim's item is dealt with, or no longer ours."""
+        """Forget a claim whose item is done or that was lost."""
         if self._holds(claim):
             for held in (self._claims, self._fresh_at, self._scopes):
                 held.pop(claim.wallpaper_id, None)
@@ -59,33 +59,33 @@ class Leases:
     def require(self, claim: Claim) -> None:
         """Raise LeaseLost unless the last heartbeat is younger than half a lease.
 
-        Asked before every write: a process that was stopped for a while must not write into
-        what another one owns by now.
+        Called before every write: a process that was suspended must not write to an item that
+        another worker has claimed meanwhile.
         """
         stale = self._clock() - self._fresh_at.get(claim.wallpaper_id, float("-inf"))
         if not self._holds(claim) or stale > self._lease_seconds / 2:
             raise LeaseLost(claim.wallhaven_id)
 
     def _holds(self, claim: Claim) -> bool:
-        # By the whole claim: the same item may be ours anew, under another fence.
+        # Compares the whole claim: this process may have claimed the item again, with a new fence.
         return self._claims.get(claim.wallpaper_id) == claim
 
     async def beat(self) -> None:
-        """Extend all leases, three times in a lease, for ever; cancel what is lost."""
+        """Extend all leases, BEATS_PER_LEASE times in a lease, until cancelled."""
         while True:
             await anyio.sleep(self._lease_seconds / BEATS_PER_LEASE)
             claims = list(self._claims.values())
-            # The lease counts from before the question: the answer may have taken its time.
+            # The answer may take long, so the lease counts from before the request.
             asked_at = self._clock()
-            ours = await self._catalog.heartbeat(claims) if claims else set()
+            kept = await self._catalog.heartbeat(claims) if claims else set()
             for claim in claims:
-                if claim.wallpaper_id in ours:
+                if claim.wallpaper_id in kept:
                     self._fresh_at[claim.wallpaper_id] = asked_at
                 else:
                     self._lose(claim)
 
     def _lose(self, claim: Claim) -> None:
-        if not self._holds(claim):  # dealt with in the meantime
+        if not self._holds(claim):  # done meanwhile
             return
         logger.warning("the lease of %s is lost", claim.wallhaven_id)
         scope = self._scopes.get(claim.wallpaper_id)
@@ -95,7 +95,7 @@ class Leases:
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
-        """Hand back, on any exit, what is still in hand: shielded, bounded, never raising."""
+        """Release what is still claimed, on any exit: shielded, bounded, never raising."""
         try:
             yield
         finally:
@@ -107,4 +107,4 @@ class Leases:
         try:
             await self._catalog.release(list(self._claims.values()))
         except CollectorError as error:
-            logger.warning("claims not handed back, they lapse by themselves: %s", error)
+            logger.warning("claims not released, they lapse with their leases: %s", error)

@@ -1,4 +1,4 @@
-"""Load: merge what was staged into `wallpapers`, once."""
+"""Load: merge staged pages into `wallpapers`, once."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collector.failpoints import Point, reach
 
 
 async def load(audit_id: int, *, catalog: Loads) -> StageReport:
-    """Merge this run's staged pages, then those that ended runs left behind.
+    """Merge this run's staged pages, then those that ended runs left.
 
     In transactions of bounded size: on failure or cancellation what was merged stays, and the rest
-    waits for the next load. Raises StagingMismatch where staging and ledger disagree about pages of
-    this run; what is wrong with those of others is logged and left. The report says what the loads
-    of the run have done so far.
+    waits for the next load. Raises StagingMismatch if staging and ledger disagree about pages of
+    this run; problems with pages of other runs are logged, and the pages left. The report covers
+    all loads of the run so far.
     """
     await catalog.merge(audit_id)
     await catalog.merge_leftovers(audit_id)

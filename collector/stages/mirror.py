@@ -1,7 +1,7 @@
 """Mirror one image: bytes from the source, validated, into the store, create-only.
 
-The three promises of docs/architecture.md live here: nothing wrong is ever visible under a final
-key, done means a verified object, and a lost reply is read again, never guessed.
+Keeps three promises of docs/architecture.md: nothing wrong is ever visible under a final key, done
+means a verified object, and after a lost reply the store is read again.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from collector.flow import ByteBudget
 from collector.ports import Body, Http, ObjectExists, ObjectStore, Upload, WriteUnknown, true_sha256
 from collector.stages.multipart import MultipartWriter, abort_upload, open_multipart
 
-# An honest slow line: below 100 kB/s for the whole of an image something is wrong. The minute
-# covers connecting and the store's answer.
+# Below 100 kB/s for a whole image, the connection is not slow but broken. The minute covers
+# connecting and the store's answer.
 DEADLINE_BASE_SECONDS = 60.0
 SLOWEST_BYTES_PER_SECOND = 100_000
-# A body larger than one part holds one part on its way out and one that fills.
+# A body larger than one part holds one part that is being sent and one that fills.
 LARGE_BODY_BYTES = 2 * PART_BYTES
-# A body whose row tells no size is held whole, for it is read to its end before it is stored. The
-# API always tells one; this is more than nearly every image has, and leaves room for others.
+# A body without a `file_size` is held whole, because it is read to its end before it is stored. The
+# API always gives a size; nearly every image is smaller than this, and others fit in memory too.
 UNSIZED_BODY_BYTES = 4 * PART_BYTES
 
 
@@ -41,10 +41,10 @@ UNSIZED_BODY_BYTES = 4 * PART_BYTES
 class MirrorPorts:
     """What mirroring one image needs.
 
-    `require_lease` raises LeaseLost where the claim may not be ours any more; `journal_upload`
-    commits a multipart upload's id and says whether the claim still is. `clock` is monotonic
-    seconds. `decoders` bounds the images that are decoded at once, and their memory. `reads_back`
-    says that the store's word on checksums is worth nothing.
+    `require_lease` raises LeaseLost if the claim may be lost; `journal_upload` commits the id of a
+    multipart upload and returns False if the claim is lost. `clock` is monotonic seconds.
+    `decoders` bounds the images that are decoded at once, and so their memory. `reads_back`: the
+    store does not verify checksums, so each object is read back.
     """
 
     http: Http
@@ -59,19 +59,19 @@ class MirrorPorts:
 
 
 async def mirror_image(claim: Claim, ports: MirrorPorts) -> StoredObject:
-    """Store the image of `claim` and return what is now verified under its key.
+    """Store the image of `claim` and return the verified object under its key.
 
-    Memory: a body holds at most two parts, one on its way out and one that fills, or all of itself
-    if the row tells no size. So all bodies together hold at most
+    Memory: a body holds at most two parts, one that is being sent and one that fills, or all of
+    itself if the row has no `file_size`. So all bodies together hold at most
 
         sum over images in flight of held_bytes <= COLLECTOR_MEMORY_BYTES
-        held_bytes = min(file_size, 2 parts), or 4 parts if the row tells no size
+        held_bytes = min(file_size, 2 parts), or 4 parts without a file_size
 
-    besides what a connection has taken in ahead of us: half a MiB, and less than that of an image
-    that is not larger. An image whose row tells no size is decoded, one at a time, in a copy of its
-    bytes and 200 MB at most (`MAX_DECODED_PIXELS`). Raises ItemError (this item's), LeaseLost or
-    Outage (everything's). On failure or cancellation nothing wrong is visible, and no multipart
-    upload is left as far as the store answers.
+    plus what each connection buffers: half a MiB at most, less for a smaller image. Images without
+    a `file_size` are decoded one at a time, from a copy of their bytes and into 200 MB at most
+    (`MAX_DECODED_PIXELS`). Raises ItemError (this item), LeaseLost or Outage (all items). On
+    failure or cancellation nothing wrong is visible, and no multipart upload is left as long as the
+    store answers.
     """
     mirror = _Mirror(claim, ports)
     if (known := await mirror.find_known()) is not None:
@@ -81,8 +81,6 @@ async def mirror_image(claim: Claim, ports: MirrorPorts) -> StoredObject:
 
 
 class _Mirror:
-    """One image on its way."""
-
     def __init__(self, claim: Claim, ports: MirrorPorts) -> None:
         self._claim = claim
         self._ports = ports
@@ -90,12 +88,11 @@ class _Mirror:
         self._type: ImageType = expected_type(claim.file_type, claim.url)
         self._key = object_key(claim.wallhaven_id, self._type)
         self._is_writing = False
-        # The fence makes it unique to this try: whose write landed can be told afterwards.
+        # Unique to this attempt because of the fence: tells later whose write landed.
         self._token = f"{claim.owner}/{claim.fence}"
 
     @property
     def max_bytes(self) -> int:
-        """What the body may have."""
         limit = self._ports.max_image_bytes
         if self._claim.file_size:
             return limit
@@ -103,20 +100,19 @@ class _Mirror:
 
     @property
     def held_bytes(self) -> int:
-        """What is held of the body at once."""
         size_bytes = self._claim.file_size
         return min(size_bytes, LARGE_BODY_BYTES) if size_bytes else self.max_bytes
 
     async def find_known(self) -> StoredObject | None:
-        """Adopt without a download what is there with its true hash known.
+        """Adopt an object without a download if its true hash is known.
 
-        Looks only where something is likely: after an earlier try, or where the row has a hash.
+        Asks the store only if an object is likely: after an earlier attempt, or if the row has a
+        hash.
         """
         if self._claim.stale_upload_id:
             await abort_upload(self._store, Upload(self._key, self._claim.stale_upload_id))
-        if self._claim.attempt == 1 and self._claim.object_sha256 is None:
-            return None
-        if self._ports.reads_back:
+        is_new = self._claim.attempt == 1 and self._claim.object_sha256 is None
+        if is_new or self._ports.reads_back:
             return None
         info = await self._store.head(self._key)
         sha256 = true_sha256(info, self._claim.object_sha256) if info else None
@@ -125,34 +121,29 @@ class _Mirror:
         return StoredObject(self._key, sha256, info.size_bytes, Outcome.ADOPTED)
 
     async def transfer(self) -> StoredObject:
-        """Download, validate and store, before the item's deadline."""
         size_bytes = self._claim.file_size or self.max_bytes
         deadline_seconds = DEADLINE_BASE_SECONDS + size_bytes / SLOWEST_BYTES_PER_SECOND
+        fits_one_part = 0 < (self._claim.file_size or 0) <= PART_BYTES
         try:
             with anyio.fail_after(deadline_seconds):
-                return await self._transfer()
+                if fits_one_part:
+                    return await self._transfer_whole()
+                return await self._transfer_in_parts()
         except TimeoutError:
             problem = f"not done in {deadline_seconds:.0f} s"
+            code, edge = Code.SOURCE_ERROR, Edge.DOWNLOAD
             if self._is_writing:
-                raise ItemError(
-                    Code.STORE_ERROR, problem, fault=Fault.TRANSIENT, edge=Edge.UPLOAD
-                ) from None
-            raise ItemError(Code.SOURCE_ERROR, problem, fault=Fault.TRANSIENT) from None
-
-    async def _transfer(self) -> StoredObject:
-        if 0 < (self._claim.file_size or 0) <= PART_BYTES:
-            return await self._transfer_whole()
-        return await self._transfer_in_parts()
+                code, edge = Code.STORE_ERROR, Edge.UPLOAD
+            raise ItemError(code, problem, fault=Fault.TRANSIENT, edge=edge) from None
 
     async def _transfer_whole(self) -> StoredObject:
-        """Take an image that fits one part: what is larger than its row says is refused."""
         validator, whole = self._validator(), Part(number=1)
         async with self._open() as body:
             validator.check_head(body.status, body.headers)
             async for chunk in self._arriving(body):
                 validator.feed(chunk)
                 whole.chunks.append(chunk)
-            # Inside: a connection that brought a wrong image may be one answer behind.
+            # Inside, so that a failure closes the connection: it may be one answer behind.
             sha256 = validator.validate()
         whole.size_bytes = validator.size_bytes
         self._is_writing = True
@@ -160,7 +151,14 @@ class _Mirror:
 
     async def _transfer_in_parts(self) -> StoredObject:
         validator, cutter = self._validator(), PartCutter()
-        async with self._open() as body, self._writer() as writer:
+        multipart = open_multipart(
+            self._store,
+            self._key,
+            content_type=self._type,
+            token=self._token,
+            journal=self._journal,
+        )
+        async with self._open() as body, multipart as writer:
             validator.check_head(body.status, body.headers)
             async for chunk in self._arriving(body):
                 validator.feed(chunk)
@@ -168,7 +166,7 @@ class _Mirror:
                 for part in cutter.feed(chunk):
                     await writer.write(part)
                 if cutter.is_full:
-                    # While a part is on its way, nobody asks for a third one.
+                    # One part is being sent and one is full: no more bytes are requested.
                     await writer.sent()
                 self._is_writing = False
             sha256 = await self._validated(validator)
@@ -183,7 +181,7 @@ class _Mirror:
         return self._ports.http.open(self._claim.url, max_bytes=max_bytes)
 
     async def _arriving(self, body: Body) -> AsyncIterator[Chunk]:
-        """Yield the body; raises ItemError where it drips."""
+        """Yield the body; raises ItemError if it arrives too slowly."""
         throughput, clock = Throughput(), self._ports.clock
         asked_at = clock()
         async for chunk in body.chunks():
@@ -207,15 +205,6 @@ class _Mirror:
             max_bytes=self.max_bytes,
         )
 
-    def _writer(self) -> AbstractAsyncContextManager[MultipartWriter]:
-        return open_multipart(
-            self._store,
-            self._key,
-            content_type=self._type,
-            token=self._token,
-            journal=self._journal,
-        )
-
     async def _journal(self, upload_id: str) -> None:
         if not await self._ports.journal_upload(self._claim, upload_id):
             raise LeaseLost(self._claim.wallhaven_id)
@@ -237,7 +226,7 @@ class _Mirror:
         reach(Point.WRITTEN)
         if self._ports.reads_back:
             return await self._resolve(sha256, whole.size_bytes, checksum, None)
-        # The store compared the bytes with our checksum before it said yes: that is verified.
+        # The store has compared the bytes with the checksum, so the object is verified.
         return self._stored(sha256, whole.size_bytes, Outcome.UPLOADED)
 
     async def _complete(
@@ -249,37 +238,39 @@ class _Mirror:
         except (ObjectExists, WriteUnknown) as error:
             problem = error
         stored = await self._resolve(sha256, size_bytes, writer.composite_checksum, problem)
-        # An upload that was not the one is aborted.
+        # If not completed by this call, the upload is aborted.
         writer.completed = problem is None
         return stored
 
     async def _resolve(
         self, sha256: bytes, size_bytes: int, checksum: str, problem: Exception | None
     ) -> StoredObject:
-        """Read what is under the key and decide: ours, a twin's, nothing, or another object."""
+        """Read the key and decide: own object, equal bytes, nothing, or another object."""
         info = await self._store.head(self._key)
         if info is None:
             reason = str(problem or "the object is not there after its upload")
             raise ItemError(Code.STORE_ERROR, reason, fault=Fault.TRANSIENT, edge=Edge.UPLOAD)
-        is_ours = info.token == self._token
+        is_own = info.token == self._token
         if info.size_bytes == size_bytes:
-            if is_ours and not self._ports.reads_back and info.checksum in (None, checksum):
+            if is_own and not self._ports.reads_back and info.checksum in (None, checksum):
                 return self._stored(sha256, size_bytes, Outcome.UPLOADED)
-            if await self._hash_of_stored() == sha256:
-                outcome = Outcome.UPLOADED if is_ours else Outcome.ADOPTED
+            if await stored_sha256(self._store, self._key) == sha256:
+                outcome = Outcome.UPLOADED if is_own else Outcome.ADOPTED
                 return self._stored(sha256, size_bytes, outcome)
         elif problem is None:
-            # We have just written it: the store shows what was there before, or half of it.
+            # Just written, so the store shows an older state, or half of the object.
             reason = f"the store shows {info.size_bytes} bytes of {size_bytes} after its upload"
             raise ItemError(Code.STORE_ERROR, reason, fault=Fault.TRANSIENT, edge=Edge.UPLOAD)
-        raise ObjectConflict(self._key, info.etag, info.size_bytes, is_damaged=is_ours)
-
-    async def _hash_of_stored(self) -> bytes:
-        digest = hashlib.sha256()
-        async with self._store.read(self._key) as chunks:
-            async for chunk in chunks:
-                digest.update(chunk)
-        return digest.digest()
+        raise ObjectConflict(self._key, info.etag, info.size_bytes, is_damaged=is_own)
 
     def _stored(self, sha256: bytes, size_bytes: int, outcome: Outcome) -> StoredObject:
         return StoredObject(self._key, sha256.hex(), size_bytes, outcome)
+
+
+async def stored_sha256(store: ObjectStore, key: str) -> bytes:
+    """Read a stored object and return the sha256 of its bytes."""
+    digest = hashlib.sha256()
+    async with store.read(key) as chunks:
+        async for chunk in chunks:
+            digest.update(chunk)
+    return digest.digest()

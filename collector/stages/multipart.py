@@ -21,12 +21,12 @@ from collector.ports import ObjectStore, Upload, UploadedPart
 
 logger = logging.getLogger(__name__)
 
-# A clean exit after SIGTERM has 4 s in all; what cannot be aborted in 2 the janitor finds.
+# A clean exit after SIGTERM has 4 s in all; the janitor finds what cannot be aborted in 2.
 ABORT_TIMEOUT_SECONDS = 2.0
 
 
 class MultipartWriter:
-    """Parts go out one at a time while the next one fills; nothing starts before the first."""
+    """Sends parts one at a time while the next one fills; the upload begins with the first."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class MultipartWriter:
         self.completed = False
 
     async def write(self, part: Part) -> None:
-        """Send `part` as soon as the one before it is stored; returns when sending begins."""
+        """Send `part` once the previous one is stored; returns when sending begins."""
         if self.upload is None:
             self.upload = await self._begin()
             reach(Point.UPLOAD_BEGUN)
@@ -57,14 +57,14 @@ class MultipartWriter:
         self._tasks.start_soon(self._send, self.upload, part)
 
     async def sent(self) -> None:
-        """Wait until no part is on its way."""
+        """Wait until no part is being sent."""
         await self._sent.wait()
 
     async def complete(self, before_write: Callable[[], None]) -> str:
         """Make the object visible and return its composite checksum, `sha256:<base64>-<parts>`.
 
-        Until the caller has looked and sets `completed`, the upload will be aborted, which does
-        nothing to an object that is there. Raises ObjectExists, WriteUnknown.
+        The upload is aborted at the end unless the caller sets `completed`; an abort does not
+        change an object that exists. Raises ObjectExists, WriteUnknown.
         """
         await self.sent()
         if self.upload is None:
@@ -77,7 +77,7 @@ class MultipartWriter:
 
     @property
     def composite_checksum(self) -> str:
-        """What the store should say of the object: the sha256 of its parts' sha256."""
+        """The checksum that the store should report: sha256 of the parts' sha256."""
         digest = hashlib.sha256(b"".join(part.sha256 for part in self._parts)).digest()
         return f"sha256:{base64.b64encode(digest).decode()}-{len(self._parts)}"
 
@@ -107,13 +107,12 @@ async def open_multipart(
     token: str,
     journal: Callable[[str], Awaitable[None]],
 ) -> AsyncIterator[MultipartWriter]:
-    """Lend a writer for one object; the upload begins with its first part.
+    """Yield a writer for one object.
 
     `journal` commits the upload's id before any part is sent. On any exit without completion,
     cancellation included, parts in flight are joined and the upload is aborted within
     ABORT_TIMEOUT_SECONDS.
     """
-
     begin = partial(store.begin, key, content_type=content_type, token=token)
     writer: MultipartWriter | None = None
     try:
@@ -129,12 +128,14 @@ async def abort_upload(store: ObjectStore, upload: Upload) -> None:
     """Abort, shielded from cancellation and bounded; never raises.
 
     An upload that cannot be aborted now stays in the journal: the next claim of its item, or the
-    janitor, aborts it again.
+    janitor, tries again.
     """
     with anyio.move_on_after(ABORT_TIMEOUT_SECONDS, shield=True) as scope:
         try:
             await store.abort(upload)
         except CollectorError as error:
-            logger.warning("upload of %s not aborted yet: %s", upload.key, error)
+            logger.warning("upload of %s not aborted, the janitor retries: %s", upload.key, error)
     if scope.cancelled_caught:
-        logger.warning("upload of %s not aborted yet: no answer in time", upload.key)
+        logger.warning(
+            "upload of %s not aborted, the janitor retries: no answer in time", upload.key
+        )

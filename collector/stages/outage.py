@@ -1,4 +1,4 @@
-"""Outages of the API: one request probes, with growing pauses, while the others wait."""
+"""Outages of the API: one request probes it, with growing pauses, while the others wait."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Send = Callable[[], Awaitable[Reply]]
 
 
 class Unanswered(Exception):
-    """What came is no answer; it says nothing about the page that was asked for."""
+    """The API did not answer; that says nothing about the page that was requested."""
 
     def __init__(self, trouble: Trouble, problem: str) -> None:
         super().__init__(problem)
@@ -31,10 +31,10 @@ class Unanswered(Exception):
 
 
 class OutageWatch:
-    """Whether the API answers, as all requests of one client have found together.
+    """Whether the API answers, shared by all requests of one client.
 
-    `clock` is monotonic seconds, `jitter` uniform in [0, 1). Once an outage was given up, nothing
-    is sent any more.
+    `clock` is monotonic seconds, `jitter` uniform in [0, 1). After the watch has given up on an
+    outage, it sends nothing more.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class OutageWatch:
         self._clock = clock
         self._jitter = jitter
         self._probing = anyio.Lock()
-        self._last: Unanswered | None = None  # None: no outage is on
+        self._last: Unanswered | None = None  # None: no outage
         self._since = 0.0
         self._past_seconds = 0.0
         self._count = 0
@@ -54,26 +54,26 @@ class OutageWatch:
 
     @property
     def seconds(self) -> float:
-        """How long outages have lasted, one that is on included."""
+        """Total length of all outages, including a current one."""
         return self._past_seconds + (self._lasted_seconds if self._last else 0.0)
 
     async def outlast(self, send: Send, witness: Send | None = None) -> Reply:
-        """Return what `send` returns in the end; where it raises Unanswered, an outage is on.
+        """Return the answer to `send`; if it raises Unanswered, wait until the outage is over.
 
-        While one is on, the first who met it probes, and everybody else waits for that; those
-        that are on their way already, or in line for the rate limit, still go. Raises Outage(api)
-        in all of them where it is given up. Where a prober is cancelled, another one goes on.
+        During an outage one request probes and the others wait, except those that are in flight or
+        wait for the rate limit. Raises Outage(api) in all of them when the watch gives up. If the
+        prober is cancelled, another request takes over.
 
-        From the MIN_API_ATTEMPTS-th failure on, the `witness`, another request, is sent as well: if
-        it is answered and this one is not even then, it is no outage, and Unreadable is raised.
+        From the MIN_API_ATTEMPTS-th failure on, the `witness`, another request, is sent too. If it
+        is answered and this one then still is not, there is no outage: raises Unreadable.
         """
         while not self._given_up:
             if self._last is None:
                 outages = self._count
                 try:
-                    return self._heard(await send())
+                    return self._answered(await send())
                 except Unanswered as unanswered:
-                    # Others that were out with it have met the same outage, not one each.
+                    # Concurrent failures count as one outage.
                     if outages == self._count and self._last is None:
                         self._note(unanswered)
             async with self._probing:
@@ -82,24 +82,23 @@ class OutageWatch:
         raise Outage(Edge.API, self._given_up)
 
     async def _probe(self, unanswered: Unanswered, send: Send, witness: Send | None) -> Reply:
-        for tries in count(1):
-            if self._is_enough(tries):
+        for attempts in count(1):
+            if self._is_enough(attempts):
                 break
-            await self._pause(tries, unanswered)
+            await self._pause(attempts, unanswered)
             try:
-                return self._heard(await send())
+                return self._answered(await send())
             except Unanswered as error:
                 unanswered = error
                 self._note(error)
-            if tries + 1 >= MIN_API_ATTEMPTS and not self._blocked and await self._answers(witness):
+            is_unsure = attempts + 1 >= MIN_API_ATTEMPTS and not self._blocked
+            if is_unsure and witness is not None and await self._answers(witness):
                 return await self._send_alone(send)
         raise self._give_up(unanswered)
 
-    async def _answers(self, witness: Send | None) -> bool:
-        if witness is None:
-            return False
+    async def _answers(self, witness: Send) -> bool:
         try:
-            self._heard(await witness())
+            self._answered(await witness())
         except PayloadError:
             return False
         except Unanswered as error:
@@ -108,18 +107,18 @@ class OutageWatch:
         return True
 
     async def _send_alone(self, send: Send) -> Reply:
-        """Send once more, now that another request was answered. Raises Unreadable."""
+        """Send once more, now that the witness was answered. Raises Unreadable."""
         try:
-            return self._heard(await send())
+            return self._answered(await send())
         except Unanswered as error:
             problem = f"no usable answer to this request alone ({error.problem})"
             raise Unreadable(Edge.API, problem) from None
 
-    async def _pause(self, tries: int, unanswered: Unanswered) -> None:
-        # The last question is asked when the time is up.
-        seconds = min(self._policy.pause_seconds(tries, self._jitter()), self._left_seconds)
+    async def _pause(self, attempts: int, unanswered: Unanswered) -> None:
+        # The last attempt is made when the time is up.
+        seconds = min(self._policy.pause_seconds(attempts, self._jitter()), self._left_seconds)
         logger.info(
-            "api: outage since %.0f s (%s); asking again in %.1f s",
+            "api: no answer for %.0f s (%s); retrying in %.1f s",
             self._lasted_seconds,
             unanswered.problem,
             seconds,
@@ -141,7 +140,7 @@ class OutageWatch:
         self._reached = self._reached or is_sign_of_life(unanswered.trouble)
         self._blocked = self._blocked + 1 if unanswered.trouble is Trouble.BLOCK else 0
 
-    def _heard(self, reply: Reply) -> Reply:
+    def _answered(self, reply: Reply) -> Reply:
         self._reached = True
         if self._last:
             logger.info("api: answers again, after %.0f s", self._lasted_seconds)
@@ -152,10 +151,10 @@ class OutageWatch:
         self._past_seconds, self._last, self._blocked = self.seconds, None, 0
         self._count += 1
 
-    def _is_enough(self, tries: int) -> bool:
+    def _is_enough(self, attempts: int) -> bool:
         if self._blocked:
             return self._blocked >= MAX_BLOCKED
-        return tries >= MIN_API_ATTEMPTS and self._left_seconds == 0.0
+        return attempts >= MIN_API_ATTEMPTS and self._left_seconds == 0.0
 
     def _give_up(self, unanswered: Unanswered) -> Outage:
         self._given_up = (

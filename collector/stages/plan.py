@@ -1,4 +1,4 @@
-"""Plan: ask what a backfill would cost, with few API calls and without changing anything."""
+"""Plan: estimate the cost of a backfill, with few API calls and without changing anything."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from collector.logs import logger
 from collector.sources import ApiRequest, Source
 from collector.stages.api import ApiClient
 
-# A kilobyte, and a third of a second: finer figures would pretend to be known.
+# A kilobyte, and a third of a second: finer figures would pretend to be exact.
 _GIGABYTE_DIGITS = 6
 _HOUR_DIGITS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class PlanReport:
-    """A plan, what it was made for and from, and what is here already."""
+    """A plan, its search, the API calls that it took, and what is stored already."""
 
     search_key: str
     plan: Plan
@@ -28,7 +28,7 @@ class PlanReport:
     api_calls_used: int
 
     def as_json(self) -> dict[str, Json]:
-        """Return all of it in one object, ranges as `..._least` and `..._most`."""
+        """Return one flat object, ranges as `..._least` and `..._most`."""
         plan = self.plan
         return {
             "search": self.search_key,
@@ -56,15 +56,15 @@ def _figures(name: str, estimate: Estimate | None, digits: int | None) -> dict[s
 async def plan(
     *, source: Source, api: ApiClient, catalog: Runs, requests_per_minute: int
 ) -> PlanReport:
-    """Return what a backfill of `source` would cost, from three pages of it at most.
+    """Estimate what a backfill of `source` would cost, from three of its pages at most.
 
-    Writes nothing anywhere. A page that cannot be read, or has just fallen off the end, is done
-    without; only the first is needed. Raises Outage.
+    Writes nothing. Only the first page is needed: another one that cannot be read, or is
+    now beyond the end of the list, is left out. Raises Outage.
     """
     holdings = await catalog.holdings()
     first = await _read(source, api, 1)
     others = [await _sampled(source, api, number) for number in sampled_pages(first.last_page)[1:]]
-    # A list that moves shows an image on two pages; it has one size.
+    # A list that moves may show an image on two pages.
     sizes = {
         item.wallhaven_id: item.file_size
         for page in (first, *others)

@@ -1,13 +1,11 @@
-"""Verify: the bucket against the tables, both ways, in memory that does not grow with them."""
+"""Verify: compare the bucket with the tables, both ways, in constant memory."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
 
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
@@ -26,32 +24,30 @@ from collector.core.maintenance import (
     QuarantinedObject,
     Repair,
     Standing,
+    classify_unmatched,
     id_of_key,
-    judge_stray,
 )
 from collector.flow import task_group
 from collector.ports import ObjectInfo, ObjectStore, Progress, true_sha256
+from collector.stages.mirror import stored_sha256
 
-# A listing's page has as many keys.
+# A page of a listing has as many keys.
 BATCH_ROWS = 1_000
-# So many rows tell whether a bucket is theirs; a smaller collection is soon fetched again.
+# Enough rows to tell whether it is the right bucket; a smaller collection is soon fetched again.
 SAMPLED_ROWS = 100
-# One that breaks off three times in a row does so for a reason.
+# A read that breaks off three times in a row will not succeed.
 MAX_READ_ATTEMPTS = 3
 
 Job = Callable[[], Awaitable[None]]
-T = TypeVar("T")
-
 Pair = tuple[ListedObject | None, KeyedRow | None]
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyOptions:
-    """`deep` reads every object and compares its sha256; `repair` puts right what can be.
+    """`deep` reads every object and compares its sha256; `repair` repairs what it can.
 
-    `readers` objects are looked at, one by one, at once. Without `trusts_checksums` nothing is
-    adopted by what the store says of it. Where most objects are missing, only `refill` sends for
-    them again.
+    `readers` objects are checked at once. Without `trusts_checksums`, no object is adopted by its
+    checksum in the store. If most objects are missing, they are requeued only with `refill`.
     """
 
     deep: bool
@@ -64,221 +60,210 @@ class VerifyOptions:
 async def verify(
     *, catalog: Verification, store: ObjectStore, options: VerifyOptions, progress: Progress
 ) -> Findings:
-    """Compare all rows that name an object with all objects under our prefix.
+    """Compare all rows that name an object with all objects under KEY_PREFIX.
 
-    Whatever seems to differ is looked at once more, on its own, before it counts: a listing alone
-    proves nothing, and runs may be at work meanwhile. A repair sends for missing images again,
-    adopts objects whose true hash is known, and notes strange ones in quarantine; it deletes and
-    replaces nothing. Each is committed by itself: interrupted, it has done what it has done.
+    Each apparent difference is checked again by itself before it counts: a listing alone proves
+    nothing, and runs may be active. A repair requeues missing images, adopts objects whose true
+    hash is known, and notes unknown objects in quarantine; it deletes and replaces nothing. Each
+    repair is committed by itself, so what was done before an interruption stays done. Raises
+    Refusal if a repair finds most objects missing without `refill`, or if the bucket does not list
+    its keys in byte order.
     """
     return await _Verify(catalog, store, options, progress).run()
 
 
+@dataclass
 class _Verify:
-    def __init__(
-        self,
-        catalog: Verification,
-        store: ObjectStore,
-        options: VerifyOptions,
-        progress: Progress,
-    ) -> None:
-        self._catalog = catalog
-        self._store = store
-        self._options = options
-        self._progress = progress
-        self._findings = Findings()
+    catalog: Verification
+    store: ObjectStore
+    options: VerifyOptions
+    progress: Progress
+    findings: Findings = field(default_factory=Findings)
 
     async def run(self) -> Findings:
-        if self._options.repair:
-            await self._require_its_bucket()
-            # A row that is not in the backlog could not be adopted.
-            await self._catalog.enlist()
-        self._progress.start("objects", None)
-        # No buffer: the walk waits for who looks closer, so that nothing piles up.
+        if self.options.repair:
+            await self._require_right_bucket()
+            # Only rows in the backlog can be adopted.
+            await self.catalog.enlist()
+        self.progress.start("objects", None)
+        # No buffer: the walk waits for the readers, so jobs do not pile up.
         send, receive = anyio.create_memory_object_stream[Job](0)
         async with task_group() as readers:
-            for _ in range(self._options.readers):
+            for _ in range(self.options.readers):
                 readers.start_soon(_do_all, receive.clone())
             receive.close()
             async with send:
                 await self._walk(send)
-        self._progress.finish("objects")
-        return self._findings
+        self.progress.finish("objects")
+        return self.findings
 
-    async def _require_its_bucket(self) -> None:
-        """Raise Refusal where most objects are missing: the bucket may be another one."""
-        rows = await self._catalog.keyed_rows("", 0, SAMPLED_ROWS)
-        if self._options.refill or len(rows) < SAMPLED_ROWS:
+    async def _require_right_bucket(self) -> None:
+        rows = await self.catalog.keyed_rows("", 0, SAMPLED_ROWS)
+        if self.options.refill or len(rows) < SAMPLED_ROWS:
             return
         missing = 0
         for row in rows:
-            missing += await self._store.head(row.s3_key) is None
+            missing += await self.store.head(row.s3_key) is None
         if missing > SAMPLED_ROWS / 2:
             raise Refusal(
                 Edge.UPLOAD,
-                f"{missing} of the first {SAMPLED_ROWS} objects are missing: is it the right"
-                " bucket? --refill fetches all of them again",
+                f"{missing} of the first {SAMPLED_ROWS} objects are missing, so nothing was"
+                " repaired. Check BUCKET_NAME; --refill fetches all of them again",
             )
 
     async def _walk(self, jobs: ObjectSendStream[Job]) -> None:
         strays: list[ListedObject] = []
         async for found, row in paired(self._objects(), self._rows()):
             if found is None and row is not None:
-                await jobs.send(partial(self._look_at, row))
+                await jobs.send(partial(self._check, row))
             elif found is not None and row is None:
                 strays.append(found)
             elif found is not None and row is not None:
                 await self._compare(found, row, jobs)
             if len(strays) == BATCH_ROWS:
-                await jobs.send(partial(self._look_up, strays))
+                await jobs.send(partial(self._check_strays, strays))
                 strays = []
         if strays:
-            await jobs.send(partial(self._look_up, strays))
+            await jobs.send(partial(self._check_strays, strays))
 
     async def _objects(self) -> AsyncIterator[ListedObject]:
-        async for key, size_bytes in self._store.keys(KEY_PREFIX):
-            self._findings.objects += 1
-            self._findings.bytes += size_bytes
-            self._progress.advance("objects", 1, size_bytes)
+        async for key, size_bytes in self.store.keys(KEY_PREFIX):
+            self.findings.objects += 1
+            self.findings.bytes += size_bytes
+            self.progress.advance("objects", 1, size_bytes)
             yield ListedObject(key, size_bytes)
 
     async def _rows(self) -> AsyncIterator[KeyedRow]:
-        behind_key, behind_row = "", 0
-        while rows := await self._catalog.keyed_rows(behind_key, behind_row, BATCH_ROWS):
+        last_key, last_id = "", 0
+        while rows := await self.catalog.keyed_rows(last_key, last_id, BATCH_ROWS):
             for row in rows:
-                self._findings.rows += 1
+                self.findings.rows += 1
                 yield row
-            behind_key, behind_row = rows[-1].s3_key, rows[-1].wallpaper_id
+            last_key, last_id = rows[-1].s3_key, rows[-1].wallpaper_id
 
     async def _compare(
         self, found: ListedObject, row: KeyedRow, jobs: ObjectSendStream[Job]
     ) -> None:
         if row.object_bytes is None:
-            self._findings.unproven += 1
+            self.findings.unproven += 1
         elif row.object_bytes != found.size_bytes:
-            await jobs.send(partial(self._look_at, row))
-        elif self._options.deep:
+            await jobs.send(partial(self._check, row))
+        elif self.options.deep:
             await jobs.send(partial(self._read, row))
         else:
-            self._findings.matched += 1
+            self.findings.matched += 1
 
-    async def _look_at(self, row: KeyedRow) -> None:
-        """Ask for the object of one row; it may be there, or the row another one by now."""
+    async def _check(self, row: KeyedRow) -> None:
+        """Ask the store for the object of one row."""
         try:
-            info = await self._store.head(row.s3_key)
+            info = await self.store.head(row.s3_key)
         except ItemError as error:
-            self._findings.add(_difference(Kind.UNREADABLE, row, error.reason))
+            self.findings.add(_difference(Kind.UNREADABLE, row, error.reason))
             return
         if info is None:
             await self._differs(Kind.MISSING, row, None, "the store has nothing under this key")
         elif row.object_bytes is None:
-            self._findings.unproven += 1
+            self.findings.unproven += 1
         elif row.object_bytes != info.size_bytes:
             detail = f"the row says {row.object_bytes} bytes, the object has {info.size_bytes}"
             await self._differs(Kind.SIZE_DIFFERS, row, info, detail)
-        elif self._options.deep:
+        elif self.options.deep:
             await self._read(row)
         else:
-            self._findings.matched += 1
+            self.findings.matched += 1
 
     async def _read(self, row: KeyedRow) -> None:
-        """Compare the object's bytes with the row's sha256."""
+        """Compare the sha256 of the object's bytes with the row's."""
+        reading = AsyncRetrying(
+            retry=retry_if_exception(_is_transient),
+            stop=stop_after_attempt(MAX_READ_ATTEMPTS),
+            reraise=True,
+        )
         try:
-            sha256 = await self._sha256(row.s3_key)
-            info = await self._store.head(row.s3_key)
+            digest: bytes = await reading(stored_sha256, self.store, row.s3_key)
+            info = await self.store.head(row.s3_key)
         except ItemError as error:
             if error.code is Code.NOT_FOUND:
                 await self._differs(Kind.MISSING, row, None, error.reason)
             else:
-                self._findings.add(_difference(Kind.UNREADABLE, row, error.reason))
+                self.findings.add(_difference(Kind.UNREADABLE, row, error.reason))
             return
+        sha256 = digest.hex()
         if sha256 == row.object_sha256:
-            self._findings.matched += 1
+            self.findings.matched += 1
             return
         detail = f"the row says sha256 {row.object_sha256}, the bytes have {sha256}"
         await self._differs(Kind.BYTES_DIFFER, row, info, detail)
 
-    async def _sha256(self, key: str) -> str:
-        passing, stop = retry_if_exception(_may_pass), stop_after_attempt(MAX_READ_ATTEMPTS)
-        reading = AsyncRetrying(retry=passing, stop=stop, reraise=True)
-        return await reading(self._sha256_once, key)
-
-    async def _sha256_once(self, key: str) -> str:
-        digest = hashlib.sha256()
-        async with self._store.read(key) as chunks:
-            async for chunk in chunks:
-                digest.update(chunk)
-        return digest.hexdigest()
-
     async def _differs(
         self, kind: Kind, row: KeyedRow, info: ObjectInfo | None, detail: str
     ) -> None:
-        """Note a difference, unless the row has changed since it was read; repair it."""
-        present = (await self._catalog.present_rows([row.wallhaven_id])).get(row.wallhaven_id)
+        """Note and repair a difference, unless the row has changed since it was read."""
+        present = (await self.catalog.present_rows([row.wallhaven_id])).get(row.wallhaven_id)
         if present is None or (present.s3_key, present.object_sha256) != (
             row.s3_key,
             row.object_sha256,
         ):
-            self._findings.in_hand += 1
+            self.findings.in_hand += 1
             return
         repair = None
-        if self._options.repair:
+        if self.options.repair:
             if info is not None:
-                await self._catalog.quarantine(_quarantined(row.s3_key, info, detail))
-            repair = Repair.REQUEUED if await self._catalog.unstore(row) else None
-        self._findings.add(_difference(kind, row, detail, repair))
+                await self.catalog.quarantine(_quarantined(row.s3_key, info, detail))
+            repair = Repair.REQUEUED if await self.catalog.unstore(row) else None
+        self.findings.add(_difference(kind, row, detail, repair))
 
-    async def _look_up(self, strays: Sequence[ListedObject]) -> None:
-        """Judge objects that no row named when it was read."""
-        rows = await self._catalog.present_rows([id_of_key(stray.key) for stray in strays])
-        quarantined = await self._catalog.quarantined([stray.key for stray in strays])
+    async def _check_strays(self, strays: Sequence[ListedObject]) -> None:
+        """Classify objects that no row named when the rows were read."""
+        rows = await self.catalog.present_rows([id_of_key(stray.key) for stray in strays])
+        quarantined = await self.catalog.quarantined([stray.key for stray in strays])
         for stray in strays:
             row = rows.get(id_of_key(stray.key))
-            is_known = await self._is_still(quarantined.get(stray.key), stray)
-            match judge_stray(stray, row, quarantined=is_known):
+            is_known = await self._is_unchanged(quarantined.get(stray.key), stray)
+            match classify_unmatched(stray, row, quarantined=is_known):
                 case Standing.MATCHED:
-                    self._findings.matched += 1
+                    self.findings.matched += 1
                 case Standing.QUARANTINED:
-                    self._findings.quarantined += 1
+                    self.findings.quarantined += 1
                 case Standing.IN_HAND:
-                    self._findings.in_hand += 1
+                    self.findings.in_hand += 1
                 case Kind() as kind:
-                    await self._found_stray(kind, stray, row)
+                    await self._stray_differs(kind, stray, row)
 
-    async def _is_still(self, known: QuarantinedObject | None, stray: ListedObject) -> bool:
-        """Say whether an object is the one that was put into quarantine."""
+    async def _is_unchanged(self, known: QuarantinedObject | None, stray: ListedObject) -> bool:
+        """Say whether the object is the one that was quarantined."""
         if known is None or known.size_bytes != stray.size_bytes:
             return False
-        with suppress(ItemError):  # of the store: then it is news, and looked at again
-            info = await self._store.head(stray.key)
+        with suppress(ItemError):  # the store does not answer: treat it as new
+            info = await self.store.head(stray.key)
             return info is not None and info.etag == known.etag
         return False
 
-    async def _found_stray(self, kind: Kind, stray: ListedObject, row: PresentRow | None) -> None:
+    async def _stray_differs(self, kind: Kind, stray: ListedObject, row: PresentRow | None) -> None:
         repair = None
-        if self._options.repair:
-            with suppress(ItemError):  # of the store: then nothing was done about it
-                repair = await self._repaired(kind, stray, row)
+        if self.options.repair:
+            with suppress(ItemError):  # the store does not answer: not repaired
+                repair = await self._repair(kind, stray, row)
         wallhaven_id = row.wallhaven_id if row and kind is not Kind.UNOWNED else None
         detail = f"{stray.size_bytes} bytes"
-        self._findings.add(Difference(kind, stray.key, wallhaven_id, detail, repair))
+        self.findings.add(Difference(kind, stray.key, wallhaven_id, detail, repair))
 
-    async def _repaired(
+    async def _repair(
         self, kind: Kind, stray: ListedObject, row: PresentRow | None
     ) -> Repair | None:
-        info = await self._store.head(stray.key)
+        info = await self.store.head(stray.key)
         if info is None:
             return None
         if row is None or kind is not Kind.UNCONFIRMED:
-            await self._catalog.quarantine(_quarantined(stray.key, info, "it belongs to no row"))
+            await self.catalog.quarantine(_quarantined(stray.key, info, "it belongs to no row"))
             return Repair.QUARANTINED
-        trusted = self._options.trusts_checksums
+        trusted = self.options.trusts_checksums
         sha256 = true_sha256(info, row.object_sha256) if trusted else None
         if sha256 is not None and info.size_bytes == row.file_size:
-            adopted = await self._catalog.adopt(row, stray.key, sha256, info.size_bytes)
+            adopted = await self.catalog.adopt(row, stray.key, sha256, info.size_bytes)
             return Repair.ADOPTED if adopted else None
-        # Only its source can tell what it is: the next transfer fetches that and compares.
-        return Repair.REQUEUED if await self._catalog.retry(row) else None
+        # The hash is unknown: the next transfer downloads the image and compares.
+        return Repair.REQUEUED if await self.catalog.retry(row) else None
 
 
 async def _do_all(jobs: ObjectReceiveStream[Job]) -> None:
@@ -298,11 +283,11 @@ def _quarantined(key: str, info: ObjectInfo, reason: str) -> QuarantinedObject:
 async def paired(
     objects: AsyncIterator[ListedObject], rows: AsyncIterator[KeyedRow]
 ) -> AsyncIterator[Pair]:
-    """Yield each object with the row that names it, and what is left on either side with None.
+    """Yield each object with the row that names it, and None for a side without a match.
 
-    Both sides come in the byte order of their keys, which is the order of Python's strings, too;
-    two items are held, however many there are. Raises Refusal where the bucket lists its keys in
-    another order: then nothing that it does not list could be said to be missing.
+    Both sides must come in the byte order of their keys, which is also the order of Python's
+    strings; only two items are held at once. Raises Refusal if the bucket lists its keys in
+    another order: then a key that it has not listed yet would seem to be missing.
     """
     found, row = await _next_object(objects, None), await anext(rows, None)
     while found is not None or row is not None:
@@ -324,11 +309,11 @@ async def _next_object(
     if found is not None and last is not None and found.key <= last.key:
         raise Refusal(
             Edge.UPLOAD,
-            f"the store lists {found.key!r:.100} behind {last.key!r:.100}: without the order of S3"
+            f"the store lists {found.key!r:.100} after {last.key!r:.100}: without the order of S3"
             " it cannot be compared",
         )
     return found
 
 
-def _may_pass(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     return isinstance(error, ItemError) and error.fault is Fault.TRANSIENT

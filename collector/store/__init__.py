@@ -11,9 +11,9 @@ import aiohttp
 from collector.store.bodies import Address, BodySender
 from collector.store.bucket import S3Store
 from collector.store.client import ControlCalls, S3Options, open_control_calls
-from collector.store.failures import Place, Retries, StoreFailure
+from collector.store.failures import Location, Retries, StoreFailure
 
-__all__ = ["S3Options", "S3Store", "open_s3", "open_session"]
+__all__ = ["S3Options", "S3Store", "open_s3"]
 
 
 @asynccontextmanager
@@ -22,32 +22,32 @@ async def open_s3(
     *,
     jitter: Callable[[], float] = random.random,
 ) -> AsyncIterator[S3Store]:
-    """Yield the store of `options.bucket`; nothing is sent yet, so call `check_bucket`.
+    """Open the store of `options.bucket`; sends nothing yet, so call `check_bucket`.
 
-    Raises Outage(upload) where no credentials are found.
+    Raises Outage(upload) if no credentials are found.
     """
-    place = Place(options.bucket, options.host)
+    location = Location(options.bucket, options.host)
     async with AsyncExitStack() as stack:
         try:
             control = await stack.enter_async_context(open_control_calls(options))
             address = await control.address()
         except StoreFailure as failure:
-            raise place.judge(failure) from None
-        session = await stack.enter_async_context(open_session(options, control, address))
+            raise location.error_of(failure) from None
+        session = await stack.enter_async_context(_open_session(options, control, address))
         bodies = BodySender(
             session,
             address,
             control.credentials,
             grace_seconds=options.connect_seconds + options.read_seconds,
         )
-        yield S3Store(control, bodies, place, Retries(jitter))
+        yield S3Store(control, bodies, location, Retries(jitter))
 
 
 @asynccontextmanager
-async def open_session(
+async def _open_session(
     options: S3Options, control: ControlCalls, address: Address
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    """Yield the session that bodies go through: same trust and proxy as the control calls."""
+    """Open the session for bodies: it trusts and uses the same proxy as the control calls."""
     trusted = control.trust() if address.url.startswith("https:") else True
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=options.connections, ssl=trusted),

@@ -1,7 +1,7 @@
-"""Bodies to S3: a list of chunks goes to the socket as it is, signed by its known digest.
+"""Bodies to S3: a list of chunks goes to the socket as it is, signed with its known digest.
 
 The SDK would join the chunks, read them again to sign them, and cost more than a millisecond a
-call; this is the hot path, so it is one signed PUT on an aiohttp session.
+call. This is the hot path, so it is one signed PUT on an aiohttp session.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from yarl import URL
 from collector.core.parts import Chunk
 from collector.store.failures import NoReply, read_refusal, read_transport_error
 
-# The slowest upload that is waited for; the item deadline assumes the same.
+# A slower upload times out; the deadline of an item assumes the same.
 SLOWEST_BYTES_PER_SECOND = 100_000
-# Encrypted at once: of larger pieces the ciphertext lies beside the budget, and they cost more CPU
-# (docs/decisions/0010-fast-lane.md).
+# TLS encrypts a piece at a time. The ciphertext of larger pieces would take memory outside the
+# budget, and cost more CPU (docs/decisions/0010-fast-client.md).
 TLS_PIECE_BYTES = 256 * 1024
-# An S3 error is a few hundred bytes of XML; more is a page that nobody reads.
+# An S3 error has a few hundred bytes of XML; a longer answer is something else.
 _MAX_ERROR_BYTES = 16 * 1024
 
 
 class ChunkPayload(aiohttp.Payload):
-    """Chunks as a request body: none is joined to another, none is copied.
+    """Chunks as a request body, neither joined nor copied.
 
-    It is consumed as soon as it begins to flow: aiohttp repeats a PUT by itself when a kept
-    connection breaks, unless the body is consumed, and a create-only write must not be repeated
-    unseen, or its own first try would refuse the second.
+    It counts as consumed as soon as the first byte is written. aiohttp repeats a PUT by itself if
+    an idle connection breaks, unless the body is consumed. A create-only write must not be repeated
+    unseen: its first attempt would make the second one fail.
     """
 
     def __init__(self, chunks: Sequence[Chunk], size_bytes: int) -> None:
@@ -45,32 +45,30 @@ class ChunkPayload(aiohttp.Payload):
         self._size = size_bytes
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        """Write all chunks."""
         await self.write_with_length(writer, None)
 
     async def write_with_length(
         self, writer: AbstractStreamWriter, content_length: int | None
     ) -> None:
-        """Write all chunks; the length is the size, checked at the start."""
+        """Write all chunks; `__init__` has checked their length."""
         self._consumed = True
         for chunk in self._value:
             await writer.write(chunk)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """Raises TypeError: image bytes are no text."""
-        raise TypeError("a body of chunks is no text")
+        raise TypeError("a body of chunks is not text")
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the bucket is: `url` ends with a slash and takes a quoted key; `region` signs."""
+    """The bucket's `url`, which ends with a slash, and the `region` that signatures name."""
 
     url: str
     region: str
 
 
 class BodySender:
-    """Sends bodies to one bucket; one attempt a call."""
+    """Sends bodies to one bucket; each call is one attempt."""
 
     def __init__(
         self,
@@ -96,9 +94,9 @@ class BodySender:
     ) -> str:
         """PUT the chunks to `target` (quoted key and query) and return the ETag.
 
-        The store verifies `sha256` twice: as the body of the signature and as the checksum it
-        keeps. Raises a StoreFailure; cancelled, the connection is closed, so a body of which a
-        byte is missing is never stored.
+        The store verifies `sha256` twice: as part of the signature and as the checksum it keeps.
+        Raises StoreFailure. On cancellation the connection is closed, so an incomplete body is
+        never stored.
         """
         url = self._address.url + target
         signed = signed_headers(
@@ -119,14 +117,17 @@ class BodySender:
     async def _send(
         self, url: str, payload: ChunkPayload, headers: Mapping[str, str], size_bytes: int
     ) -> str:
-        deadline_seconds = self._grace_seconds + size_bytes / SLOWEST_BYTES_PER_SECOND
         async with self._session.put(
             URL(url, encoded=True),
             data=payload,
             headers={**headers, "content-length": str(size_bytes)},
             allow_redirects=False,
-            # The whole call, the wait for a free connection and a stalled body included.
-            timeout=_deadline(self._session.timeout, deadline_seconds),
+            # Bounds the whole call, including the wait for a free connection and a stalled body.
+            timeout=aiohttp.ClientTimeout(
+                total=self._grace_seconds + size_bytes / SLOWEST_BYTES_PER_SECOND,
+                sock_connect=self._session.timeout.sock_connect,
+                sock_read=self._session.timeout.sock_read,
+            ),
         ) as reply:
             if reply.status >= 300:
                 region = reply.headers.get("x-amz-bucket-region")
@@ -144,12 +145,6 @@ def _pieces(chunks: Sequence[Chunk]) -> list[Chunk]:
     ]
 
 
-def _deadline(timeout: aiohttp.ClientTimeout, total_seconds: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(
-        total=total_seconds, sock_connect=timeout.sock_connect, sock_read=timeout.sock_read
-    )
-
-
 async def _beginning(stream: aiohttp.StreamReader) -> bytes:
     try:
         return await stream.readexactly(_MAX_ERROR_BYTES)
@@ -159,7 +154,7 @@ async def _beginning(stream: aiohttp.StreamReader) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a request is signed with; the token belongs to temporary credentials."""
+    """What a request is signed with; only temporary credentials have a token."""
 
     access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
@@ -167,14 +162,13 @@ class Credentials:
 
 
 class _Signer(S3SigV4Auth):  # type: ignore[misc]
-    """The SDK's signer, told the digest of a body that it never sees."""
+    """The SDK's signer, given the digest of a body that it never reads."""
 
     def __init__(self, credentials: Credentials, region: str, body_sha256: bytes) -> None:
         super().__init__(credentials, "s3", region)
         self._body_sha256 = body_sha256.hex()
 
     def payload(self, request: AWSRequest) -> str:
-        """Return the digest that covers the body."""
         return self._body_sha256
 
 
@@ -187,9 +181,9 @@ def signed_headers(
     credentials: Credentials,
     region: str,
 ) -> dict[str, str]:
-    """Return `headers` with those that sign the request; every header given is signed.
+    """Return `headers` plus those that sign the request; the signature covers every header.
 
-    `url` is percent-encoded already.
+    `url` is already percent-encoded.
     """
     request = AWSRequest(method, url, headers=headers)
     _Signer(credentials, region, body_sha256).add_auth(request)

@@ -1,7 +1,7 @@
 """A bucket of any S3-compatible store, as an ObjectStore.
 
-Control calls go through the SDK (`client`), bodies straight to the socket (`bodies`). The
-attempts of every store call are counted here and nowhere else. No code path deletes an object.
+Control calls go through the SDK (`client`), bodies straight to the socket (`bodies`). Store calls
+are retried here and nowhere else. No code path deletes an object.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from collector.core.errors import Code, Edge, Fault, ItemError
 from collector.core.images import ImageType
 from collector.core.parts import Chunk
 from collector.ports import ObjectExists, ObjectInfo, Upload, UploadedPart, WriteUnknown
 from collector.store.bodies import BodySender
 from collector.store.client import ControlCalls, sdk_errors
 from collector.store.failures import (
+    Location,
     NoReply,
     PartsLeft,
-    Place,
     Refused,
     Retries,
     StoreFailure,
-    may_pass,
-    put_may_pass,
-    write_may_pass,
+    is_put_retryable,
+    is_retryable,
+    is_write_retryable,
+    not_found,
 )
 
-# A part in flight may land after an abort, so an abort is repeated until no part is left:
+# A part in flight may arrive after an abort, so an abort is repeated until no part is left:
 # https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html (2026-11-23).
 ABORT_ROUNDS = 5
-# One read of a stored object's stream: large enough that the calls do not show.
+# One read of a stored object's stream: large enough that the calls cost little.
 READ_BYTES = 256 * 1024
-# The store's own checksums, the one that compares with ours first.
+# The store's own checksums; first the one that can be compared with the collector's.
 _CHECKSUMS = {
     "ChecksumSHA256": "sha256",
     "ChecksumCRC64NVME": "crc64nvme",
@@ -53,24 +53,24 @@ class S3Store:
         self,
         control: ControlCalls,
         bodies: BodySender,
-        place: Place,
+        location: Location,
         retries: Retries,
         *,
         looks_first: bool = False,
     ) -> None:
-        """With `looks_first`, for a store that would replace objects: HEAD before each write.
+        """`looks_first` is for a store that would replace objects: HEAD before each write.
 
-        Between the two another writer may come, which no client can prevent.
+        Another writer may come between the two, which no client can prevent.
         """
         self._looks_first = looks_first
         self._control = control
         self._bodies = bodies
-        self._place = place
+        self._location = location
         self._retries = retries
 
     def looking_first(self) -> S3Store:
-        """Return the same bucket, each write of which asks first whether there is an object."""
-        return S3Store(self._control, self._bodies, self._place, self._retries, looks_first=True)
+        """Return the same bucket, but each write checks first whether the key is free."""
+        return S3Store(self._control, self._bodies, self._location, self._retries, looks_first=True)
 
     async def put(
         self,
@@ -82,7 +82,7 @@ class S3Store:
         content_type: ImageType,
         token: str,
     ) -> None:
-        """Write one object; a store that answers 5xx to each try leaves ItemError(store_error)."""
+        """Write one object; raises ItemError(store_error) if each attempt is answered with 5xx."""
         await self._look(key)
         headers = {
             "if-none-match": "*",
@@ -99,13 +99,13 @@ class S3Store:
             headers=headers,
         )
         try:
-            await self._retries.call(send, put_may_pass)
+            await self._retries.call(send, is_put_retryable)
         except StoreFailure as failure:
-            raise self._place.judge_write(key, failure) from None
+            raise self._location.write_error_of(key, failure) from None
 
     async def begin(self, key: str, *, content_type: ImageType, token: str) -> Upload:
-        """Start a multipart upload; one whose reply was lost is left to the janitor."""
-        with self._judged():
+        """Start a multipart upload; if the reply is lost, the janitor aborts the upload."""
+        with self._translated():
             reply = await self._call(
                 "create_multipart_upload",
                 Key=key,
@@ -136,12 +136,12 @@ class S3Store:
             sha256=sha256,
             headers={},
         )
-        with self._judged():
-            etag = await self._retries.call(send, may_pass)
+        with self._translated():
+            etag = await self._retries.call(send, is_retryable)
         return UploadedPart(number, etag, sha256)
 
     async def complete(self, upload: Upload, parts: Sequence[UploadedPart]) -> None:
-        """Make the object visible; anything but a clear answer is WriteUnknown."""
+        """Make the object visible; raises WriteUnknown unless the answer is clear."""
         await self._look(upload.key)
         ordered = sorted(parts, key=lambda part: part.number)
         call = partial(
@@ -153,21 +153,21 @@ class S3Store:
             MultipartUpload={"Parts": [_described(part) for part in ordered]},
         )
         try:
-            reply = await self._retries.call(call, write_may_pass)
+            reply = await self._retries.call(call, is_write_retryable)
         except StoreFailure as failure:
-            # No such upload: gone because an earlier try, or another owner, completed it.
+            # No such upload: an earlier attempt or another worker has completed it.
             if failure.unclear or failure.is_refused_as("NoSuchUpload"):
                 raise WriteUnknown(upload.key, failure.problem) from None
-            raise self._place.judge_write(upload.key, failure) from None
-        # The SDK takes an empty answer for success.
+            raise self._location.write_error_of(upload.key, failure) from None
+        # The SDK treats an empty answer as success.
         if not reply.get("ETag"):
             raise WriteUnknown(upload.key, "the answer names no ETag")
 
     async def abort(self, upload: Upload) -> None:
-        """Drop the upload, again and again until the store knows no part of it."""
+        """Drop the upload, repeatedly until the store lists no part of it."""
         which = {"Key": upload.key, "UploadId": upload.upload_id}
         once = partial(self._abort_once, which)
-        with self._judged():
+        with self._translated():
             await self._retries.call(once, lambda it: isinstance(it, PartsLeft), ABORT_ROUNDS)
 
     async def _abort_once(self, which: Mapping[str, str]) -> None:
@@ -180,8 +180,7 @@ class S3Store:
                 raise
 
     async def head(self, key: str) -> ObjectInfo | None:
-        """Return what is stored under `key`, None where there is nothing."""
-        with self._judged():
+        with self._translated():
             try:
                 reply = await self._call("head_object", Key=key, ChecksumMode="ENABLED")
             except Refused as refusal:
@@ -201,27 +200,26 @@ class S3Store:
 
     @asynccontextmanager
     async def read(self, key: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Stream an object; one that breaks off raises ItemError(store_error, transient)."""
-        with self._judged():
+        """Stream an object; raises ItemError(store_error, transient) if it breaks off."""
+        with self._translated():
             try:
                 reply = await self._call("get_object", Key=key)
             except Refused as refusal:
                 if refusal.status == 404 and refusal.code != "NoSuchBucket":
-                    raise _not_found(key) from None
+                    raise not_found(key) from None
                 raise
         async with reply["Body"] as body:
             yield self._stream(body)
 
     async def _stream(self, body: Any) -> AsyncIterator[bytes]:
-        with self._judged(), sdk_errors():
+        with self._translated(), sdk_errors():
             async for chunk in body.iter_chunks(READ_BYTES):
                 yield chunk
 
     async def keys(self, prefix: str) -> AsyncIterator[tuple[str, int]]:
-        """Yield (key, size_bytes) of all objects under `prefix`."""
         position: dict[str, str] = {}
         while True:
-            with self._judged():
+            with self._translated():
                 page = await self._call("list_objects_v2", Prefix=prefix, **position)
             for item in page.get("Contents", ()):
                 yield item["Key"], item["Size"]
@@ -232,12 +230,12 @@ class S3Store:
     async def uploads(self, prefix: str) -> AsyncIterator[Upload]:
         """Yield the multipart uploads under way below `prefix`.
 
-        SeaweedFS 4.48 does not sort its pages by key, so of more than 1,000 uploads it shows
-        only some; who drops them and lists again sees the rest.
+        SeaweedFS 4.48 does not sort its pages by key, so it lists only some of more than 1,000
+        uploads. Abort those and list again to see the rest.
         """
         position: dict[str, str] = {}
         while True:
-            with self._judged():
+            with self._translated():
                 page = await self._call("list_multipart_uploads", Prefix=prefix, **position)
             found = [
                 Upload(item["Key"], item["UploadId"], item.get("Initiated"))
@@ -247,20 +245,20 @@ class S3Store:
                 yield upload
             if not page.get("IsTruncated") or not found:
                 return
-            # What NextKeyMarker and NextUploadIdMarker say, which not every store sends.
+            # The same as NextKeyMarker and NextUploadIdMarker, which not every store sends.
             position = {"KeyMarker": found[-1].key, "UploadIdMarker": found[-1].upload_id}
 
     async def check_bucket(self) -> None:
-        """Raise Outage with what to mend unless the bucket is there and may be listed.
+        """Raise Outage, with the remedy, unless the bucket exists and may be listed.
 
-        A listing tells more than HeadBucket, whose errors have no body to say why.
+        A listing says more than HeadBucket, whose errors have no body.
         """
-        with self._judged():
+        with self._translated():
             await self._call("list_objects_v2", MaxKeys=1)
 
     async def create_bucket(self) -> None:
-        """Create the bucket where it is not there yet; meant for the embedded server."""
-        with self._judged():
+        """Create the bucket if it does not exist; meant for the embedded server."""
+        with self._translated():
             try:
                 await self._call("create_bucket")
             except Refused as refusal:
@@ -273,14 +271,14 @@ class S3Store:
 
     async def _call(self, operation: str, **parameters: Any) -> dict[str, Any]:
         once = partial(self._control.call, operation, **parameters)
-        return await self._retries.call(once, may_pass)
+        return await self._retries.call(once, is_retryable)
 
     @contextmanager
-    def _judged(self) -> Iterator[None]:
+    def _translated(self) -> Iterator[None]:
         try:
             yield
         except StoreFailure as failure:
-            raise self._place.judge(failure) from None
+            raise self._location.error_of(failure) from None
 
 
 def _target(key: str) -> str:
@@ -297,9 +295,3 @@ def _checksum(reply: Mapping[str, Any]) -> str | None:
         if value := reply.get(name):
             return f"{algorithm}:{value}"
     return None
-
-
-def _not_found(key: str) -> ItemError:
-    return ItemError(
-        Code.NOT_FOUND, f"no object under {key}", fault=Fault.PERMANENT, edge=Edge.UPLOAD
-    )

@@ -1,4 +1,4 @@
-"""The SDK's client of one bucket, for calls that carry no image."""
+"""The SDK's client of one bucket, for calls without an image."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from collector.store.failures import (
     read_transport_error,
 )
 
-# The longest whole control call, the wait for a free connection included (the SDK's own
-# time-outs do not bound that). A Complete may take the store minutes; then its outcome is
-# unknown and is read.
+# Bounds a whole control call, including the wait for a free connection, which the SDK's own
+# timeouts do not bound. A Complete may take the store minutes; its outcome is then unknown, and the
+# key is read.
 CALL_SECONDS = 120.0
 _NO_CREDENTIALS = "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
 @dataclass(frozen=True, slots=True)
 class S3Options:
-    """How a bucket is reached. Without keys, the SDK's own credential chain is asked."""
+    """How to reach a bucket. Without keys, the SDK's own credential chain applies."""
 
     bucket: str
     endpoint_url: str | None = None
@@ -47,11 +47,11 @@ class S3Options:
     session_token: str | None = field(default=None, repr=False)
     profile: str | None = None
     path_style: bool = True
-    # Connections for bodies, and as many again for control calls.
+    # For bodies; control calls have as many again.
     connections: int = 16
-    # A store answers a SYN within a round trip or two; a lost one is repeated after 1 and 3 s.
+    # A store answers a SYN within a round trip or two; a lost SYN is repeated after 1 and 3 s.
     connect_seconds: float = 5.0
-    # Silence after a request; a store that still works on it says nothing meanwhile.
+    # Silence after a request: a store sends nothing while it works on one.
     read_seconds: float = 60.0
 
     @property
@@ -64,7 +64,7 @@ class S3Options:
 
 @asynccontextmanager
 async def open_control_calls(options: S3Options) -> AsyncIterator[ControlCalls]:
-    """Yield the SDK's client of one bucket; nothing is sent yet. Raises StoreFailure."""
+    """Open the SDK's client of one bucket; sends nothing yet. Raises StoreFailure."""
     session = AioSession(profile=options.profile)
     if options.access_key:
         session.set_credentials(options.access_key, options.secret_key, options.session_token)
@@ -82,7 +82,7 @@ async def open_control_calls(options: S3Options) -> AsyncIterator[ControlCalls]:
 
 
 async def _load_models(session: Any) -> None:
-    """Read the SDK's data off the loop: 60 ms, more from a cold disk; the session keeps it."""
+    """Load the SDK's data off the loop: 60 ms, more from a cold disk; the session caches it."""
     loader = session.get_component("data_loader")
     for model in ("service-2", "endpoint-rule-set-1"):
         await anyio.to_thread.run_sync(loader.load_service_model, "s3", model)
@@ -93,10 +93,10 @@ async def _load_models(session: Any) -> None:
 def _config(options: S3Options) -> Any:
     return AioConfig(
         signature_version="s3v4",
-        # Other stores than AWS refuse the trailers that newer SDKs send by default.
+        # Stores other than AWS refuse the trailers that newer SDKs send by default.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        # S3Store owns the tries: stacked on the SDK's, a lost reply would be repeated unseen.
+        # S3Store owns the retries: the SDK's own would repeat a write unseen after a lost reply.
         retries={"mode": "standard", "total_max_attempts": 1},
         connect_timeout=options.connect_seconds,
         read_timeout=options.read_seconds,
@@ -106,7 +106,7 @@ def _config(options: S3Options) -> Any:
 
 
 class ControlCalls:
-    """Calls to one bucket that carry no image; one try each, errors as StoreFailure."""
+    """Calls to one bucket without an image; each is one attempt, and raises StoreFailure."""
 
     def __init__(self, session: Any, client: Any, bucket: str) -> None:
         self._session = session
@@ -122,7 +122,7 @@ class ControlCalls:
             return reply
 
     async def credentials(self) -> Credentials:
-        """Return the credentials of this moment; the SDK renews temporary ones in time."""
+        """Return the current credentials; the SDK renews temporary ones in time."""
         if self._lasting is not None:
             return self._lasting
         with sdk_errors(), anyio.fail_after(CALL_SECONDS):
@@ -131,16 +131,16 @@ class ControlCalls:
                 raise Unauthorized(_NO_CREDENTIALS)
             frozen = await found.get_frozen_credentials()
         credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
-        # Those that the SDK renews are of another class; these are asked for with every image.
+        # Every image needs credentials. Those that the SDK renews are of another class.
         if type(found) is AioCredentials:
             self._lasting = credentials
         return credentials
 
     async def address(self) -> Address:
-        """Return where objects of the bucket are, and the region that signs.
+        """Return the address of the bucket's objects, and the region that signatures name.
 
-        Both are read off an address that the SDK signs locally: it alone knows the rules of
-        partitions, dual stack, and bucket names that cannot be host names.
+        Both come from a URL that the SDK signs locally: it alone knows the rules of partitions,
+        dual stack, and bucket names that cannot be host names.
         """
         with sdk_errors(), anyio.fail_after(CALL_SECONDS):
             presigned: str = await self._client.generate_presigned_url(
@@ -151,19 +151,19 @@ class ControlCalls:
         return Address(url.removesuffix("key"), region)
 
     def trust(self) -> ssl.SSLContext:
-        """Return the TLS context of the SDK's choice: AWS_CA_BUNDLE, else its own bundle."""
+        """Return the SDK's TLS context: it trusts AWS_CA_BUNDLE, or else the SDK's own bundle."""
         bundle = self._session.get_config_variable("ca_bundle")
         return ssl.create_default_context(cafile=bundle or get_cert_path(True))
 
     def proxy(self, address: Address) -> str | None:
-        """Return the proxy that the SDK takes for the bucket's address, if any."""
+        """Return the proxy that the SDK uses for the bucket's address, if any."""
         proxies: dict[str, str] = get_environ_proxies(address.url)
         return proxies.get(urlsplit(address.url).scheme)
 
 
 @contextmanager
 def sdk_errors() -> Iterator[None]:
-    """Turn the SDK's errors into a StoreFailure; a defect of ours stays what it is."""
+    """Raise the SDK's errors as StoreFailure; other exceptions pass unchanged."""
     try:
         yield
     except sdk.ClientError as error:
@@ -173,7 +173,7 @@ def sdk_errors() -> Iterator[None]:
     except (aiohttp.ClientError, TimeoutError) as error:
         raise read_transport_error(error, sent=True) from None
     except (ResponseParserError, sdk.IncompleteReadError):
-        raise NoReply("the answer is cut off or no XML", unclear=True) from None
+        raise NoReply("the answer is cut off or not XML", unclear=True) from None
     except (sdk.NoCredentialsError, sdk.PartialCredentialsError):
         raise Unauthorized(_NO_CREDENTIALS) from None
     except sdk.ProfileNotFound as error:

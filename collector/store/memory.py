@@ -1,7 +1,7 @@
-"""An ObjectStore in memory: the zero line of tests and benchmarks.
+"""An ObjectStore in memory: the baseline of tests and benchmarks.
 
-It keeps S3's promises (create-only writes, checksums, multipart) and has none of its limits: a
-part may have any size. Chunks are kept as they come, so they must not change afterwards.
+It keeps S3's promises (create-only writes, checksums, multipart) without its limits: a part may
+have any size. Chunks are kept without a copy, so they must not change afterwards.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from datetime import UTC, datetime
 
 from anyio.lowlevel import checkpoint
 
-from collector.core.errors import Code, Edge, Fault, ItemError
+from collector.core.errors import Code
 from collector.core.images import ImageType
 from collector.core.parts import Chunk
 from collector.ports import ObjectExists, ObjectInfo, Upload, UploadedPart, WriteUnknown
+from collector.store.failures import not_found, upload_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class _Unfinished:
 
 @dataclass(slots=True)
 class Counters:
-    """What the store was asked to do: writes accepted, and the most bytes it ever held."""
+    """Writes that the store accepted, and the most bytes it ever held."""
 
     puts: int = 0
     parts: int = 0
@@ -51,13 +52,12 @@ class Counters:
     peak_held_bytes: int = 0
 
     def hold(self, size_bytes: int) -> None:
-        """Note that `size_bytes` more are held (fewer where negative)."""
         self.held_bytes += size_bytes
         self.peak_held_bytes = max(self.peak_held_bytes, self.held_bytes)
 
 
 class MemoryStore:
-    """One bucket in this process; see `collector.ports.ObjectStore` for what methods promise."""
+    """One bucket in this process. See `collector.ports.ObjectStore` for its promises."""
 
     def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.counters = Counters()
@@ -76,7 +76,6 @@ class MemoryStore:
         content_type: ImageType,
         token: str,
     ) -> None:
-        """Write one whole object; cancelled, it wrote nothing."""
         await checkpoint()
         _verify(chunks, size_bytes, sha256)
         info = ObjectInfo(size_bytes, f'"{sha256.hex()}"', sha256.hex(), token, _checksum(sha256))
@@ -85,7 +84,6 @@ class MemoryStore:
         self.counters.hold(size_bytes)
 
     async def begin(self, key: str, *, content_type: ImageType, token: str) -> Upload:
-        """Start a multipart upload."""
         await checkpoint()
         upload = Upload(key, str(next(self._upload_ids)), self._clock())
         self._uploads[upload] = _Unfinished(token)
@@ -100,11 +98,10 @@ class MemoryStore:
         size_bytes: int,
         sha256: bytes,
     ) -> UploadedPart:
-        """Keep one part; it replaces an earlier part of the same number."""
         await checkpoint()
         _verify(chunks, size_bytes, sha256)
         if (unfinished := self._uploads.get(upload)) is None:
-            raise _store_error(f"no upload of {upload.key} has this id")
+            raise upload_error(Code.STORE_ERROR, f"no upload of {upload.key} has this id")
         uploaded = UploadedPart(number, f'"{sha256.hex()}"', sha256)
         replaced = unfinished.parts.get(number)
         unfinished.parts[number] = _Part(tuple(chunks), size_bytes, uploaded)
@@ -113,7 +110,7 @@ class MemoryStore:
         return uploaded
 
     async def complete(self, upload: Upload, parts: Sequence[UploadedPart]) -> None:
-        """Make the object of these parts visible; parts left out are dropped."""
+        """Make the object of these parts visible; other parts are dropped."""
         await checkpoint()
         if (unfinished := self._uploads.get(upload)) is None:
             raise WriteUnknown(upload.key, "no such upload")
@@ -121,42 +118,37 @@ class MemoryStore:
         kept = [unfinished.parts.get(part.number) for part in ordered]
         chosen = [part for part in kept if part is not None]
         if not chosen or [part.uploaded for part in chosen] != ordered:
-            raise _store_error("a part named at completion was never sent")
+            raise upload_error(Code.STORE_ERROR, "a part named at completion was never sent")
         self._create(upload.key, _assembled(chosen, unfinished.token))
         self._drop(upload)
         self.counters.hold(sum(part.size_bytes for part in chosen))
 
     async def abort(self, upload: Upload) -> None:
-        """Drop the upload and its parts."""
         await checkpoint()
         if upload in self._uploads:
             self._drop(upload)
 
     async def head(self, key: str) -> ObjectInfo | None:
-        """Return what is stored under `key`, None where there is nothing."""
         await checkpoint()
         found = self._objects.get(key)
         return found.info if found else None
 
     @asynccontextmanager
     async def read(self, key: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Stream a stored object, chunk by chunk as it came."""
+        """Stream a stored object, in the chunks in which it was written."""
         await checkpoint()
         if (found := self._objects.get(key)) is None:
-            raise ItemError(
-                Code.NOT_FOUND, f"no object under {key}", fault=Fault.PERMANENT, edge=Edge.UPLOAD
-            )
+            raise not_found(key)
         yield _stream(found.chunks)
 
     async def keys(self, prefix: str) -> AsyncIterator[tuple[str, int]]:
-        """Yield (key, size_bytes) of all objects under `prefix`, by key."""
+        """Yield (key, size_bytes) of all objects under `prefix`, ordered by key."""
         await checkpoint()
         for key in sorted(self._objects):
             if key.startswith(prefix):
                 yield key, self._objects[key].info.size_bytes
 
     async def uploads(self, prefix: str) -> AsyncIterator[Upload]:
-        """Yield the multipart uploads under way below `prefix`."""
         await checkpoint()
         for upload in list(self._uploads):
             if upload.key.startswith(prefix):
@@ -178,12 +170,7 @@ def _verify(chunks: Iterable[Chunk], size_bytes: int, sha256: bytes) -> None:
         digest.update(chunk)
         received_bytes += len(chunk)
     if digest.digest() != sha256 or received_bytes != size_bytes:
-        raise ItemError(
-            Code.CHECKSUM_MISMATCH,
-            "bytes and checksum differ",
-            fault=Fault.TRANSIENT,
-            edge=Edge.UPLOAD,
-        )
+        raise upload_error(Code.CHECKSUM_MISMATCH, "bytes and checksum differ")
 
 
 def _assembled(parts: Sequence[_Part], token: str) -> _Object:
@@ -201,10 +188,6 @@ def _assembled(parts: Sequence[_Part], token: str) -> _Object:
 
 def _checksum(digest: bytes) -> str:
     return f"sha256:{base64.b64encode(digest).decode()}"
-
-
-def _store_error(reason: str) -> ItemError:
-    return ItemError(Code.STORE_ERROR, reason, fault=Fault.TRANSIENT, edge=Edge.UPLOAD)
 
 
 async def _stream(chunks: Iterable[Chunk]) -> AsyncIterator[bytes]:

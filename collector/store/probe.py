@@ -1,8 +1,7 @@
-"""Find out what a store really enforces, by doing it: claims and versions prove nothing.
+"""Find out by trial what a store really enforces: claims and versions prove nothing.
 
-Known to differ: stores that ignore `If-None-Match` on a put, or on a completed multipart upload,
-or keep bytes whose checksum is wrong. The probe works through the port alone, so it tells what
-the stages will get.
+Some stores ignore `If-None-Match` on a put or on the completion of a multipart upload, or keep
+bytes whose checksum is wrong. The probe uses the port alone, so it sees what the stages will get.
 """
 
 from __future__ import annotations
@@ -23,21 +22,19 @@ from collector.logs import logger
 from collector.ports import ObjectExists, ObjectStore, Upload, WriteUnknown
 from collector.store import S3Store
 
-# Fixed keys: however often a store is probed, one tiny object stays behind (a second one only
-# in a store that keeps wrong bytes), and nothing is deleted.
+# Fixed keys: all probes together leave one tiny object, and a second one only in a store that keeps
+# wrong bytes. Nothing is deleted.
 _CONDITIONAL = f"{PROBE_PREFIX}conditional"
 _CHECKSUM = f"{PROBE_PREFIX}checksum"
 _BODY = b"draenei-collector probe\n"
 _SHA256 = hashlib.sha256(_BODY).digest()
-
-
-# A probe that a lost answer has spoiled says nothing; three in a row say that the store is ill.
+# A lost answer makes a probe useless; three of them in a row mean that the store is broken.
 MAX_PROBE_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What a store was seen to do; all of it is needed for the promises of a transfer."""
+class ProbeResult:
+    """What a store was seen to do; the promises of a transfer need all of it."""
 
     conditional_put: bool
     conditional_complete: bool
@@ -48,16 +45,16 @@ class Capabilities:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The names of what the store does not do."""
+        """The names of the fields that are false."""
         return tuple(field.name for field in fields(self) if not getattr(self, field.name))
 
     @property
     def replaces_objects(self) -> bool:
-        """True where some write would put an object in another one's place."""
+        """Whether some kind of write would replace an object."""
         return not (self.conditional_put and self.conditional_complete)
 
     def __str__(self) -> str:
-        """One line for each capability, as `doctor` prints them."""
+        """Return one line for each field, as `doctor` prints them."""
         return "\n".join(
             f"{'yes' if getattr(self, name) else 'NO ':<3} {meaning}"
             for name, meaning in _MEANING.items()
@@ -69,23 +66,23 @@ _MEANING = {
     "conditional_complete": "a completed multipart upload never replaces an object",
     "checksums": "bytes that differ from their checksum are refused",
     "metadata": "an object keeps the metadata it was written with",
-    "stored_checksum": "the store tells the sha256 that it computed itself",
+    "stored_checksum": "the store reports the sha256 that it computed itself",
     "aborts": "an aborted upload is gone from the listing",
 }
 
 
-async def probe(store: ObjectStore) -> Capabilities:
-    """Return what `store` enforces; leaves `.probe/conditional` and no upload behind.
+async def probe(store: ObjectStore) -> ProbeResult:
+    """Return what `store` enforces; leaves the object `.probe/conditional`, and no upload.
 
-    Raises Outage where the store cannot be used at all, ItemError where it fails meanwhile.
-    Cancelled, it may leave one upload under `.probe/`, which the janitor drops a day later.
+    Raises Outage if the store cannot be used at all, ItemError if a call fails. On cancellation one
+    upload may be left under `.probe/`, which the janitor drops a day later.
     """
     await _refuses_second_put(store)
     conditional_put = await _refuses_second_put(store)
     info = await store.head(_CONDITIONAL)
     upload = await store.begin(_CONDITIONAL, content_type=ImageType.PNG, token=uuid4().hex)
     conditional_complete = await _refuses_complete_onto_object(store, upload)
-    return Capabilities(
+    return ProbeResult(
         conditional_put=conditional_put,
         conditional_complete=conditional_complete,
         checksums=await _refuses_wrong_bytes(store),
@@ -111,7 +108,7 @@ async def _refuses_wrong_bytes(store: ObjectStore) -> bool:
             return True
         raise
     except ObjectExists:
-        # Only an earlier probe can have put it there, so it was accepted then.
+        # Only an earlier probe can have written the object, so the store accepted it then.
         return False
     return False
 
@@ -141,10 +138,10 @@ async def _refuses_complete_onto_object(store: ObjectStore, upload: Upload) -> b
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
-    """A store to write with, whether what it has stored must be read back, and what it lacks.
+class ProbedStore:
+    """A store to write to, whether each stored object must be read back, and what the store lacks.
 
-    `trusts_checksums` only where it was seen to compare bytes with their checksum.
+    `trusts_checksums` only if the store was seen to compare bytes with their checksum.
     """
 
     store: S3Store
@@ -153,38 +150,41 @@ class Fitted:
     lacks: Mapping[str, Json]
 
 
-async def fit_store(store: S3Store) -> Fitted:
-    """Return how to write to the store, so that its promises hold.
+async def probe_store(store: S3Store) -> ProbedStore:
+    """Probe the store and return how to write to it, so that the promises of `ObjectStore` hold.
 
-    One that would replace objects is asked before each write whether one is there; of one that does
-    not verify checksums each object is read back. Raises Outage where it cannot be used at all. One
-    that may not be probed to the end is not trusted to refuse what is there.
+    If it would replace objects, each write checks first whether the key is free. If it does not
+    verify checksums, each object is read back. If rights are missing to probe it to the end, it is
+    not trusted to refuse a write to an existing object. Raises Outage if it cannot be used at all.
     """
     try:
-        capabilities = await _probed(store)
+        result = await _probe_with_retries(store)
     except MissingRight as refusal:
-        logger.warning("the store may not be probed, so it is asked first: %s", refusal)
-        return Fitted(
+        logger.warning(
+            "no right to probe the store: each write checks first whether the key is free: %s",
+            refusal,
+        )
+        return ProbedStore(
             store.looking_first(),
             reads_back=False,
             trusts_checksums=False,
             lacks={STORE_LACKS: ["the right to be probed"]},
         )
-    if not capabilities.missing:
-        return Fitted(store, reads_back=False, trusts_checksums=True, lacks={})
-    missing = ", ".join(capabilities.missing)
-    logger.warning("the store lacks %s; `collector doctor` says more", missing)
-    if capabilities.replaces_objects:
+    if not result.missing:
+        return ProbedStore(store, reads_back=False, trusts_checksums=True, lacks={})
+    missing = ", ".join(result.missing)
+    logger.warning("the store lacks %s: `collector doctor` says more", missing)
+    if result.replaces_objects:
         store = store.looking_first()
-    return Fitted(
+    return ProbedStore(
         store,
-        reads_back=not capabilities.checksums,
-        trusts_checksums=capabilities.checksums,
-        lacks={STORE_LACKS: list(capabilities.missing)},
+        reads_back=not result.checksums,
+        trusts_checksums=result.checksums,
+        lacks={STORE_LACKS: list(result.missing)},
     )
 
 
-async def _probed(store: S3Store) -> Capabilities:
+async def _probe_with_retries(store: S3Store) -> ProbeResult:
     spoiled = retry_if_exception_type((ItemError, WriteUnknown))
     stop = stop_after_attempt(MAX_PROBE_ATTEMPTS)
     probing = AsyncRetrying(retry=spoiled, stop=stop, reraise=True)

@@ -1,5 +1,5 @@
 -- name: make_slots
--- Let the budget of the API $1 have $2 slots.
+-- Create the budget of API $1 with $2 slots.
 WITH made AS (
     INSERT INTO draenei_content.api_budgets (scope) VALUES ($1) ON CONFLICT DO NOTHING
 )
@@ -8,11 +8,10 @@ SELECT $1, generate_series(1, $2::int)
 ON CONFLICT DO NOTHING;
 
 -- name: take_slot
--- Take a slot of the API $1, or learn how long there is none: $2 ceiling of slots, $3 how many of
--- them are left to others, $4 priority, $5 holder, $6 seconds of a lease, $7 seconds of a window,
--- $8 seconds for which a waiter is remembered, $9 seconds beyond which no time of ours lies: one
--- that does is of a clock that was set back. $10 to $12 are run, stage and worker that the request
--- is counted for, or NULL.
+-- Take a slot of API $1, or return the expected wait. $2: maximum of slots, $3: slots that are
+-- reserved for others, $4: priority, $5: holder, $6: seconds of a lease, $7: seconds of a window,
+-- $8: seconds for which a waiter is remembered, $9: seconds that no stored time exceeds, unless the
+-- clock was set back. $10 to $12: run, stage and worker for which the request is counted, or NULL.
 WITH instant AS MATERIALIZED (
     SELECT
         clock_timestamp()                             AS now,
@@ -49,7 +48,7 @@ free AS (
         AND s.slot <= b.most
         AND (s.free_at <= b.now OR s.free_at > b.farthest)
         AND (b.closed_until IS NULL OR b.closed_until <= b.now)
-        -- More are busy than the slots below say, where the limit was lowered.
+        -- After the limit was lowered, slots above it may still be busy.
         AND (SELECT busy.slots FROM busy) < b.most
     ORDER BY s.slot
     LIMIT 1
@@ -83,7 +82,7 @@ SELECT
     ) AS is_made,
     extract(EPOCH FROM GREATEST(
         b.closed_until - b.now,
-        -- A request that is still out frees its slot one window after its end, not before.
+        -- A request in flight frees its slot one window after its end, not before.
         CASE
             WHEN busy.slots >= b.most
                 THEN LEAST(busy.first_free_at - b.now, make_interval(secs => $7))
@@ -93,8 +92,8 @@ SELECT
 FROM budget AS b, busy;
 
 -- name: return_slot
--- Whoever holds $2 of the API $1 has sent nothing: the slot is free, and the request is counted
--- no more for run $3, stage $4, worker $5.
+-- Holder $2 has sent no request to API $1: free its slot, and do not count the request for run $3,
+-- stage $4, worker $5.
 WITH returned AS (
     UPDATE draenei_content.api_slots
     SET holder = NULL, free_at = 'epoch'
@@ -106,11 +105,11 @@ SET api_requests = api_requests - 1
 WHERE audit_id = $3 AND stage = $4 AND worker = $5 AND EXISTS (SELECT FROM returned);
 
 -- name: end_slot
--- The request of slot $2 of the API $1 has ended, $3 holder: the slot is free after $4 seconds.
--- The API has said that its limit is $5 and that $6 requests are left, each NULL where it did not
--- say; the limit that it announced last stays. How many fewer is that than we believe, with $7 as our
--- ceiling? Those that were out at any moment since this one left count as known: their window is not
--- over for the server either.
+-- The request of slot $2 of API $1, holder $3, has ended: the slot is free after $4 seconds. The
+-- API has announced limit $5 and $6 remaining requests (NULL: not announced; the last announced
+-- limit is kept). `unseen`: how many requests the API counts that this table does not, with maximum
+-- $7. All requests in flight at any time since this one was sent count as known: their window is
+-- not over for the server either.
 WITH ended AS (
     UPDATE draenei_content.api_slots
     SET holder = NULL, free_at = clock_timestamp() + make_interval(secs => $4)
@@ -132,12 +131,12 @@ SELECT
 FROM ended;
 
 -- name: lock_budget
--- One at a time marks slots of the API $1.
+-- Serialize the marking of slots of API $1.
 SELECT FROM draenei_content.api_budgets WHERE scope = $1 FOR UPDATE;
 
 -- name: mark_slots
--- The API $1 said that of $2 requests $3 are left, in answer to one that left at $4. What it has
--- seen and we have not is of others: nobody gets so many slots for $5 seconds.
+-- API $1 announced $3 of $2 requests remaining, in answer to a request sent at $4. Requests that it
+-- counts and this table does not are from other clients: block as many slots for $5 seconds.
 UPDATE draenei_content.api_slots AS s
 SET free_at = clock_timestamp() + make_interval(secs => $5)
 FROM (
@@ -155,8 +154,8 @@ FROM (
 WHERE s.scope = $1 AND s.slot = free.slot;
 
 -- name: pause_budget
--- Nobody gets a slot of the API $1 for $2 seconds; a longer pause stays. One beyond $3 seconds is
--- of a clock that was set back.
+-- Grant no slot of API $1 for $2 seconds; a longer pause stays. A pause beyond $3 seconds was
+-- written before the clock was set back.
 UPDATE draenei_content.api_budgets
 SET paused_until = GREATEST(
     CASE

@@ -1,5 +1,5 @@
 -- name: find_crawl
--- The newest crawl of pages $2 to $3 (NULL: the end) of search $1, and the run that reads them.
+-- The open or else newest crawl of pages $2 to $3 (NULL: the last) of search $1, and its run.
 SELECT c.audit_id AS audit_id, a.dag_id, a.run_id, c.verdict
 FROM draenei_content.crawls AS c
 INNER JOIN draenei_content.run_audit AS a ON a.id = c.audit_id
@@ -8,8 +8,8 @@ ORDER BY c.ended_at IS NULL DESC, c.begun_at DESC
 LIMIT 1;
 
 -- name: last_crawls
--- The newest $1 backfills, with the pages that they have read: as their certificate says it, where the
--- ledger is trimmed.
+-- The newest $1 backfills and how many pages they have read, from their certificates if the ledger
+-- is trimmed.
 SELECT
     a.run_id,
     c.search_key AS search,
@@ -28,14 +28,14 @@ ORDER BY c.begun_at DESC
 LIMIT $1;
 
 -- name: begin_crawl
--- Run $1 begins to read pages $3 to $4 of search $2, or goes on; $5: the list is oldest first.
+-- Run $1 begins or resumes reading pages $3 to $4 of search $2; $5: the list is oldest first.
 INSERT INTO draenei_content.crawls (audit_id, search_key, from_page, to_page, is_oldest_first)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (audit_id) DO NOTHING;
 
 -- name: reopen_crawl
--- The crawl of run $1 goes on if pages that could not be read have left it incomplete: they are tried
--- anew, as if they had never been asked for.
+-- Reopen the crawl of run $1 if unreadable pages left it incomplete, and forget that they were
+-- unreadable.
 WITH reopened AS (
     UPDATE draenei_content.crawls
     SET verdict = NULL, ended_at = NULL
@@ -48,13 +48,13 @@ DELETE FROM draenei_content.unreadable_pages
 WHERE audit_id IN (SELECT audit_id FROM reopened);
 
 -- name: renew_attempts
--- Run $1 is gone on with: what its earlier calls tried may be tried again, as often as by a new run.
+-- Run $1 is resumed: it may attempt its items again, as often as a new run.
 UPDATE draenei_content.transfers
 SET run_attempts = 0
 WHERE last_audit_id = $1 AND run_attempts > 0;
 
 -- name: end_crawl
--- The crawl of run $1 has its verdict, $2. No row where an image that the run tried is neither
+-- Close the crawl of run $1 with verdict $2. No row if an image that the run attempted is neither
 -- stored nor given up: the crawl stays open.
 UPDATE draenei_content.crawls
 SET verdict = $2, ended_at = clock_timestamp()
@@ -65,20 +65,20 @@ WHERE audit_id = $1
 RETURNING audit_id;
 
 -- name: take_reading
--- Only one session reads the crawl of run $1; it ends with the session at the latest.
+-- Try to become the only session that reads the crawl of run $1; the lock ends with the session.
 SELECT pg_try_advisory_lock(hashtextextended('draenei_content.crawls', $1));
 
 -- name: keep_reading
--- The session that reads a crawl has nothing else to say for hours, and says that it lives.
+-- Keep the connection alive that holds the lock: it is otherwise idle for hours.
 SELECT TRUE AS is_alive;
 
 -- name: end_reading
--- Another session may read the crawl of run $1.
+-- Release the lock of the crawl of run $1.
 SELECT pg_advisory_unlock(hashtextextended('draenei_content.crawls', $1));
 
 -- name: join_watermark
--- The crawl of run $1 has read all of a list, which is search $2 when its newest items come first:
--- what is behind the items that the crawl saw last on its last pages is known.
+-- The crawl of run $1 has read a whole list; search $2 is the same list, newest first. Set its
+-- watermark to the items that the crawl last saw on its last pages: everything older is known.
 INSERT INTO draenei_content.searches (
     search_key, newest_ids, newest_audit_id, read_ids, read_audit_id
 )
@@ -101,9 +101,9 @@ ON CONFLICT (search_key) DO UPDATE SET
     updated_at = now();
 
 -- name: crawled_pages
--- The pages that run $1 has read, and those that it could not read, in their order. Ids only where they
--- may still join two slices: of pages that were read again, or before the page above them, or below
--- one that was empty.
+-- The pages that run $1 read or could not read, in the order in which they came. Ids only if they
+-- may still prove a border of two pages: if the page was read again, or before the page above it,
+-- or if the page above it is missing or empty.
 SELECT
     p.page AS number, p.reading, p.search_key, p.items, p.invalid, p.known, p.last_page, p.total,
     p.per_page,
@@ -127,9 +127,9 @@ WHERE audit_id = $1
 ORDER BY came_at, number;
 
 -- name: crawl_facts
--- What the ledger says of the crawl of run $1; no row where the run is none. A border is unproven
--- where the page above it was read, and the page below it not again since. Where two pages in a row
--- came empty behind all that have items, the list ends before them, whatever it says of itself.
+-- What the ledger says of the crawl of run $1; no row if the run is no crawl. A border is unproven
+-- if the page above it was read and the page below it was not read again since. If two empty pages
+-- follow the last page with items, the list ends before them, whatever last_page it announces.
 WITH readings AS (
     SELECT * FROM draenei_content.staged_pages WHERE audit_id = $1
 ),

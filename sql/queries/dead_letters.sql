@@ -1,5 +1,5 @@
 -- name: open_dead_letters
--- What is given up on with code $1 (NULL: any), the longest first.
+-- Open dead letters with code $1 (NULL: any), the oldest first.
 SELECT
     id, stage, wallhaven_id, code, reason, attempts, first_failed_at, last_failed_at, run_id,
     resolved_at
@@ -8,8 +8,8 @@ WHERE resolved_at IS NULL AND ($1::text IS NULL OR code = $1)
 ORDER BY first_failed_at, id;
 
 -- name: lock_dead_letters
--- Open dead letters with code $1 (NULL: any) that $2 names (NULL: all of them): by the item, such as
--- a wallpaper's id, or by their own number where no item has that name.
+-- Lock open dead letters with code $1 (NULL: any) that are named in $2 (NULL: all): by item, such
+-- as a wallhaven_id, or by their own id if no item has that name.
 WITH named AS MATERIALIZED (SELECT DISTINCT name FROM unnest($2::text[]) AS given (name)),
 by_item AS MATERIALIZED (
     SELECT d.id, d.item
@@ -41,11 +41,11 @@ ORDER BY d.id
 FOR UPDATE OF d;
 
 -- name: resolve_dead_letters
--- The dead letters $1 are closed.
+-- Close the dead letters $1.
 UPDATE draenei_content.dead_letters SET resolved_at = clock_timestamp() WHERE id = ANY($1::bigint[]);
 
--- name: revive_transfers
--- The wallpapers $1, which were given up, are due again, as if they had never been tried.
+-- name: requeue_transfers
+-- Make the given-up wallpapers $1 due again, with all their attempts.
 UPDATE draenei_content.transfers SET
     state = 'pending',
     next_attempt_at = now(),

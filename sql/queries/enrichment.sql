@@ -1,10 +1,10 @@
 -- name: enlist_details
--- Wallpapers that are new here are to be asked about: due since their upload, so that among equals
--- the oldest comes first. Without $1, nsfw ones are not: guests may not see them. Sorted, since
--- concurrent calls in different order deadlock. No id that the API cannot have: the original's rows
--- may hold any.
+-- Add new wallpapers to the queue. They are due since their upload, so that with equal favourites
+-- the oldest comes first. Without $1, nsfw ones are left out: guests may not see them. Sorted,
+-- since concurrent calls in different order deadlock. Rows of the synchronous original may have ids
+-- that the API cannot have; they are left out.
 WITH missing AS MATERIALIZED (
-    -- By itself: it reads nothing but the two primary keys.
+    -- Separate, so that it reads only the two primary keys.
     SELECT w.id
     FROM draenei_content.wallpapers AS w
     WHERE NOT EXISTS (
@@ -22,7 +22,7 @@ ORDER BY w.id
 ON CONFLICT DO NOTHING;
 
 -- name: refresh_favorites
--- The order follows the favourites of wallpapers that were never answered for.
+-- Update the favourites, and so the order, of wallpapers without an answer.
 UPDATE draenei_content.wallpaper_details AS d
 SET favorites = c.favorites
 FROM draenei_content.wallpaper_counters AS c
@@ -32,7 +32,7 @@ WHERE c.wallpaper_id = d.wallpaper_id
     AND d.favorites <> c.favorites;
 
 -- name: reap_details
--- Wallpapers whose holder has died are due again.
+-- Release wallpapers whose lease has lapsed.
 UPDATE draenei_content.wallpaper_details
 SET owner = NULL, lease_until = NULL
 WHERE wallpaper_id IN (
@@ -44,8 +44,8 @@ WHERE wallpaper_id IN (
 );
 
 -- name: claim_first
--- Owner $1 claims up to $2 wallpapers that were never answered for, for $3 seconds: most
--- favourites first, then the oldest.
+-- Owner $1 claims up to $2 wallpapers without an answer, for $3 seconds: most favourites first,
+-- then the oldest.
 WITH due AS MATERIALIZED (
     SELECT wallpaper_id
     FROM draenei_content.wallpaper_details
@@ -67,8 +67,7 @@ WHERE d.wallpaper_id = due.wallpaper_id
 RETURNING d.wallpaper_id AS wallpaper_id, d.owner, w.wallhaven_id;
 
 -- name: claim_again
--- The same of wallpapers that were answered for, or said to be missing, and are due again: the
--- longest due first.
+-- The same for wallpapers that were answered or missing and are due again, the longest due first.
 WITH due AS MATERIALIZED (
     SELECT wallpaper_id
     FROM draenei_content.wallpaper_details
@@ -89,14 +88,14 @@ WHERE d.wallpaper_id = due.wallpaper_id
 RETURNING d.wallpaper_id AS wallpaper_id, d.owner, w.wallhaven_id;
 
 -- name: release_details
--- Hand back the wallpapers $2 of owner $1, and refund their attempts.
+-- Release the wallpapers $2 of owner $1, and refund their attempts.
 UPDATE draenei_content.wallpaper_details
 SET owner = NULL, lease_until = NULL, attempts = GREATEST(attempts - 1, 0)
 WHERE owner = $1 AND wallpaper_id = ANY($2::bigint[]);
 
 -- name: postpone_details
--- The wallpapers $1 could not be answered for: try them again in $2 seconds, doubled for each try
--- since the last answer, at most $3.
+-- The wallpapers $1 had no usable answer: due again in $2 seconds, doubled for each attempt since
+-- the last answer, at most $3.
 UPDATE draenei_content.wallpaper_details SET
     owner = NULL,
     lease_until = NULL,
@@ -105,7 +104,8 @@ UPDATE draenei_content.wallpaper_details SET
 WHERE wallpaper_id = ANY($1::bigint[]);
 
 -- name: upsert_tags
--- Tags as they came, column by column; sorted, since concurrent calls in different order deadlock.
+-- Insert or update tags, column by column; sorted, since concurrent calls in different order
+-- deadlock.
 INSERT INTO draenei_content.tags AS t (
     tag_id, name, alias, category_id, category, purity, source_created_at, raw
 )
@@ -131,7 +131,7 @@ WHERE (t.name, t.alias, t.category_id, t.category, t.purity, t.source_created_at
     );
 
 -- name: upsert_uploaders
--- Uploaders as they came, column by column.
+-- Insert or update uploaders, column by column.
 INSERT INTO draenei_content.uploaders AS u (username, group_name, avatars, raw)
 SELECT *
 FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::jsonb[])
@@ -146,8 +146,7 @@ WHERE (u.group_name, u.avatars, u.raw)
     IS DISTINCT FROM (EXCLUDED.group_name, EXCLUDED.avatars, EXCLUDED.raw);
 
 -- name: note_enriched
--- The wallpapers $1 were answered for: $2 uploader, $3 views, $4 favourites; ask again in $5
--- seconds.
+-- The wallpapers $1 were answered: $2 uploader, $3 views, $4 favourites; due again in $5 seconds.
 WITH found AS MATERIALIZED (
     SELECT *
     FROM unnest($1::bigint[], $2::text[], $3::int[], $4::int[])
@@ -180,7 +179,7 @@ ON CONFLICT (wallpaper_id) DO UPDATE SET
 WHERE (c.views, c.favorites) IS DISTINCT FROM (EXCLUDED.views, EXCLUDED.favorites);
 
 -- name: note_missing
--- The API has no wallpapers $1, or hides them from us; ask again in $2 seconds.
+-- The API does not show the wallpapers $1; due again in $2 seconds.
 UPDATE draenei_content.wallpaper_details SET
     missing_at = now(),
     next_attempt_at = now() + make_interval(secs => $2),
@@ -190,7 +189,7 @@ UPDATE draenei_content.wallpaper_details SET
 WHERE wallpaper_id = ANY($1::bigint[]);
 
 -- name: drop_wallpaper_tags
--- Tags that the wallpapers $1 have no more: all but the pairs of $2 wallpaper and $3 tag.
+-- Delete tags that the wallpapers $1 no longer have: all but the pairs of wallpaper $2 and tag $3.
 DELETE FROM draenei_content.wallpaper_tags AS t
 WHERE t.wallpaper_id = ANY($1::bigint[])
     AND NOT EXISTS (
@@ -200,7 +199,7 @@ WHERE t.wallpaper_id = ANY($1::bigint[])
     );
 
 -- name: add_wallpaper_tags
--- Pairs of $1 wallpaper and $2 tag; not of a wallpaper that somebody has deleted meanwhile.
+-- Insert pairs of wallpaper $1 and tag $2, except for wallpapers that were deleted meanwhile.
 INSERT INTO draenei_content.wallpaper_tags (wallpaper_id, tag_id)
 SELECT p.wallpaper_id, p.tag_id
 FROM unnest($1::bigint[], $2::int[]) AS p (wallpaper_id, tag_id)
@@ -209,7 +208,7 @@ ORDER BY p.wallpaper_id, p.tag_id
 ON CONFLICT DO NOTHING;
 
 -- name: note_enrichments
--- What run $1 learned about the wallpapers $2: $3 outcomes, $4 tags, $5 rejected tags.
+-- The findings of run $1 about the wallpapers $2: $3 outcomes, $4 tags, $5 rejected tags.
 INSERT INTO draenei_content.run_enrichments (
     audit_id, wallpaper_id, outcome, tags, rejected_tags
 )
@@ -224,11 +223,11 @@ ON CONFLICT (audit_id, wallpaper_id) DO UPDATE SET
     asked_at = now();
 
 -- name: answered_before
--- The wallpaper that was answered for last, and that guests may see as far as is known.
+-- The wallpaper that was answered last and is not known to be hidden from guests.
 SELECT w.wallhaven_id
 FROM draenei_content.wallpaper_details AS d
 INNER JOIN draenei_content.wallpapers AS w ON w.id = d.wallpaper_id
--- As the index of what is due again has it: what was answered for last is due last.
+-- As in the index of what is due again: the wallpaper that was answered last is due last.
 WHERE d.owner IS NULL
     AND (d.enriched_at IS NOT NULL OR d.missing_at IS NOT NULL)
     AND d.enriched_at IS NOT NULL
@@ -238,11 +237,11 @@ ORDER BY d.next_attempt_at DESC
 LIMIT 1;
 
 -- name: asked_by_run
--- About how many wallpapers has run $1 asked?
+-- About how many wallpapers run $1 has requested.
 SELECT count(*)::int FROM draenei_content.run_enrichments WHERE audit_id = $1;
 
 -- name: enrichment_share
--- Wallpapers, and those of them whose tags and uploader are here.
+-- Counts of all wallpapers and of enriched ones.
 SELECT
     (SELECT count(*)::int FROM draenei_content.wallpapers) AS wallpapers,
     (

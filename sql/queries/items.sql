@@ -20,7 +20,7 @@ ORDER BY w.id DESC
 LIMIT $1::bigint;
 
 -- name: item_row
--- The row of wallpaper $1, how its transfer stands, and the run that brought it.
+-- The row of wallpaper $1, the state of its transfer, and the run that added it.
 SELECT
     w.id, w.wallhaven_id, w.url, w.pending_url, w.page_url, w.category, w.purity, w.resolution,
     w.file_size, w.file_type, w.s3_key, w.object_sha256, w.object_bytes, w.stored_at,
@@ -33,7 +33,7 @@ LEFT JOIN draenei_content.run_audit AS a ON a.id = w.first_audit_id
 WHERE w.wallhaven_id = $1;
 
 -- name: item_attempts
--- How the last try of wallpaper $1 ended in each run that tried it.
+-- How the last attempt at wallpaper $1 ended in each run that made one.
 SELECT a.run_id, i.outcome, i.edge, i.code, i.tries, i.bytes, i.ended_at
 FROM draenei_content.run_items AS i
 INNER JOIN draenei_content.run_audit AS a ON a.id = i.audit_id
@@ -50,7 +50,7 @@ WHERE item = $1 OR wallhaven_id = $1
 ORDER BY first_failed_at, id;
 
 -- name: item_listings
--- The first and the last page that listed item $1, be it well or rejected.
+-- The first and the last page that listed item $1, accepted or rejected.
 WITH listings AS (
     SELECT a.run_id, p.search_key, p.page, p.fetched_at
     FROM draenei_content.staged_pages AS p
@@ -63,7 +63,7 @@ SELECT * FROM (SELECT * FROM listings ORDER BY fetched_at DESC LIMIT 1) AS last_
 ORDER BY fetched_at;
 
 -- name: item_details
--- What wallpaper $1 is known to have besides its listing; no row where it was never asked about.
+-- Uploader and tags of wallpaper $1; no row if it was never queued for enrichment.
 SELECT
     d.enriched_at, d.missing_at, u.username AS uploader,
     ARRAY(

@@ -1,13 +1,13 @@
 -- name: unmerged_pages
--- The pages of run $1 that are not merged yet, the oldest first.
+-- The unmerged pages of run $1, the oldest first.
 SELECT page, reading, items
 FROM draenei_content.staged_pages
 WHERE audit_id = $1 AND load_id IS NULL
 ORDER BY fetched_at, page, reading;
 
 -- name: leftover_pages
--- The unmerged pages of runs other than $1 that have ended, run by run, the oldest first. `is_whole`:
--- all rows that were staged with the page are there.
+-- The unmerged pages of ended runs other than $1, by run, the oldest first. `is_whole`: all rows
+-- that were staged with the page still exist.
 SELECT
     p.audit_id, a.run_id, p.page, p.reading, p.items,
     p.staged = (
@@ -21,14 +21,13 @@ WHERE p.load_id IS NULL AND p.audit_id <> $1 AND a.status <> 'running'
 ORDER BY p.audit_id, p.fetched_at, p.page, p.reading;
 
 -- name: lock_merge
--- Pages of run $1 are merged by one transaction at a time, so that a newer page never overtakes an
--- older one.
+-- One transaction at a time merges pages of run $1, so a newer page never overtakes an older one.
 SELECT pg_advisory_xact_lock(hashtextextended('draenei_content.staged_pages', $1));
 
 -- name: take_pages
--- Run $1 takes pages of run $2 for one load: $3 pages, $4 readings. Not those that another process
--- has merged meanwhile, and none of another run that goes on again. `load_id` is NULL where nothing
--- is left to take.
+-- Run $1 takes pages of run $2 for one load: $3 pages, $4 readings. Not pages that another process
+-- has merged meanwhile, nor pages of another run that was resumed. `load_id` is NULL if no page is
+-- left.
 WITH picked AS MATERIALIZED (
     SELECT p.page, p.reading
     FROM unnest($3::int[], $4::int[]) AS wanted (page, reading)
@@ -58,8 +57,8 @@ SELECT
 FROM taken;
 
 -- name: count_staged
--- How many rows in staging belong to load $1, and how many of them were rejected? `has_newer`: there
--- are newer pages that `drop_outdated` has to look at.
+-- How many staged rows belong to load $1, and how many of them are rejects. `has_newer`: there are
+-- newer pages that `drop_outdated` must check.
 SELECT
     count(*)::int AS staged,
     count(s.code)::int AS rejected,
@@ -75,15 +74,15 @@ INNER JOIN draenei_content.staged_wallpapers AS s USING (audit_id, page, reading
 WHERE p.load_id = $1;
 
 -- name: drop_outdated
--- Rows of load $1 about wallpapers that are there already, and that a newer page lists: one that was
--- merged before, or that lists what was known and may have staged no more of it than counters. The
--- newer listing wins, so these are dropped.
+-- Drop rows of load $1 about known wallpapers that a newer page lists: a page that was merged
+-- before, or one with known items, of which it may have staged only the counters. The newer listing
+-- wins.
 WITH taken AS MATERIALIZED (
     SELECT audit_id, page, reading, fetched_at
     FROM draenei_content.staged_pages
     WHERE load_id = $1
 ),
--- One pass over both, by item: a join would be planned without knowing their sizes.
+-- One pass over both, by item: the planner does not know their sizes and would plan a join badly.
 listings AS (
     SELECT listed.item, p.fetched_at AS newer_at, NULL::tid AS row_id, NULL::timestamptz AS staged_at
     FROM draenei_content.staged_pages AS p, unnest(p.ids) AS listed (item)
@@ -107,12 +106,12 @@ DELETE FROM draenei_content.staged_wallpapers
 WHERE ctid = ANY(ARRAY(SELECT row_id FROM outdated));
 
 -- name: merge_wallpapers
--- Merge the rows of load $1. The newest listing of an id wins, also where it said nothing new and was
--- not staged; a row whose digest is the same is not written; ids are sorted, since concurrent merges
--- in different order deadlock. What was true of an image when it was stored stays: an address that
--- came later is noted in `pending_url`. A new row joins the backlog; an image that was given up, and
--- now has another address, size or type, is due again, and its dead letter is closed. Answers how
--- many rows are new, and which of the others changed that run $2 has not made itself.
+-- Merge the rows of load $1. The newest listing of an id wins, even if it had no changes and was
+-- not staged. A row with the same digest is not written. Ids are sorted, since concurrent merges in
+-- different order deadlock. The URL, size and type of a stored image stay: a later URL is noted in
+-- `pending_url`. A new row joins the backlog. A given-up image that now has another URL, size or
+-- type is due again, and its dead letter is closed. Returns how many rows are new, and which other
+-- rows changed, except rows that run $2 added itself.
 WITH newest AS MATERIALIZED (
     SELECT DISTINCT ON (listed.item COLLATE "C")
         listed.item AS wallhaven_id, p.audit_id, p.page, p.reading, p.fetched_at
@@ -127,8 +126,8 @@ wanted AS (
         s.source_created_at, s.colors, s.thumb_large, s.thumb_original, s.thumb_small, s.raw,
         s.listed_digest, newest.fetched_at AS listed_at
     FROM newest
-    -- The last of a page that has it twice. Here and below, LIMIT keeps this a look-up by key, whatever
-    -- the planner believes of the sizes: it knows nothing of what was staged a moment ago.
+    -- The last one, if a page has an item twice. Here and below, LIMIT forces a look-up by key: the
+    -- planner's statistics do not cover rows that were staged a moment ago.
     CROSS JOIN LATERAL (
         SELECT *
         FROM draenei_content.staged_wallpapers AS k
@@ -145,7 +144,7 @@ wanted AS (
         WHERE k.wallhaven_id = s.wallhaven_id LIMIT 1
     ) AS w ON TRUE
     WHERE (w.listed_digest = s.listed_digest) IS NOT TRUE
-        -- What a run that died has left may be older than what others have merged.
+        -- Pages that a dead run left may be older than what others have merged.
         AND (w.listed_at > newest.fetched_at) IS NOT TRUE
 ),
 merged AS (
@@ -159,7 +158,7 @@ merged AS (
     FROM wanted
     ORDER BY wallhaven_id COLLATE "C"
     ON CONFLICT (wallhaven_id) DO UPDATE SET
-        -- Asked here, of the row as it is now: its image may just have been stored.
+        -- Checked here, on the row as it is now: its image may have just been stored.
         url = CASE WHEN w.s3_key IS NULL THEN EXCLUDED.url ELSE w.url END,
         pending_url = CASE WHEN w.s3_key IS NOT NULL THEN NULLIF(EXCLUDED.url, w.url) END,
         file_size = CASE WHEN w.s3_key IS NULL THEN EXCLUDED.file_size ELSE w.file_size END,
@@ -181,7 +180,7 @@ merged AS (
         raw = EXCLUDED.raw,
         listed_digest = EXCLUDED.listed_digest,
         listed_at = EXCLUDED.listed_at,
-        -- A row without a digest may be what is listed all the same.
+        -- A row without a digest may still equal its listing.
         updated_at = CASE
             WHEN w.pending_url IS DISTINCT FROM
                     CASE WHEN w.s3_key IS NOT NULL THEN NULLIF(EXCLUDED.url, w.url) END
@@ -203,7 +202,7 @@ merged AS (
         AND (w.listed_at > EXCLUDED.listed_at) IS NOT TRUE
     RETURNING
         w.id, w.wallhaven_id, w.first_audit_id, w.url, w.file_size, w.file_type,
-        -- A tuple that this statement made has no xmax; one that it updated has.
+        -- A row that this statement inserted has no xmax; one that it updated has.
         (w.xmax = 0) AS is_new,
         (w.updated_at IS NOT DISTINCT FROM now()) AS has_changed
 ),
@@ -218,7 +217,7 @@ backlog AS (
 other_images AS (
     SELECT m.id, m.wallhaven_id
     FROM merged AS m
-    -- As it was before this statement.
+    -- The row before this statement.
     CROSS JOIN LATERAL (
         SELECT k.url, k.file_size, k.file_type
         FROM draenei_content.wallpapers AS k
@@ -235,7 +234,7 @@ requeued AS (
         attempts = 0,
         run_attempts = 0,
         last_audit_id = NULL
-    -- An array keeps this a look-up by key.
+    -- An array forces a look-up by key.
     WHERE state = 'dead' AND wallpaper_id = ANY(ARRAY(SELECT id FROM other_images))
     RETURNING wallpaper_id
 ),
@@ -261,7 +260,7 @@ SELECT
 FROM merged;
 
 -- name: merge_counters
--- Views and favourites of load $1, where they changed and were not seen later.
+-- Merge views and favourites of load $1 that changed and were not updated by a later listing.
 INSERT INTO draenei_content.wallpaper_counters AS c (wallpaper_id, views, favorites, seen_at)
 SELECT newest.id, newest.views, newest.favorites, newest.fetched_at
 FROM (
@@ -289,7 +288,7 @@ FROM (
         WHERE k.wallhaven_id = last_listed.wallhaven_id LIMIT 1
     ) AS w
 ) AS newest
--- Asked here and not only below: a row that ON CONFLICT meets is locked, and that is a write.
+-- Checked here and not only below: ON CONFLICT locks the row, which is a write.
 LEFT JOIN LATERAL (
     SELECT views, favorites FROM draenei_content.wallpaper_counters
     WHERE wallpaper_id = newest.id LIMIT 1
@@ -304,8 +303,8 @@ WHERE (c.views, c.favorites) IS DISTINCT FROM (EXCLUDED.views, EXCLUDED.favorite
     AND c.seen_at <= EXCLUDED.seen_at;
 
 -- name: give_up_rejected
--- One open dead letter for each rejected item of load $1, by run $2. Not for one that a newer page,
--- which this run has merged, lists as sound.
+-- One open dead letter for each rejected item of load $1, by run $2. Not for an item that is
+-- accepted on a newer page that this run has merged.
 WITH rejected_items AS MATERIALIZED (
     SELECT DISTINCT ON (item) *
     FROM (
@@ -346,8 +345,8 @@ ON CONFLICT (stage, item) WHERE resolved_at IS NULL DO UPDATE SET
     run_id = EXCLUDED.run_id;
 
 -- name: resolve_loaded
--- An item of load $1, by run $2, that is a row is no dead letter any more, unless it was rejected
--- by another run since it was listed.
+-- Resolve dead letters of items that load $1 of run $2 accepted, unless another run has rejected
+-- the item since it was listed.
 UPDATE draenei_content.dead_letters AS d
 SET resolved_at = now()
 FROM draenei_content.staged_pages AS p, unnest(p.ids) AS listed (item)
@@ -367,7 +366,7 @@ WHERE p.load_id = $1
     AND s.reading = p.reading;
 
 -- name: move_watermarks
--- The pages of load $1 are rows now: searches whose reading is merged whole get its watermark.
+-- After load $1: searches whose last reading is merged completely get its watermark.
 UPDATE draenei_content.searches AS s
 SET newest_ids = read_ids, newest_audit_id = read_audit_id, updated_at = now()
 WHERE s.read_audit_id IN (
@@ -379,12 +378,12 @@ AND NOT EXISTS (
 );
 
 -- name: end_load
--- Note what load $1 did: $2 pages taken, $3 rows made, $4 ids of rows changed.
+-- Note the result of load $1: $2 pages, $3 inserted rows, $4 ids of changed rows.
 UPDATE draenei_content.run_loads SET pages = $2, inserted = $3, updated_items = $4 WHERE id = $1;
 
 -- name: loaded
--- What the loads of run $1 have done together, from the ledger of their pages: each item counts
--- once, by the best that became of it; what else was listed is a duplicate.
+-- The result of all loads of run $1 together, from the ledger of their pages: each item counts
+-- once, by its best outcome; further listings of it are duplicates.
 WITH loads AS (
     SELECT * FROM draenei_content.run_loads WHERE audit_id = $1
 ),
@@ -406,13 +405,13 @@ counts AS (
         (SELECT count(*)::int FROM pages) AS pages,
         (SELECT COALESCE(sum(items), 0)::int FROM pages) AS items,
         (SELECT count(*)::int FROM listed) AS listed,
-        -- The oldest pages say how many were rejected, and not which.
+        -- The oldest pages record how many items were rejected, but not which.
         (
             (SELECT count(*) FROM rejected)
             + (SELECT COALESCE(sum(invalid), 0) FROM pages WHERE rejected_items = '{}')
         )::int AS invalid,
         (SELECT COALESCE(sum(inserted), 0)::int FROM loads) AS inserted,
-        -- The oldest loads say how many rows they changed, and not which.
+        -- The oldest loads record how many rows they changed, but not which.
         (
             (SELECT count(DISTINCT item) FROM loads, unnest(updated_items) AS updated (item))
             + (SELECT COALESCE(sum(updated), 0) FROM loads)

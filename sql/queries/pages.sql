@@ -1,5 +1,5 @@
 -- name: covered_pages
--- The pages that run $1 has staged, merged or not, and those that it could not read, in their order.
+-- The pages that run $1 has staged, merged or not, and those that it could not read, as they came.
 SELECT
     page AS number, reading, search_key, items, invalid, known, ids, last_page, total, per_page,
     NULL AS problem, fetched_at AS came_at
@@ -13,12 +13,12 @@ WHERE audit_id = $1
 ORDER BY came_at, number;
 
 -- name: watermark
--- The ids on the first page of search $1 when it was last read and merged without a hole.
+-- The ids on the first page of search $1 in its last reading that was merged without a hole.
 SELECT newest_ids FROM draenei_content.searches WHERE search_key = $1;
 
 -- name: pages_above
--- The pages of search $1 that runs before run $2 have read since its watermark was set: what lies
--- between them and the watermark is a gap.
+-- The pages of search $1 that runs before run $2 have read since its watermark was set. Between
+-- them and the watermark is a gap.
 SELECT
     p.audit_id, p.page AS number, p.reading, p.search_key, p.items, p.invalid, p.known, p.ids,
     p.last_page, p.total, p.per_page
@@ -28,12 +28,12 @@ WHERE p.search_key = $1 AND p.audit_id > s.newest_audit_id AND p.audit_id < $2
 ORDER BY p.audit_id DESC, p.fetched_at, p.page;
 
 -- name: has_read
--- Is run $1 the last that has read search $2 without a hole?
+-- Whether run $1 is the last one that read search $2 without a hole.
 SELECT TRUE FROM draenei_content.searches WHERE read_audit_id = $1 AND search_key = $2;
 
 -- name: note_reading
--- Run $1 has read search $2 without a hole; its first page had the ids $3. Once its pages are
--- merged, that is the watermark.
+-- Run $1 has read search $2 without a hole; its first page had the ids $3, which become the
+-- watermark once its pages are merged.
 INSERT INTO draenei_content.searches (read_audit_id, search_key, read_ids)
 VALUES ($1, $2, $3)
 ON CONFLICT (search_key) DO UPDATE SET
@@ -42,10 +42,10 @@ ON CONFLICT (search_key) DO UPDATE SET
     updated_at = now();
 
 -- name: listed_before
--- What the rows of the items $1 were like when they were merged last; no row for those that have none.
+-- The rows of the items $1 as they were last merged; no row for unknown items.
 SELECT w.wallhaven_id, w.listed_digest, c.views, c.favorites
 FROM unnest($1::text[]) AS listed (wallhaven_id)
--- LIMIT keeps this a look-up by key: a plan made while the table was small would read all of it.
+-- LIMIT forces a look-up by key: a plan made while the table was small would read all of it.
 CROSS JOIN LATERAL (
     SELECT k.id, k.wallhaven_id, k.listed_digest
     FROM draenei_content.wallpapers AS k
@@ -58,10 +58,10 @@ LEFT JOIN LATERAL (
 ) AS c ON TRUE;
 
 -- name: note_page
--- Enter a page of search $7 into the ledger of run $1: $2 page, $8 which reading of it, $3 items,
--- $4 last_page, $5 total, $9 per_page, $6 ids of its items, $10 names of the rejected ones, $11 how
--- many of its items are rows already, $12 how many were staged. No row: that reading is in the
--- ledger.
+-- Add a page of search $7 to the ledger of run $1: $2 page, $8 number of this reading of it, $3
+-- items, $4 last_page, $5 total, $9 per_page, $6 ids of its items, $10 names of the rejected ones,
+-- $11 how many of its items have rows already, $12 how many were staged. No row if the ledger has
+-- this reading already.
 INSERT INTO draenei_content.staged_pages (
     audit_id, page, items, last_page, total, ids, invalid, search_key, reading, per_page,
     rejected_items, known, staged, fetched_at
@@ -76,16 +76,16 @@ RETURNING
     per_page;
 
 -- name: note_unreadable
--- Run $1 could not read page $2 of search $3, which should exist: another page said that there are $4
--- pages, and $5 items in all. $6: the problem.
+-- Run $1 could not read page $2 of search $3, which should exist: another page announced $4 pages
+-- and $5 items in total. $6: the problem.
 INSERT INTO draenei_content.unreadable_pages (
     audit_id, page, search_key, last_page, total, problem
 )
 VALUES ($1, $2, $3, $4, $5, $6);
 
 -- name: unreadable_pages
--- The pages of run $1 that it could not read, and has not read since, and that the list still
--- has by its newest word.
+-- The pages that run $1 could not read and has not read since, and that the list still has
+-- according to the newest answer.
 SELECT DISTINCT u.page
 FROM draenei_content.unreadable_pages AS u
 WHERE u.audit_id = $1
@@ -122,7 +122,7 @@ FROM draenei_content.staged_pages
 WHERE audit_id = $1 AND page = $2 AND reading = $3;
 
 -- name: search_total
--- How many wallpapers had search $1 when it was asked for its total last, and how long ago?
+-- The total of search $1 when it was last requested, and how long ago that was.
 SELECT total, extract(EPOCH FROM clock_timestamp() - asked_at)::double precision AS age_seconds
 FROM draenei_content.search_totals
 WHERE search_key = $1;

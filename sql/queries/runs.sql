@@ -1,5 +1,5 @@
 -- name: open_run
--- The run begins, or goes on: $1 dag_id, $2 run_id, $3 logical_date. Answers its key; no row where its
+-- Begin or resume a run: $1 dag_id, $2 run_id, $3 logical_date. Returns its id; no row if its
 -- details are trimmed.
 INSERT INTO draenei_content.run_audit AS a (dag_id, run_id, logical_date, started_at, status)
 VALUES ($1, $2, $3, clock_timestamp(), 'running')
@@ -13,16 +13,16 @@ WHERE a.trimmed_at IS NULL
 RETURNING a.id;
 
 -- name: find_run
--- The key of the run with $1 dag_id and $2 run_id.
+-- The id of the run with dag_id $1 and run_id $2.
 SELECT id FROM draenei_content.run_audit WHERE dag_id = $1 AND run_id = $2;
 
 -- name: run_heartbeat
--- The process of run $1 lives.
+-- Note that the process of run $1 is alive.
 UPDATE draenei_content.run_audit SET heartbeat_at = clock_timestamp() WHERE id = $1;
 
 -- name: begin_stage
--- A stage of run $1 begins: $2 stage, $3 worker. Where the run is read anew, what further workers
--- of its transfer once said is over: there may be fewer of them now.
+-- A stage of run $1 begins: $2 stage, $3 worker. If the run extracts again, the reports of
+-- additional transfer workers are deleted: there may be fewer workers now.
 WITH alive AS (
     UPDATE draenei_content.run_audit
     SET heartbeat_at = clock_timestamp(), audited_at = NULL
@@ -58,16 +58,15 @@ ON CONFLICT (audit_id, stage, worker) DO UPDATE SET
     problem = EXCLUDED.problem;
 
 -- name: running_stages
--- How many stages of run $1 have begun and not ended?
+-- How many stages of run $1 have begun and not ended.
 SELECT count(*)::int
 FROM draenei_content.run_stages
 WHERE audit_id = $1 AND status = 'running';
 
 -- name: recount
--- Count anew, from what lies in the tables, what run $1 did; `loaded` counts its metadata. A stage
--- that several workers did lists them; a problem that several of them had stands once. Of the
--- backlog, which others work at, an audit that is repeated says what the first one said, unless the
--- run went on since.
+-- Count from the tables what run $1 did; `loaded` counts its metadata. A stage of several workers
+-- lists them; a problem that several of them had appears once. Other runs change the backlog, so a
+-- repeated audit reports its first counts of it, unless the run was resumed since.
 SELECT
     items.*,
     stages.*,
@@ -151,8 +150,8 @@ FROM (
 ) AS backlog;
 
 -- name: silent_runs
--- Runs but $1 that are said to be running and have fallen silent: for $2 seconds with a stage that
--- was running, or for $3 seconds while they waited for their next stage.
+-- Runs except $1 with status running and no heartbeat for $2 seconds if a stage is running, or for
+-- $3 seconds if they wait for their next stage.
 SELECT a.id AS audit_id, a.heartbeat_at AS heard_at
 FROM draenei_content.run_audit AS a
 WHERE a.id <> $1
@@ -167,15 +166,15 @@ WHERE a.id <> $1
 ORDER BY a.id;
 
 -- name: lock_silent_run
--- Lock run $1, which was last heard of at $2. No row where it has been heard of since, where it has
--- ended, or where another process is about to close it.
+-- Lock run $1, whose last heartbeat was at $2. No row if it has had another heartbeat, has ended,
+-- or is being closed by another process.
 SELECT TRUE
 FROM draenei_content.run_audit
 WHERE id = $1 AND status = 'running' AND heartbeat_at = $2
 FOR UPDATE SKIP LOCKED;
 
 -- name: close_run
--- Write the audit of run $1: $2 status, $3 notes, $4 report, $5 to $15 the counters. No row where its
+-- Write the audit of run $1: $2 status, $3 notes, $4 report, $5 to $15 the counters. No row if its
 -- details are trimmed: they cannot be counted again.
 UPDATE draenei_content.run_audit SET
     status = $2,
@@ -198,8 +197,8 @@ UPDATE draenei_content.run_audit SET
         0, extract(EPOCH FROM last.ended_at - started_at)), 3)::double precision,
     updated_at = clock_timestamp()
 FROM (
-    -- The run ended with its last stage: an audit that is repeated says the same. A crashed one
-    -- ended when it was last heard of.
+    -- A run ends with its last stage, so a repeated audit gives the same time. A crashed run ended
+    -- with its last heartbeat.
     SELECT
         CASE
             WHEN $2 = 'crashed' THEN GREATEST(max(s.ended_at), max(a.heartbeat_at))
@@ -221,7 +220,7 @@ RETURNING
     missing_s3_after_run, api_requests, status, notes, report;
 
 -- name: audit_row
--- The audit of run $1, as it was written last.
+-- The audit row of run $1.
 SELECT
     dag_id, run_id, logical_date, started_at, ended_at, duration_seconds,
     metadata_inserted, metadata_updated, metadata_unchanged, metadata_invalid,
@@ -231,7 +230,7 @@ FROM draenei_content.run_audit
 WHERE id = $1;
 
 -- name: stored_by
--- How many images has run $1 stored or adopted, since $2 where that is a time?
+-- How many images run $1 has stored or adopted, since $2 (NULL: in all).
 SELECT count(*)::int
 FROM draenei_content.run_items
 WHERE audit_id = $1

@@ -1,7 +1,7 @@
 -- name: lock_migrations
--- One migration at a time, until this session ends it or ends; the key is the first 8 bytes of
--- sha256('draenei_content'). Asked for and not waited for: an index that is built concurrently would
--- wait for whoever waits here.
+-- One migration at a time, until this session unlocks or ends; the key is the first 8 bytes of
+-- sha256('draenei_content'). Does not wait: an index that is built concurrently would wait for a
+-- session that waits here.
 SELECT pg_try_advisory_lock(-7139517994951426200);
 
 -- name: unlock_migrations
@@ -9,7 +9,7 @@ SELECT pg_try_advisory_lock(-7139517994951426200);
 SELECT pg_advisory_unlock(-7139517994951426200);
 
 -- name: allow_long_statements
--- This session has no limits of time, whatever role, database or server say.
+-- Remove the time limits of this session that role, database or server set.
 SELECT set_config(name, '0', FALSE)
 FROM pg_settings
 WHERE name IN (
@@ -18,7 +18,7 @@ WHERE name IN (
 );
 
 -- name: restore_limits
--- This session has the limits again that it began with.
+-- Restore the time limits that this session began with.
 SELECT set_config(name, reset_val || COALESCE(unit, ''), FALSE)
 FROM pg_settings
 WHERE name IN (
@@ -27,12 +27,12 @@ WHERE name IN (
 );
 
 -- name: wait_briefly
--- In this transaction no lock is waited for longer than $1 milliseconds: others wait behind us.
+-- This transaction waits at most $1 milliseconds for a lock: other sessions queue behind it.
 SELECT set_config('lock_timeout', $1::int::text, TRUE);
 
--- name: sessions_in_the_way
--- Who may keep us waiting: sessions that have been in a transaction for longer than $1 seconds, and
--- have a snapshot, a change, or a lock in our schema.
+-- name: blocking_sessions
+-- Sessions that may block a migration: in a transaction for longer than $1 seconds, with a
+-- snapshot, a change, or a lock in the schema.
 SELECT
     a.pid,
     COALESCE(NULLIF(a.application_name, ''), 'unnamed') AS program,
@@ -56,7 +56,7 @@ ORDER BY a.xact_start
 LIMIT 3;
 
 -- name: migrating_session
--- The session that migrates now; no row where it has just ended.
+-- The session that migrates now; no row if it has just ended.
 SELECT a.pid, COALESCE(NULLIF(a.application_name, ''), 'unnamed') AS program
 FROM pg_locks AS l
 INNER JOIN pg_stat_activity AS a ON a.pid = l.pid
@@ -66,7 +66,7 @@ WHERE l.locktype = 'advisory'
     AND ((l.classid::bigint << 32) | l.objid::bigint) = -7139517994951426200;
 
 -- name: drop_broken_indexes
--- An index that was being built concurrently when its session ended is of no use, and in the way.
+-- Drop indexes whose concurrent build was cut short: they are unusable and block the next build.
 DO $$
 DECLARE
     broken regclass;
@@ -88,8 +88,8 @@ $$;
 SELECT to_regclass('draenei_content.schema_migrations') IS NOT NULL;
 
 -- name: applied_migrations
--- Versions that are applied, and the oldest program that each of them lets use the database: NULL
--- where it does not say, as before that column was there.
+-- Applied versions, and the oldest version whose programs each of them lets use the database; NULL
+-- if it names none, or if the column does not exist yet.
 SELECT version, (to_jsonb(m) ->> 'compatible_from')::int AS compatible_from
 FROM draenei_content.schema_migrations AS m
 ORDER BY version;

@@ -1,5 +1,5 @@
 -- name: reap_leases
--- Claims whose lease has lapsed go back to the backlog; after $1 attempts they are dead.
+-- Claims whose lease has lapsed return to the backlog; after $1 attempts they are dead.
 UPDATE draenei_content.transfers SET
     state = CASE WHEN attempts < $1 THEN 'pending' ELSE 'dead' END,
     owner = NULL,
@@ -15,16 +15,16 @@ WHERE wallpaper_id IN (
 RETURNING wallpaper_id, attempts, state = 'dead' AS is_dead;
 
 -- name: claim
--- Run $1 claims up to $4 due items for owner $2, not more than $3 times each in this run; the
--- lease lasts $5 seconds. What its own pages list goes first, and nothing else if $6. The attempt
--- is counted here, so that a crash counts.
+-- Run $1 claims up to $4 due items for owner $2, each at most $3 times in this run; the lease lasts
+-- $5 seconds. Items that its own pages list go first; if $6, no others are claimed. The attempt is
+-- counted here, so that a crash counts.
 WITH own AS (
     SELECT wallpaper_id
     FROM draenei_content.transfers
     WHERE state = 'pending'
         AND next_attempt_at <= now()
         AND listed_audit_id = $1
-        -- As the indexes say it, so that what has used its attempts is not looked at ($3 is 2).
+        -- As in the indexes, so that items without attempts left are not read ($3 is 2).
         AND run_attempts < 2
         AND run_attempts < $3
     ORDER BY next_attempt_at, wallpaper_id
@@ -44,7 +44,7 @@ others AS (
     LIMIT $4 - (SELECT count(*) FROM own)
     FOR UPDATE SKIP LOCKED
 ),
--- Items that have used the attempts of another run come last, the oldest runs' first.
+-- Items that have used up the attempts of another run come last, those of the oldest runs first.
 spent AS (
     SELECT other.wallpaper_id
     FROM (VALUES (0::bigint, $1 - 1), ($1 + 1, 9223372036854775807)) AS runs (first_id, last_id)
@@ -79,8 +79,8 @@ claimed AS (
         attempts = attempts + 1,
         run_attempts = CASE WHEN last_audit_id = $1 THEN run_attempts + 1 ELSE 1 END,
         last_audit_id = $1
-    -- An array and LIMIT keep these look-ups by key: joined with a number of rows that it does not
-    -- know, the planner would read both tables.
+    -- An array and LIMIT force look-ups by key: in a join with an unknown number of rows, the
+    -- planner would read both tables.
     WHERE wallpaper_id = ANY(ARRAY(SELECT wallpaper_id FROM due))
     RETURNING *
 ),
@@ -91,17 +91,18 @@ used AS (
 )
 SELECT
     t.last_audit_id AS audit_id, t.wallpaper_id AS wallpaper_id, t.owner, t.fence,
-    t.attempts AS attempt, t.listed_audit_id IS NOT DISTINCT FROM $1 AS is_own, w.wallhaven_id, w.url, w.file_type, w.file_size, w.dimension_x,
-    w.dimension_y, w.object_sha256, t.upload_id AS stale_upload_id
+    t.attempts AS attempt, t.listed_audit_id IS NOT DISTINCT FROM $1 AS is_own, w.wallhaven_id,
+    w.url, w.file_type, w.file_size, w.dimension_x, w.dimension_y, w.object_sha256,
+    t.upload_id AS stale_upload_id
 FROM claimed AS t
 CROSS JOIN LATERAL (
     SELECT * FROM draenei_content.wallpapers WHERE id = t.wallpaper_id LIMIT 1
 ) AS w;
 
 -- name: mark_listed
--- What the merged pages of run $1 list and is still to be carried is this run's to carry first, also
--- where a run that has ended used its attempts of it. What the run itself has made is marked from the
--- beginning.
+-- Mark images that the merged pages of run $1 list and that are not stored yet, so that this run
+-- claims them first, even if an ended run has used up its attempts at them. Rows that the run
+-- itself added are marked from the beginning.
 UPDATE draenei_content.transfers AS t
 SET
     listed_audit_id = $1,
@@ -116,7 +117,7 @@ WHERE t.wallpaper_id IN (
     SELECT b.wallpaper_id
     FROM draenei_content.staged_pages AS p
     CROSS JOIN unnest(p.ids) AS listed (wallhaven_id)
-    -- LIMIT keeps these look-ups by key, whatever the planner believes of the sizes.
+    -- LIMIT forces look-ups by key, whatever sizes the planner assumes.
     CROSS JOIN LATERAL (
         SELECT k.id FROM draenei_content.wallpapers AS k
         WHERE k.wallhaven_id = listed.wallhaven_id AND k.s3_key IS NULL LIMIT 1
@@ -134,8 +135,8 @@ WHERE t.wallpaper_id IN (
 );
 
 -- name: heartbeat
--- Extend the leases of the claims ($1 wallpaper, $2 owner, $3 fence) by $4 seconds; answers
--- those that are still theirs.
+-- Extend the leases of the claims ($1 wallpaper, $2 owner, $3 fence) to $4 seconds from now;
+-- returns those that still hold.
 UPDATE draenei_content.transfers AS t
 SET lease_until = clock_timestamp() + make_interval(secs => $4)
 FROM unnest($1::bigint[], $2::uuid[], $3::bigint[]) AS c (wallpaper_id, owner, fence)
@@ -150,10 +151,9 @@ WHERE wallpaper_id = $1 AND owner = $2 AND fence = $3
 RETURNING wallpaper_id;
 
 -- name: confirm
--- The object of a claim ($1 wallpaper, $2 owner, $3 fence) is stored: $4 run, $5 s3_key,
--- $6 sha256, $7 bytes, $8 outcome; it came from address $9, as type $10 and size $11 said. What a
--- listing has brought since the claim is not what is stored: its address is noted as pending.
--- Nothing happens where the claim is no longer theirs.
+-- The object of a claim ($1 wallpaper, $2 owner, $3 fence) is stored: $4 run, $5 s3_key, $6 sha256,
+-- $7 bytes, $8 outcome; it came from URL $9, with type $10 and size $11. If a listing has brought
+-- another URL since the claim, that is noted as pending. Nothing happens if the claim is lost.
 WITH owned AS (
     DELETE FROM draenei_content.transfers
     WHERE wallpaper_id = $1 AND owner = $2 AND fence = $3
@@ -194,8 +194,8 @@ resolved AS (
 SELECT id FROM stored;
 
 -- name: postpone
--- A try of a claim ($1 wallpaper, $2 owner, $3 fence) failed in run $4 at edge $5 with code $6;
--- the next may come in $7 seconds.
+-- An attempt of a claim ($1 wallpaper, $2 owner, $3 fence) failed in run $4 at edge $5 with code
+-- $6; due again in $7 seconds.
 WITH released AS (
     UPDATE draenei_content.transfers SET
         state = 'pending',
@@ -220,7 +220,7 @@ RETURNING wallpaper_id;
 -- name: give_up
 -- A claim ($1 wallpaper, $2 owner, $3 fence) is given up in run $4 at edge $5: $6 code,
 -- $7 reason.
-WITH buried AS (
+WITH given_up AS (
     UPDATE draenei_content.transfers SET
         state = 'dead', owner = NULL, lease_until = NULL
     WHERE wallpaper_id = $1 AND owner = $2 AND fence = $3
@@ -230,7 +230,7 @@ noted AS (
     INSERT INTO draenei_content.run_items AS i (
         audit_id, wallpaper_id, outcome, edge, code, is_given_up
     )
-    SELECT $4, wallpaper_id, 'failed', $5, $6, TRUE FROM buried
+    SELECT $4, wallpaper_id, 'failed', $5, $6, TRUE FROM given_up
     ON CONFLICT (audit_id, wallpaper_id) DO UPDATE SET
         outcome = EXCLUDED.outcome,
         edge = EXCLUDED.edge,
@@ -243,9 +243,9 @@ noted AS (
 INSERT INTO draenei_content.dead_letters AS d (
     stage, item, wallhaven_id, code, reason, attempts, audit_id, run_id
 )
-SELECT 'transfer', w.wallhaven_id, w.wallhaven_id, $6, $7, b.attempts, a.id, a.run_id
-FROM buried AS b
-INNER JOIN draenei_content.wallpapers AS w ON w.id = b.wallpaper_id
+SELECT 'transfer', w.wallhaven_id, w.wallhaven_id, $6, $7, g.attempts, a.id, a.run_id
+FROM given_up AS g
+INNER JOIN draenei_content.wallpapers AS w ON w.id = g.wallpaper_id
 INNER JOIN draenei_content.run_audit AS a ON a.id = $4
 ON CONFLICT (stage, item) WHERE resolved_at IS NULL DO UPDATE SET
     code = EXCLUDED.code,
@@ -257,8 +257,7 @@ ON CONFLICT (stage, item) WHERE resolved_at IS NULL DO UPDATE SET
 RETURNING d.id;
 
 -- name: give_up_exhausted
--- Items ($1 wallpapers) whose every try ended with the death of its process, found by run $2:
--- $3 code, $4 reason.
+-- Items ($1 wallpapers) whose process died in every attempt, found by run $2: $3 code, $4 reason.
 WITH noted AS (
     INSERT INTO draenei_content.run_items AS i (
         audit_id, wallpaper_id, outcome, edge, code, is_given_up
@@ -288,7 +287,7 @@ ON CONFLICT (stage, item) WHERE resolved_at IS NULL DO UPDATE SET
     run_id = EXCLUDED.run_id;
 
 -- name: release
--- Hand claims back ($1 wallpapers, $2 owners, $3 fences) and refund their attempts.
+-- Release claims ($1 wallpapers, $2 owners, $3 fences) and refund their attempts.
 UPDATE draenei_content.transfers AS t SET
     state = 'pending',
     owner = NULL,
@@ -300,8 +299,8 @@ FROM unnest($1::bigint[], $2::uuid[], $3::bigint[]) AS c (wallpaper_id, owner, f
 WHERE t.wallpaper_id = c.wallpaper_id AND t.owner = c.owner AND t.fence = c.fence;
 
 -- name: lock_blamed
--- Items of run $1 whose last try failed with one of the codes $2, and that nobody has in hand.
--- Backlog row and outcome are locked together: other workers of the run may be at work.
+-- Items of run $1 whose last attempt failed with one of the codes $2 and that are not claimed.
+-- Backlog row and outcome are locked together: other workers of the run may be active.
 SELECT t.wallpaper_id
 FROM draenei_content.transfers AS t
 INNER JOIN draenei_content.run_items AS i USING (wallpaper_id)
@@ -314,10 +313,9 @@ ORDER BY t.wallpaper_id
 FOR UPDATE OF t, i;
 
 -- name: refund_outage
--- An edge turned out to be down in run $1: tries of the items $2 that failed with the codes $3
--- were not theirs to answer for. Their attempts of this run are given back, they are due again,
--- and the dead letters go.
-WITH revived AS (
+-- An edge was down in run $1, so the items $2 that failed with the codes $3 are not to blame:
+-- refund their attempts of this run, make them due again, and delete the dead letters.
+WITH refunded AS (
     UPDATE draenei_content.transfers SET
         state = 'pending',
         next_attempt_at = now(),
@@ -329,11 +327,11 @@ WITH revived AS (
 taken_back AS (
     UPDATE draenei_content.run_items AS i
     SET is_given_up = FALSE
-    FROM revived AS r
+    FROM refunded AS r
     WHERE i.audit_id = $1 AND i.wallpaper_id = r.wallpaper_id AND i.is_given_up
 )
 DELETE FROM draenei_content.dead_letters AS d
-USING revived AS r
+USING refunded AS r
 INNER JOIN draenei_content.wallpapers AS w ON w.id = r.wallpaper_id
 WHERE d.stage = 'transfer'
     AND d.item = w.wallhaven_id
@@ -342,14 +340,14 @@ WHERE d.stage = 'transfer'
     AND d.resolved_at IS NULL;
 
 -- name: next_due_seconds
--- When may run $1 try one of its items again, having tried it fewer than $2 times, or one whose
--- claim is lost in $4 seconds at the latest (NULL: however late) if nobody renews it? Only what its
--- own pages list counts if $3.
+-- When run $1 may claim again: one of its items that it attempted fewer than $2 times, or one whose
+-- lease lapses within $4 seconds (NULL: at any time) unless it is renewed. If $3, only claimed
+-- items that its own pages list count.
 SELECT extract(EPOCH FROM min(due_at) - now())::double precision
 FROM (
     SELECT min(next_attempt_at) AS due_at
     FROM draenei_content.transfers
-    -- As the index says it, so that what has used its attempts is not looked at ($2 is 2).
+    -- As in the index, so that items without attempts left are not read ($2 is 2).
     WHERE state = 'pending' AND last_audit_id = $1 AND run_attempts < 2 AND run_attempts < $2
     UNION ALL
     SELECT min(lease_until)
@@ -360,12 +358,12 @@ FROM (
 ) AS next_ones;
 
 -- name: lock_enlisting
--- One at a time: who enlisted by what they saw before others did would enlist again what these have
+-- One at a time: with an older snapshot, a process would add rows again that others have added and
 -- stored meanwhile.
 SELECT pg_advisory_xact_lock(hashtextextended('draenei_content.transfers', 0));
 
 -- name: enlist
--- Rows without an object belong into the backlog, whoever inserted them.
+-- Add rows without an object to the backlog, whichever program inserted them.
 INSERT INTO draenei_content.transfers (wallpaper_id)
 SELECT w.id
 FROM draenei_content.wallpapers AS w
@@ -374,8 +372,8 @@ WHERE w.s3_key IS NULL AND t.wallpaper_id IS NULL
 ON CONFLICT DO NOTHING;
 
 -- name: known_good
--- The newest $2 images that were stored from addresses beginning with $1, among the newest $3: if
--- their host does not deliver even these, it is the host that fails.
+-- The newest $2 images that were stored from URLs beginning with $1, among the newest $3: if their
+-- host does not deliver even these, the host is the cause.
 SELECT url, object_bytes AS size_bytes
 FROM (
     SELECT url, object_bytes, stored_at
@@ -389,37 +387,38 @@ ORDER BY stored_at DESC
 LIMIT $2;
 
 -- name: lock_limit
--- Workers of run $1 that heed one limit claim one after the other. How much of it is used at most?
--- NULL: not counted yet.
+-- Lock the limit of run $1, so that its workers claim one after the other. Returns an upper bound
+-- of its use, NULL if not counted yet.
 INSERT INTO draenei_content.run_limits AS l (audit_id)
 VALUES ($1)
 ON CONFLICT (audit_id) DO UPDATE SET used = l.used
 RETURNING used;
 
 -- name: note_limit_use
--- Of the limit of run $1, $2 is used.
+-- Note that $2 of the limit of run $1 is used.
 UPDATE draenei_content.run_limits SET used = $2 WHERE audit_id = $1;
 
 -- name: limit_bound
--- How much of the limit of run $1 is used at most? No row, or NULL: not counted yet.
+-- The upper bound of the use of the limit of run $1; no row, or NULL: not counted yet.
 SELECT used FROM draenei_content.run_limits WHERE audit_id = $1;
 
 -- name: limit_use
--- Of the limit of run $1: images that it has stored or adopted, images in the hands of its
--- workers, and the wait until the first of these may be lost.
+-- The use of the limit of run $1: images that it has stored or adopted, images that its workers
+-- have claimed, and the wait until the first of these claims may lapse.
 SELECT
     (
         SELECT count(*)::int
         FROM draenei_content.run_items
         WHERE audit_id = $1 AND outcome IN ('uploaded', 'adopted')
     ) AS stored,
-    count(*)::int AS in_hand,
+    count(*)::int AS claimed,
     extract(EPOCH FROM min(lease_until) - now())::double precision AS lapse_seconds
 FROM draenei_content.transfers
 WHERE state = 'claimed' AND last_audit_id = $1;
 
 -- name: due_images
--- How many images are due that the pages of run $1 list, how many others, and how many has it tried?
+-- How many due or claimed images the pages of run $1 list, how many others, and how many it has
+-- attempted.
 SELECT
     count(*) FILTER (WHERE listed_audit_id IS NOT DISTINCT FROM $1)::int AS own,
     count(*) FILTER (WHERE listed_audit_id IS DISTINCT FROM $1)::int     AS others,

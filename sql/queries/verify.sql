@@ -1,5 +1,6 @@
 -- name: keyed_rows
--- The next $3 rows that name an object, behind key $1 and row $2, in the order of a bucket.
+-- The next $3 rows that name an object, after key $1 and row $2, in the order of a bucket's
+-- listing.
 SELECT
     id AS wallpaper_id, wallhaven_id, s3_key, object_sha256, object_bytes
 FROM draenei_content.wallpapers
@@ -8,7 +9,7 @@ ORDER BY s3_key COLLATE "C", id
 LIMIT $3;
 
 -- name: present_rows
--- The wallpapers $1, as they are now.
+-- The wallpapers $1 as they are now.
 SELECT
     w.id AS wallpaper_id, w.wallhaven_id, w.url, w.file_type, w.file_size, w.s3_key,
     w.object_sha256, w.object_bytes,
@@ -18,13 +19,13 @@ LEFT JOIN draenei_content.transfers AS t ON t.wallpaper_id = w.id
 WHERE w.wallhaven_id = ANY($1::text[]);
 
 -- name: quarantined
--- What is known of the keys $1 in quarantine.
+-- The quarantined objects among the keys $1.
 SELECT s3_key, etag, size_bytes, reason
 FROM draenei_content.quarantined_objects
 WHERE s3_key = ANY($1::text[]);
 
 -- name: quarantine
--- The object under key $1, with etag $2 and $3 bytes, is nobody's: $4 says why.
+-- Quarantine the object under key $1, with etag $2 and $3 bytes: $4 says why.
 INSERT INTO draenei_content.quarantined_objects (s3_key, etag, size_bytes, reason)
 VALUES ($1, $2, $3, $4)
 ON CONFLICT (s3_key) DO UPDATE SET
@@ -34,9 +35,9 @@ ON CONFLICT (s3_key) DO UPDATE SET
     found_at = now();
 
 -- name: unstore
--- Wallpaper $1 is not stored under key $2, with sha256 $3, after all: it is to be fetched again. Where
--- the site has named another address since, from there; what was known of the old file is not
--- known of that one.
+-- Wallpaper $1 is not stored under key $2, with sha256 $3, after all: make it due for another
+-- download. If a later listing gave another URL, it is downloaded from there; then type and size
+-- are unknown.
 WITH unstored AS (
     UPDATE draenei_content.wallpapers
     SET
@@ -56,8 +57,8 @@ enlisted AS (
 SELECT id FROM unstored;
 
 -- name: adopt
--- What lies under key $2, with sha256 $3 and $4 bytes, is the image of wallpaper $1. Nothing happens
--- where it is stored already, or in the hands of somebody who lives.
+-- The object under key $2, with sha256 $3 and $4 bytes, is the image of wallpaper $1. Nothing
+-- happens if the wallpaper is stored already or has a live claim.
 WITH free AS (
     DELETE FROM draenei_content.transfers
     WHERE wallpaper_id = $1 AND (state <> 'claimed' OR lease_until < now())
@@ -84,8 +85,8 @@ resolved AS (
 SELECT id FROM stored;
 
 -- name: retry_dead
--- Wallpaper $1 is due at once. One that was given up has all its tries again, and its dead letter is
--- closed; of any other the tries stay counted.
+-- Make wallpaper $1 due at once, unless it has a live claim. If it was given up, it gets all its
+-- attempts again and its dead letter is closed; otherwise its attempts stay counted.
 WITH due AS (
     UPDATE draenei_content.transfers SET
         state = 'pending',

@@ -11,9 +11,11 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[2]
-# $$, ${NAME}, ${NAME-default if unset}, ${NAME:-default if unset or empty}
+# $$, ${NAME}, ${NAME-default if unset}, ${NAME:-default if unset or empty}; a default may hold one
+# more variable.
 _VARIABLE = re.compile(
-    r"\$(?:(?P<dollar>\$)|\{(?P<name>\w+)(?:(?P<colon>:?)-(?P<default>[^}]*))?\})"
+    r"\$(?:(?P<dollar>\$)"
+    r"|\{(?P<name>\w+)(?:(?P<colon>:?)-(?P<default>(?:[^{}]|\{[^{}]*\})*))?\})"
 )
 
 
@@ -76,4 +78,4 @@ def _value(found: re.Match[str], environment: Mapping[str, str]) -> str:
         return "$"
     value = environment.get(found["name"])
     is_missing = value is None or (found["colon"] and not value)
-    return (found["default"] or "") if is_missing else str(value)
+    return _interpolate(found["default"] or "", environment) if is_missing else str(value)

@@ -67,6 +67,7 @@ def test_every_setting_is_handed_on_and_unset_means_its_default(service: str) ->
         "AWS_ACCESS_KEY_ID": "minioadmin",
         "AWS_SECRET_ACCESS_KEY": "minioadmin",
         "AWS_DEFAULT_REGION": "us-east-1",
+        "UPLOAD_BATCH_LIMIT": "50",
     }
 
 
@@ -74,6 +75,36 @@ def test_an_env_file_overrides_and_an_empty_endpoint_means_aws() -> None:
     chosen = {"S3_ENDPOINT_URL": "", "AWS_ACCESS_KEY_ID": "", "WALLHAVEN_QUERY": "elf"}
     environment = read_services(chosen)["airflow-scheduler"].environment
     assert {name: environment[name] for name in chosen} == chosen
+
+
+@pytest.mark.case("SEC-13")
+def test_every_password_comes_from_a_variable() -> None:
+    chosen = {
+        "POSTGRES_PASSWORD": "secret1",
+        "DATABASE_PASSWORD": "secret2",
+        "MINIO_ROOT_USER": "root3",
+        "MINIO_ROOT_PASSWORD": "secret3",
+        "AIRFLOW_ADMIN_PASSWORD": "secret4",
+    }
+    services = read_services(chosen)
+    scheduler = services["airflow-scheduler"].environment
+    assert scheduler["DATABASE_URL"] == "postgresql://collector:secret2@postgres:5432/airflow"
+    assert scheduler["AWS_ACCESS_KEY_ID"] == "root3"
+    assert scheduler["AWS_SECRET_ACCESS_KEY"] == "secret3"
+    assert "airflow:secret1@" in scheduler["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+    assert services["postgres"].environment["POSTGRES_PASSWORD"] == "secret1"
+    roles = services["postgres-init"].environment
+    assert (roles["PGPASSWORD"], roles["DATABASE_PASSWORD"]) == ("secret1", "secret2")
+    assert services["minio"].environment["MINIO_ROOT_PASSWORD"] == "secret3"
+    assert services["minio-init"].environment["MC_HOST_local"] == "http://root3:secret3@minio:9000"
+    assert services["airflow-init"].environment["AIRFLOW_ADMIN_PASSWORD"] == "secret4"
+    left = [
+        f"{service.name}: {value}"
+        for service in services.values()
+        for value in [*service.environment.values(), *service.command]
+        if re.search(r"minioadmin|:airflow@|:collector@|password admin", value)
+    ]
+    assert left == []
 
 
 def test_no_image_is_built_twice_at_once() -> None:

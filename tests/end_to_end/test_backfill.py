@@ -218,7 +218,7 @@ def test_sigterm_lets_go_at_once_of_own_servers_too_and_the_same_command_goes_on
     interrupted = json.loads(stdout)
     assert interrupted["status"] == "interrupted"
     assert interrupted["images_uploaded"] < len(site.catalogue)
-    assert "To go on: the same command" in stderr
+    assert "Resume: the same command" in stderr
     assert not list(home.rglob("postmaster.pid")), "the embedded database is down"
 
     ended = collector("backfill", "--json", env={**settings, **env})

@@ -1,4 +1,4 @@
-"""Scripts that people run on their own store."""
+"""The benchmark that people run on their own store."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ def test_tuning_advises_and_leaves_nothing(
     assert steps == ["1", "2", "4", "8", "16", "32", "64"]
     (in_flight,) = re.findall(r"^COLLECTOR_IN_FLIGHT=(\d+)$", said.stdout, re.MULTILINE)
     assert in_flight in steps
-    assert "the API feeds at most 18" in said.stdout
+    assert "the API lists at most 18" in said.stdout
     assert collector("migrate").status == 0
     assert collector("objects", "--json").answer["objects"] == []

@@ -196,10 +196,13 @@ def test_migrate_takes_over_what_the_original_stored(collector, simulator, datab
         (("run",), {"AWS_ACCESS_KEY_ID": "AKIA"}, "AWS_ACCESS_KEY_ID"),
         (("run",), {"WALLHAVEN_CATEGORIES": "2"}, "such as 111"),
         (("run",), {"WALLHAVEN_PURITY": "001"}, "WALLHAVEN_API_KEY"),
-        (("status",), {"WALLHAVEN_QUERRY": "secret"}, "is WALLHAVEN_QUERY meant?"),
+        (("status",), {"WALLHAVEN_QUERRY": "secret"}, "did you mean WALLHAVEN_QUERY?"),
         (("--env-file", "absent.env", "run"), {}, "--env-file"),
         (("run", "--query", "id:5 elf"), {}, "WALLHAVEN_QUERY"),
-        (("run", "--max-pages", "0"), {}, "--max-pages"),
+        (("run", "--max-pages", "0"), {}, '--max-pages: must be 1 or more, got "0"'),
+        (("run", "--max-pages", "x"), {}, '--max-pages: must be a whole number, got "x"'),
+        (("simulate", "--port", "65536"), {}, "--port: must be 65535 or less"),
+        (("janitor", "--upload-age", "x"), {}, '--upload-age: must be a number, got "x"'),
         (("run", "--query", "elf", "--collection", "a/1"), {}, "--collection: excludes --query"),
         (("extract", "--collection", "secret"), {}, "such as someone/15"),
         (("plan", "--collection", ""), {}, "such as someone/15"),
@@ -215,8 +218,12 @@ def test_migrate_takes_over_what_the_original_stored(collector, simulator, datab
         ),
         (("backfill",), {"WALLHAVEN_SORTING": "toplist"}, "WALLHAVEN_SORTING"),
         (("run", "--nonsense"), {}, "--nonsense"),
-        (("dead", "requeue"), {}, "say which"),
-        (("dead", "resolve", "abc", "--all"), {}, "say which"),
+        (("dead", "requeue"), {}, "name the letters: ids, or --code CODE, or --all"),
+        (
+            ("dead", "resolve", "abc", "--all"),
+            {},
+            "name the letters: ids, or --code CODE, or --all",
+        ),
         (("dead", "list", "--code", "secret"), {}, "must be one of: invalid_metadata"),
         (("explain",), {}, "ID"),
         (("nonsense",), {}, "nonsense"),
@@ -420,7 +427,7 @@ def test_options_win_over_a_collection_of_the_settings(collector, simulator) -> 
     assert collector("plan", "--query", "*", "--json", env=env).answer["images"] == 40
     absent = collector("plan", "--collection", "Archon/99", "--json", env=env)
     assert (absent.status, absent.answer["status"]) == (1, "failed")
-    assert "collection named rightly" in absent.answer["notes"]
+    assert "check the name of the collection" in absent.answer["notes"]
 
 
 def test_an_enrichment_is_a_run_of_its_own_and_status_tells_its_share(collector, simulator) -> None:
@@ -442,7 +449,7 @@ def test_an_enrichment_is_a_run_of_its_own_and_status_tells_its_share(collector,
 
 
 @pytest.mark.smoke
-def test_doctor_finds_all_well(collector, simulator) -> None:
+def test_doctor_finds_that_all_is_ok(collector, simulator) -> None:
     assert collector("migrate").status == 0
     ended = collector("doctor", "--json", env=simulator)
     assert ended.status == 0, ended.stdout
@@ -454,12 +461,15 @@ def test_doctor_finds_all_well(collector, simulator) -> None:
     ]
 
 
-def test_doctor_says_what_to_mend(collector) -> None:
+def test_doctor_says_what_to_do(collector) -> None:
     assert collector("migrate").status == 0
     env = {"WALLHAVEN_API_URL": "http://127.0.0.1:1/api/v1"}
     ended = collector("doctor", "--json", env=env)
     assert ended.status == 1
     assert [check["well"] for check in ended.answer["checks"]] == [True, True, True, False]
+    lines = collector("doctor", env=env).stdout.splitlines()[2:]
+    assert [line.split()[0] for line in lines] == ["ok", "ok", "ok", "FAIL"]
+    assert "; check WALLHAVEN_API_URL" in lines[-1]
 
 
 def test_doctor_sees_that_no_image_may_be_fetched(collector, simulator) -> None:
@@ -478,10 +488,10 @@ def test_a_port_that_is_taken_is_named(collector) -> None:
         port = taken.getsockname()[1]
         ended = collector("simulate", "--port", str(port))
     assert (ended.status, ended.stdout) == (2, "")
-    assert f"--port: {port} is taken by another program" in ended.stderr
+    assert f"--port: another program uses {port}" in ended.stderr
     elsewhere = collector("simulate", "--host", "192.0.2.1")
     assert (elsewhere.status, elsewhere.stdout) == (2, "")
-    assert "--host: 192.0.2.1 is no address of this machine" in elsewhere.stderr
+    assert "--host: 192.0.2.1 is not an address of this machine" in elsewhere.stderr
 
 
 def test_what_is_printed_into_a_pipe_is_neither_cut_nor_folded(collector, simulator) -> None:
@@ -505,11 +515,11 @@ def test_doctor_tells_the_schema_of_the_embedded_server(collector) -> None:
         return text
 
     assert found() == (
-        f"the embedded server runs; the next run brings its schema to version {VERSION}"
+        f"the embedded server runs; the next run migrates its schema to version {VERSION}"
     )
     assert collector("status", env=env).status == 0
     assert found() == (
-        f"the embedded server has schema version {VERSION}; 0 images are still to be stored"
+        f"the embedded server has schema version {VERSION}; 0 images are not stored yet"
     )
 
 
@@ -552,10 +562,10 @@ def test_sigterm_ends_a_run_cleanly_and_the_command_that_it_names_resumes(
     interrupted = json.loads(stdout)
     assert interrupted["status"] == "interrupted"
     first, *others = [line for line in stderr.splitlines() if line.startswith("[draenei] ")]
-    assert first.startswith("[draenei] interrupted; letting go")
+    assert first.startswith("[draenei] interrupted: claims are released")
     assert any(line.startswith("[draenei] audit:") for line in others)
 
-    program, *again = shlex.split(first.partition("To go on: ")[2])
+    program, *again = shlex.split(first.partition("Resume: ")[2])
     assert (program, again) == ("collector", [*words, "--run-id", interrupted["run_id"]])
     resumed = collector(*again, env=simulator)
     assert resumed.status == 0
@@ -639,7 +649,7 @@ def test_a_file_that_is_here_already_is_not_overwritten(collector, tmp_path: Pat
     (tmp_path / "abc123.jpg").write_text("precious")
     ended = collector("objects", "--get", "wallpapers/abc123.jpg")
     assert ended.status == 2
-    assert "abc123.jpg is here already" in ended.stderr
+    assert "abc123.jpg exists already and was not overwritten" in ended.stderr
     assert (tmp_path / "abc123.jpg").read_text() == "precious"
     assert collector("objects", "--get", "../../etc/passwd").status == 2
 
@@ -667,5 +677,5 @@ def test_a_folder_that_takes_no_file_is_refused_at_once(
         check=False,
     )
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert "--get: this folder cannot be written" in ended.stderr
+    assert "--get: the current folder cannot be written" in ended.stderr
     assert ended.stderr.count("\n") == 1

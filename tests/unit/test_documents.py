@@ -309,18 +309,18 @@ def test_the_figures_of_decision_0008_are_the_stored_ones() -> None:
 
 
 def test_the_figures_of_decision_0010_are_the_stored_ones() -> None:
-    decision = (ROOT / "docs/decisions/0010-fast-lane.md").read_text()
+    decision = (ROOT / "docs/decisions/0010-fast-client.md").read_text()
     measured = stored("transfer.json")
     costs = [measured[ends]["costs"] for ends in ("http", "tls")]
     names = ("ours", "ours_by_aiohttp", "rclone", "zero_sha256", "zero_sockets")
-    assert [row[1:] for row in table(decision, "who")] == [
+    assert [row[1:] for row in table(decision, "client")] == [
         [str(cost[name]["cpu_seconds_per_gb"]) for cost in costs] for name in names
     ]
     ratios = (
         *("cpu_to_rclone_without_sha256", "cpu_to_rclone"),
         *("speed_of_two_processes_to_rclone", "speed_of_the_zero_line_to_rclone"),
     )
-    assert [row[1:] for row in table(decision, "beside rclone")] == [
+    assert [row[1:] for row in table(decision, "compared with rclone")] == [
         [str(measured[ends][ratio]) for ends in ("http", "tls")] for ratio in ratios
     ]
     speed = measured["original"]["speed_of_two_processes_to_original"]
@@ -353,7 +353,7 @@ def test_the_figures_of_the_whole_load_are_the_stored_ones() -> None:
     assert f"reaches {new:.1f} times for new rows and {unchanged:.1f} for unchanged" in decision
     ratios = measured["ratios_of_rows_per_second"]
     ours = ("ours_daily", "ours_backfill")
-    assert [[float(it) for it in cells] for _, *cells in table(decision, "beside")] == [
+    assert [[float(it) for it in cells] for _, *cells in table(decision, "compared with")] == [
         [ratios[own][peer][name] for own in ours for name in ("new", "unchanged")]
         for peer in ratios["ours_daily"]
     ]

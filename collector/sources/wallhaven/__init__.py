@@ -1,8 +1,8 @@
-"""Wallhaven API v1: requests described, answers parsed and checked. Pure: nothing here awaits.
+"""Wallhaven API v1: describes requests, parses and checks answers. Pure: never awaits.
 
 Facts: https://wallhaven.cc/help/api (read 2026-11-23) and observed answers: `per_page` is a
-number or a string, `ratio` a string, `created_at` has no zone (taken as UTC), bad filters are
-answered with 200 and unfiltered data, and a query string that begins with `q=like` is refused.
+number or a string, `ratio` a string, `created_at` has no zone (taken as UTC), wrong filters get 200
+and unfiltered data, and a query string that begins with `q=like` is refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every request of Wallhaven's API v1 that we send. The key is a header, never in an address.
+"""The requests to Wallhaven's API v1. The key is sent as a header, never in an address.
 
 Endpoints: https://wallhaven.cc/help/api (read 2026-11-23). A raw query string that begins with
 `q=like` is refused by the site's firewall (observed 2026-09), so `q` never comes first.
@@ -17,22 +17,22 @@ from collector.core.keys import is_wallhaven_id
 from collector.sources import ApiRequest
 from collector.sources.wallhaven.query import Query, QueryError
 
-# Honest: a site must be able to tell us from a browser.
+# Honest: the site can tell the collector from a browser.
 USER_AGENT = f"draenei-collector/{__version__}"
-# No dot segment and no separator: the name becomes one step of a path.
+# No dot segments and no separators: the name becomes one segment of a path.
 _USERNAME = re.compile(r"(?!\.{1,2}$)[^\s/\\?#%\x00-\x1f\x7f\ud800-\udfff]{1,100}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,9}")
 
 
 class CollectionName(NamedTuple):
-    """Which collection: its owner's name and its number."""
+    """A collection: its owner's name and its number."""
 
     username: str
     collection_id: int
 
     @classmethod
     def parse(cls, text: str) -> CollectionName:
-        """Read `USER/ID`. Raises QueryError."""
+        """Parse `USER/ID`. Raises QueryError."""
         username, _, number = text.partition("/")
         if not _USERNAME.fullmatch(username) or not _NUMBER.fullmatch(number):
             raise QueryError("collection", "must be USER/ID, such as someone/15")
@@ -44,7 +44,7 @@ class CollectionName(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WallhavenApi:
-    """The API at an address, asked with a key or without. Wrong arguments raise QueryError."""
+    """The API at an address, with or without a key. Wrong arguments raise QueryError."""
 
     api_url: str
     api_key: str | None = field(default=None, repr=False)
@@ -55,7 +55,7 @@ class WallhavenApi:
         return self._request("search", {"page": _number("page", page), **query.parameters()})
 
     def collection_request(self, name: CollectionName, purity: str, page: int) -> ApiRequest:
-        """Return the request for a page of a collection, from 1; private ones need the key."""
+        """Return the request for a page of a collection, from 1. Private ones need the key."""
         self._check_purity(Query(purity=purity).purity)
         path = f"collections/{_user(name.username)}/{_number('collection', name.collection_id)}"
         return self._request(path, {"page": _number("page", page), "purity": purity})
@@ -67,7 +67,7 @@ class WallhavenApi:
         return self._request(f"w/{wallhaven_id}")
 
     def _check_purity(self, purity: str) -> None:
-        # The API would leave them out without a word.
+        # The API would leave nsfw items out silently.
         if purity[2] == "1" and not self.api_key:
             raise QueryError("purity", "nsfw, the third digit, needs an API key; without: 110")
 
@@ -79,12 +79,12 @@ class WallhavenApi:
 
 
 def encode(parameters: Mapping[str, str]) -> str:
-    """Return a query string in which every character of a value means itself."""
+    """Return a query string with every special character escaped."""
     return urlencode(parameters, quote_via=quote)
 
 
 def _number(parameter: str, number: int) -> str:
-    # Page 0 is answered with 500.
+    # The API answers page 0 with a 500.
     if number < 1:
         raise QueryError(parameter, "must be a whole number from 1 on, such as 1")
     return str(number)

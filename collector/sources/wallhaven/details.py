@@ -1,4 +1,4 @@
-"""One wallpaper with its uploader and tags: how it is asked for, and what the API says of it."""
+"""One wallpaper with its uploader and tags: the request, and how to parse the answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from collector.sources.wallhaven.payload import (
     Serial,
     Text,
     Time,
-    bounded_nesting,
     data_object,
     extra_json,
     read_part,
@@ -33,25 +32,20 @@ _AVATAR_SIZES = {f"px{pixels}": f"{pixels}px" for pixels in (200, 128, 32, 20)}
 
 @dataclass(frozen=True, slots=True)
 class WallhavenDetails:
-    """How to ask about one wallpaper, and read the answer.
-
-    The key travels as a header, never in an address.
-    """
+    """Requests and answers about one wallpaper. The key is a header, never in an address."""
 
     api_url: str
     api_key: str | None = field(default=None, repr=False)
 
     @property
     def is_guest(self) -> bool:
-        """True without a key."""
         return not self.api_key
 
     def details_request(self, wallhaven_id: str) -> ApiRequest:
-        """Return the request for one wallpaper."""
         return WallhavenApi(self.api_url, self.api_key).details_request(wallhaven_id)
 
     def parse_details(self, body: bytes, wallhaven_id: str) -> WallpaperDetails | Rejected:
-        """Read the answer. Raises PayloadError for another shape, or another wallpaper."""
+        """Parse the answer. Raises PayloadError for another shape or another wallpaper."""
         return parse_details(body, wallhaven_id)
 
 
@@ -83,16 +77,15 @@ class _Details(Item):
 
 
 def parse_details(body: bytes, wallhaven_id: str) -> WallpaperDetails | Rejected:
-    """Read the answer of `/w/{id}`; a tag that cannot become a row is rejected alone.
+    """Parse the answer of `/w/{id}`. A bad tag is rejected alone.
 
     Raises PayloadError for an answer of another shape, or about another wallpaper.
     """
     data = data_object(body)
-    with bounded_nesting():
-        try:
-            found = _details(data)
-        except InvalidPart as error:
-            return rejected_wallpaper(data, error)
+    try:
+        found = _details(data)
+    except InvalidPart as error:
+        return rejected_wallpaper(data, error)
     if found.wallpaper.wallhaven_id != wallhaven_id:
         raise PayloadError(f"the answer is not about {wallhaven_id}")
     return found
@@ -101,10 +94,10 @@ def parse_details(body: bytes, wallhaven_id: str) -> WallpaperDetails | Rejected
 def _details(data: dict[str, Any]) -> WallpaperDetails:
     details, unknown = read_part(_Details, data)
     uploader_extra = extra_json(unknown.pop("uploader", {}))
-    # Not in the record: each tag is a row or a rejection of its own.
+    # Not part of the record: each tag becomes its own row or rejection.
     listed = unknown.pop("tags", None)
     if not isinstance(listed, list | None):
-        raise InvalidPart("tags: is no list")
+        raise InvalidPart("tags: not a list")
     found = [_tag(tag, details.id) for tag in listed or ()]
     tags = {tag.tag_id: tag for tag in found if isinstance(tag, Tag)}
     return WallpaperDetails(

@@ -1,8 +1,7 @@
-"""The filter check: did an answer honour the question?
+"""The filter check: does an answer honour the filters of its request?
 
-The API answers a filter that it does not understand with 200 and unfiltered data, and a sorting
-that it does not know with a total and no items (observed 2026-10). A field that an item lacks, and
-a word that the API may yet invent, contradict nothing.
+The API answers an invalid filter with 200 and unfiltered data, and an unknown sorting with a total
+and no items (observed 2026-10). Missing fields and unknown words in an item contradict nothing.
 """
 
 from __future__ import annotations
@@ -12,15 +11,15 @@ from collections.abc import Callable, Iterator
 from collector.core.wallpapers import Contradiction, Page, Wallpaper
 from collector.sources.wallhaven.query import CATEGORIES, PURITIES, Query
 
-# The API compares ratios rounded to two decimals; how it rounds a half is not known.
+# The API compares ratios rounded to two decimals; how it rounds halves is not known.
 _RATIO_TOLERANCE = 0.011
-# What it files under 21x9: 2.33, 2.37 and 2.39 (observed 2026-09).
+# The API counts 2.33, 2.37 and 2.39 as 21x9 (observed 2026-09).
 _ULTRAWIDE = (2.32, 2.40)
 # The list grows by about one part in 10,000 a day (observed 2026-09 and 2026-10), and the
-# unfiltered total is up to a day old: within one part in 2,000 it is the same. It may also be
-# larger: with wrong categories, the API forgets the purity, too (observed 2026-10).
+# unfiltered total is up to a day old: a difference below one part in 2,000 does not count. The
+# total may also be larger: with wrong categories, the API drops the purity, too (observed 2026-10).
 _SAME_TOTAL_PARTS = 2_000
-# Of fewer wallpapers every one may meet a filter; whether they do is seen on the items.
+# In a smaller list, every wallpaper may meet a filter; there, only the items are checked.
 _MIN_TELLING_TOTAL = 10_000
 _SEEN_ON_ITEMS = ("categories", "topRange", "atleast", "resolutions", "ratios")
 
@@ -30,11 +29,10 @@ _Fits = Callable[[Wallpaper], bool]
 def check_answer(
     query: Query, page: Page, *, unfiltered_total: int | None = None
 ) -> tuple[Contradiction, ...]:
-    """Return what in the page contradicts the question.
+    """Return what in the page contradicts the query.
 
-    `unfiltered_total` is what `query.unfiltered` found within the last day; without it, a filter
-    that cannot be seen on items is not checked. For a page of a collection, the query holds its
-    purity and nothing else.
+    `unfiltered_total` is the total of `query.unfiltered`, at most a day old; without it, filters
+    that items do not show are not checked. The query of a collection holds its purity only.
     """
     found = [*_items_outside(query, page), *_not_the_page(page)]
     if unfiltered_total is not None:
@@ -47,7 +45,7 @@ def _items_outside(query: Query, page: Page) -> Iterator[Contradiction]:
     for parameter, fits in _filters(query).items():
         outside = tuple(item.wallhaven_id for item in wallpapers if not fits(item))
         if outside:
-            problem = f"{len(outside)} of {len(wallpapers)} items are not what was asked for"
+            problem = f"{len(outside)} of {len(wallpapers)} items do not match"
             yield Contradiction(parameter, problem, outside)
 
 
@@ -56,10 +54,10 @@ def _not_the_page(page: Page) -> Iterator[Contradiction]:
         yield Contradiction("sorting", f"page 1 is empty although the total is {page.total}")
     is_after_the_end = page.number > page.last_page
     if page.current_page not in (None, page.number) and not is_after_the_end:
-        problem = f"page {page.current_page} came instead of page {page.number}"
+        problem = f"the answer is page {page.current_page}, not page {page.number}"
         yield Contradiction("page", problem)
-    # A reader who believed it would never come to the rest. A page asked for with a key may be
-    # larger than it says, which the last page does not show.
+    # A reader that believed such a last_page would miss the rest. With a key, a page may be larger
+    # than per_page, which the last page does not show.
     size = max(page.per_page, len(page.items))
     is_full = page.number == 1 or page.number < page.last_page
     if is_full and (page.last_page + 1) * size <= page.total:
@@ -73,14 +71,16 @@ def _filters_lost(query: Query, page: Page, unfiltered_total: int) -> Iterator[C
         return
     for parameter in query.narrowing:
         if parameter == "q" and page.echo is not None:
-            continue  # it was read; on a small site it may be true of everything
+            continue  # the API read it; on a small site every wallpaper may match
         if parameter in _SEEN_ON_ITEMS and page.total < _MIN_TELLING_TOTAL:
             continue
-        yield Contradiction(parameter, f"the total, {page.total}, is not less than without filters")
+        yield Contradiction(
+            parameter, f"the total, {page.total}, is no smaller than without filters"
+        )
 
 
 def _filters(query: Query) -> dict[str, _Fits]:
-    """Return, by the API's name, the filters that can be seen on an item."""
+    """Return the filters that an item shows, by the API's names."""
     found: dict[str, _Fits] = {
         "purity": lambda item: _is_asked_for(item.purity, PURITIES, query.purity),
         "categories": lambda item: _is_asked_for(item.category, CATEGORIES, query.categories),
@@ -115,7 +115,7 @@ def _has_ratio(item: Wallpaper, wanted: str) -> bool:
     width, height = item.dimension_x, item.dimension_y
     if width is None or height is None:
         return True
-    # Which of the two a square belongs to is not known.
+    # How the API counts a square is not known.
     if wanted == "landscape":
         return width >= height
     if wanted == "portrait":

@@ -1,8 +1,8 @@
-"""Pages of a search or of a collection, and the items that they list.
+"""Pages of a search or a collection, and their items.
 
-Nearly every page is of the documented shape: its items have the 18 documented fields and no other.
-Such a page is read in one step, straight from the bytes, in half of the time. Any other page is
-read as strict JSON, item by item, which finds out what is wrong. Both use the same `Item`.
+Nearly every page has the documented shape: its items have the 18 documented fields and no others.
+Such a page is decoded straight from the bytes, in half the time. Any other page is parsed as strict
+JSON, item by item, which finds out what is wrong. Both use the same `Item`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from collector.sources.wallhaven.payload import (
     Text,
     Time,
     WallhavenId,
-    bounded_nesting,
     extra_json,
     listing,
     problem_of,
@@ -37,9 +36,9 @@ from collector.sources.wallhaven.payload import (
 )
 from collector.sources.wallhaven.query import SEED
 
-# Ours: no question that a site repeats is longer.
+# Our limit, longer than any query that the site echoes.
 _ECHO_CHARACTERS = 1_000
-# No page number has more; a longer one is as wrong when it is cut.
+# No page number has more digits; a longer one is still wrong when cut to this many.
 _MAX_DIGITS = 20
 _WHITE_SPACE = b" \t\r\n"
 
@@ -51,10 +50,10 @@ class _Thumbs(Struct, forbid_unknown_fields=True):
 
 
 class Item(Struct, forbid_unknown_fields=True):
-    """The 18 documented fields of a listed item.
+    """The 18 documented fields of a listed item. Only `id` and `path` must not be null.
 
-    Only the id and the image's address are indispensable. No other has a default either, which
-    `_may_repeat_a_key` relies on: `read_part` gives null for a field that an item lacks.
+    No field has a default, which `_may_repeat_a_key` relies on; `read_part` puts null for a missing
+    field.
     """
 
     id: WallhavenId
@@ -86,7 +85,7 @@ class _Meta(Struct):
     last_page: Count
     total: Count
     per_page: Serial = 24
-    # Read as far as they have a known shape: nothing is refused for their sake.
+    # An unknown shape of these is ignored, never refused.
     current_page: Any = None
     query: Any = None
     seed: Any = None
@@ -101,19 +100,20 @@ _NO_THUMBS = _Thumbs(None, None, None)
 
 
 def parse_page(body: bytes, number: int) -> Page:
-    """Read the answer for page `number` of a listing; every item is a row or a rejection.
+    """Parse the answer for page `number` of a listing. Every item becomes a row or a rejection.
 
-    Raises PayloadError for an answer that is not of this shape.
+    Raises PayloadError for an answer of another shape.
     """
     return parse_documented_page(body, number) or parse_any_page(body, number)
 
 
 def parse_documented_page(body: bytes, number: int) -> Page | None:
-    """Read a page of the documented shape. Returns None for any other."""
+    """Parse a page of the documented shape. Returns None for any other."""
     try:
         found = _decoder.decode(body)
         meta = bytes(found.meta)
-        if _has_nul(body) or _may_repeat_a_key(body, found.data, meta):
+        # Strict JSON has no bare control characters: NUL is always escaped.
+        if rb"\u0000" in body or _may_repeat_a_key(body, found.data, meta):
             return None
         wallpapers = tuple(map(wallpaper_of, found.data))
     except (MsgspecError, ValueError, RecursionError):
@@ -122,22 +122,16 @@ def parse_documented_page(body: bytes, number: int) -> Page | None:
 
 
 def parse_any_page(body: bytes, number: int) -> Page:
-    """Do what `parse_page` does, item by item."""
+    """Do the same as `parse_page`, item by item."""
     found, meta = listing(body)
-    with bounded_nesting():
-        return _page(number, tuple(map(_row_or_rejection, found)), meta)
-
-
-def _has_nul(body: bytes) -> bool:
-    # The one way to write it: strict JSON has no bare control characters.
-    return rb"\u0000" in body
+    return _page(number, tuple(map(_row_or_rejection, found)), meta)
 
 
 def _may_repeat_a_key(body: bytes, items: list[Item], meta: bytes) -> bool:
-    """Say whether there are more keys than the shape has: every key ends in a quote and a colon.
+    """Return whether the body has more keys than its shape: each key ends in a quote and a colon.
 
-    A text that holds both counts as one too many. Every field of the shape is there: the decoder
-    takes no page that lacks one, so that a key that is missing cannot make up for a repeated one.
+    A text with a quote and a colon also counts. The decoder refuses a page with a missing field, so
+    a missing key cannot hide a repeated one.
     """
     thumbs = sum(item.thumbs is not None for item in items)
     keys = _LISTING_KEYS + len(items) * _ITEM_KEYS + thumbs * _THUMBS_KEYS
@@ -157,7 +151,7 @@ def _row_or_rejection(given: object) -> Wallpaper | Rejected:
 
 
 def wallpaper_of(item: Item, extra: str | None = None) -> Wallpaper:
-    """Return the row of an item. Raises InvalidPart if the date is none of the calendar."""
+    """Return the row of an item. Raises InvalidPart if its date does not exist."""
     thumbs = item.thumbs or _NO_THUMBS
     return Wallpaper(
         wallhaven_id=item.id,
@@ -185,19 +179,18 @@ def wallpaper_of(item: Item, extra: str | None = None) -> Wallpaper:
 
 
 def _page(number: int, items: tuple[Wallpaper | Rejected, ...], given_meta: object) -> Page:
-    with bounded_nesting():
-        meta = _meta(given_meta)
-        return Page(
-            number,
-            items,
-            last_page=meta.last_page,
-            total=meta.total,
-            per_page=meta.per_page,
-            current_page=_page_number(meta.current_page),
-            echo=_echo(meta.query),
-            seed=_seed(meta.seed),
-            unknown_meta=_unknown_meta(given_meta),
-        )
+    meta = _meta(given_meta)
+    return Page(
+        number,
+        items,
+        last_page=meta.last_page,
+        total=meta.total,
+        per_page=meta.per_page,
+        current_page=_page_number(meta.current_page),
+        echo=_echo(meta.query),
+        seed=_seed(meta.seed),
+        unknown_meta=_unknown_meta(given_meta),
+    )
 
 
 def _meta(given: object) -> _Meta:
@@ -209,7 +202,7 @@ def _meta(given: object) -> _Meta:
     except ValidationError as error:
         raise PayloadError(f"meta: {problem_of(error)}") from None
     except UnicodeEncodeError:
-        raise PayloadError("meta: a name or a value in it is no text") from None
+        raise PayloadError("meta: a name or a value is not valid text") from None
 
 
 def _unknown_meta(given: Any) -> tuple[str, ...]:
@@ -218,7 +211,7 @@ def _unknown_meta(given: Any) -> tuple[str, ...]:
 
 
 def _number(value: object) -> object:
-    """Return the number that a text of digits is, anything else as it is."""
+    """Convert a text of digits to a number; return anything else unchanged."""
     if isinstance(value, str) and value.isascii() and value.isdigit():
         return int(value[:_MAX_DIGITS])
     return value
@@ -230,7 +223,7 @@ def _page_number(value: object) -> int | None:
 
 
 def _echo(query: object) -> str | None:
-    # null: nothing was asked. An object names the tag that `id:` asked for.
+    # null: the search had no q. An object names the tag of an `id:` search.
     if query is None:
         return None
     if isinstance(query, dict) and isinstance(query.get("id"), int):

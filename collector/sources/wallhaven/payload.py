@@ -1,14 +1,14 @@
-"""Bodies as strict JSON, their parts as typed records, and what of them a database can keep."""
+"""Strict JSON, its parts as typed records, and what PostgreSQL can store of them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from math import isfinite
-from typing import Annotated, Any, NoReturn, TypeGuard, TypeVar, get_args
+from typing import Annotated, Any, NoReturn, TypeVar, get_args
 
 from msgspec import Meta, Struct, ValidationError, convert, defstruct
 from msgspec.json import encode
@@ -18,19 +18,25 @@ from collector.core.errors import Code, PayloadError
 from collector.core.keys import is_wallhaven_id
 from collector.core.wallpapers import Rejected
 
-# Ours: longer than any text the API is known to send. Keeps one hostile row from filling a disk.
+# Our limit, longer than any known text of the API: no hostile row can fill a disk.
 _MAX_TEXT_CHARACTERS = 10_000
 _MAX_ADDRESS_CHARACTERS = 2_000
 _MAX_INT4 = 2**31 - 1
-# 1 TiB: no image is larger, and it stays far from the limits of BIGINT.
+# 1 TiB: larger than any image, and far below the limit of BIGINT.
 _MAX_FILE_BYTES = 2**40
-# The site gives five.
+# The site sends five.
 _MAX_COLORS = 100
-# A rejected item is kept for a person to read: the first 4,000 characters tell enough.
+# A rejected item is kept for a person to read: 4,000 characters are enough.
 _RAW_CHARACTERS = 4_000
+# The API nests four levels. Python's recursion limit is 1,000 frames, and the garbage collector may
+# run a finalizer at any depth: parsing must stay far from the limit.
+MAX_NESTING = 100
+# Also a string that is cut off: the scan stays linear whatever comes.
+_STRING = re.compile(rb'"(?:[^"\\]|\\.?)*+"?', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
-# Types of the API's fields, within what Postgres can store. `_is_storable` refuses NUL in a text: a
-# pattern on each of a dozen texts would double the time of reading an item.
+# Types of the API's fields, within the limits of PostgreSQL. `_is_storable` refuses NUL: a pattern
+# on each of a dozen texts would double the time for an item.
 WallhavenId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]{1,16}\Z")]
 Text = Annotated[str, Meta(max_length=_MAX_TEXT_CHARACTERS)]
 Name = Annotated[str, Meta(min_length=1, max_length=_MAX_TEXT_CHARACTERS)]
@@ -48,20 +54,20 @@ Part = TypeVar("Part", bound=Struct)
 
 
 class InvalidPart(ValueError):
-    """A part of an answer is not of its shape: one line that names the first wrong field.
+    """A part of an answer has another shape. The message is one line with the first wrong field.
 
     It never repeats what was received, which may be hostile and of any length.
     """
 
 
 def read_part(shape: type[Part], given: object) -> tuple[Part, dict[str, Any]]:
-    """Return a part of strict JSON as a record, and the fields that the shape lacks.
+    """Return a part of strict JSON as a record, and its unknown fields.
 
-    A field that is not given counts as null. Unknown fields of a part within the part are under its
-    name. Raises InvalidPart, also for text that Postgres cannot store.
+    A missing field counts as null. Unknown fields of a nested record stand under its name. Raises
+    InvalidPart, also for text that PostgreSQL cannot store.
     """
     if not isinstance(given, dict):
-        raise InvalidPart("item: is no object")
+        raise InvalidPart("item: not an object")
     known, unknown = _known_and_unknown(shape, given)
     try:
         found = convert(known, shape)
@@ -73,27 +79,27 @@ def read_part(shape: type[Part], given: object) -> tuple[Part, dict[str, Any]]:
 
 
 def problem_of(error: ValidationError) -> str:
-    """Return what is wrong in a record, the field's name first."""
+    """Return the problem of a record, with the field's name first."""
     problem, _, place = str(error).partition(" - at `$.")
     return f"{place.removesuffix('`') or 'item'}: {problem}"
 
 
 def utc_time(text: str) -> datetime:
-    """Return what a `Time` says. Raises InvalidPart."""
-    # No zone is given; UTC fits what was observed (2026-09).
+    """Convert a `Time`. Raises InvalidPart."""
+    # The API gives no zone; UTC fits what was observed (2026-09).
     try:
         return datetime.fromisoformat(f"{text}Z")
-    except ValueError:  # whose text would repeat what was received
-        raise InvalidPart("created_at: is no time such as 2026-09-23 17:27:56") from None
+    except ValueError:  # its message would repeat what was received
+        raise InvalidPart("created_at: not a time such as 2026-09-23 17:27:56") from None
 
 
 def extra_json(unknown: Mapping[str, Any]) -> str | None:
-    """Return unknown fields as JSON text that jsonb holds, None if there are none."""
+    """Return unknown fields as JSON text that jsonb can store, None if there are none."""
     return json.dumps(_storable(unknown)) if unknown else None
 
 
 def listing(body: bytes) -> tuple[list[object], object]:
-    """Return the list `data` of a body, and its `meta` if it has one. Raises PayloadError."""
+    """Return the list `data` of a body, and its `meta` or None. Raises PayloadError."""
     answer = strict_json(body)
     if not isinstance(answer, dict) or not isinstance(answer.get("data"), list):
         raise PayloadError("the answer is not an object with a list `data`")
@@ -110,7 +116,8 @@ def data_object(body: bytes) -> dict[str, Any]:
 
 
 def strict_json(body: bytes) -> object:
-    """Read UTF-8 JSON without NaN, infinities and repeated keys. Raises PayloadError."""
+    """Parse UTF-8 JSON. Raises PayloadError for NaN, infinities, repeated keys and deep nesting."""
+    _check_nesting(body)
     try:
         return json.loads(
             body.decode("utf-8"),
@@ -118,21 +125,20 @@ def strict_json(body: bytes) -> object:
             parse_float=_finite,
             object_pairs_hook=_unique_keys,
         )
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise PayloadError(f"not strict JSON: {type(error).__name__}") from None
 
 
-@contextmanager
-def bounded_nesting() -> Iterator[None]:
-    """Raise PayloadError if what is nested too deeply breaks the reading of it."""
-    try:
-        yield
-    except RecursionError:
-        raise PayloadError("an item is nested too deeply") from None
+def _check_nesting(body: bytes) -> None:
+    depth = 0
+    for bracket in _STRING.sub(b"", body).translate(None, _NOT_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_NESTING:
+            raise PayloadError(f"not strict JSON: nested more than {MAX_NESTING} levels deep")
 
 
 def rejected_wallpaper(item: object, error: InvalidPart) -> Rejected:
-    """Return why a wallpaper cannot become a row."""
+    """Return the rejection of a wallpaper."""
     found_id = item.get("id") if isinstance(item, dict) else None
     usable_id = found_id if isinstance(found_id, str) and is_wallhaven_id(found_id) else None
     is_bad_id = isinstance(found_id, str) and bool(found_id) and usable_id is None
@@ -141,7 +147,7 @@ def rejected_wallpaper(item: object, error: InvalidPart) -> Rejected:
 
 
 def rejected_tag(tag: object, error: InvalidPart, wallhaven_id: str) -> Rejected:
-    """Return why a tag of a wallpaper cannot become a row."""
+    """Return the rejection of a wallpaper's tag."""
     return Rejected(wallhaven_id, Code.INVALID_METADATA, str(error), _raw(tag))
 
 
@@ -153,7 +159,7 @@ def _known_and_unknown(
     try:
         "".join(unknown).encode()
     except UnicodeEncodeError:
-        raise InvalidPart("item: the name of a field is no text") from None
+        raise InvalidPart("item: the name of a field is not valid text") from None
     for name, part in _parts(shape).items():
         if isinstance(known[name], dict):
             known[name], more = _known_and_unknown(part, known[name])
@@ -164,17 +170,17 @@ def _known_and_unknown(
 
 @cache
 def _parts(shape: type[Struct]) -> dict[str, type[Struct]]:
-    """Return the fields that are records of their own, by name."""
+    """Return the fields that are nested records, by name."""
     types = {field.encode_name: get_args(field.type)[0] for field in fields(shape)}
-    return {name: part for name, part in types.items() if _is_record(part)}
-
-
-def _is_record(part: object) -> TypeGuard[type[Struct]]:
-    return isinstance(part, type) and issubclass(part, Struct)
+    return {
+        name: part
+        for name, part in types.items()
+        if isinstance(part, type) and issubclass(part, Struct)
+    }
 
 
 def _problems(shape: type[Struct], known: Mapping[str, Any]) -> str:
-    """Return one line: the first wrong field, and how many more there are."""
+    """Return one line: the first wrong field, and the number of others."""
     found = (_problem(known, name, alone) for name, alone in _fields(shape).items())
     first, *more = [problem for problem in found if problem]
     return f"{first} (and {len(more)} more)" if more else first
@@ -194,7 +200,7 @@ def _problem(known: Mapping[str, Any], name: str, alone: type[Struct]) -> str | 
 
 @cache
 def _fields(shape: type[Struct]) -> dict[str, type[Struct]]:
-    """Return each field as a record that has no other: msgspec compiles a record's checks once."""
+    """Return a record type for each single field: msgspec compiles the checks of a type once."""
     return {
         field.encode_name: defstruct(
             "Field", [("value", field.type)], rename={"value": field.encode_name}
@@ -204,8 +210,8 @@ def _fields(shape: type[Struct]) -> dict[str, type[Struct]]:
 
 
 def _is_storable(value: object) -> bool:
-    """Say whether no text in a record holds NUL or half of a surrogate pair."""
-    # To write it asks all texts at once. Escaped backslashes aside, only a NUL is written so.
+    """Return whether no text in a record holds NUL or half of a surrogate pair."""
+    # Encoding checks all texts at once. Escaped backslashes aside, only NUL is encoded like this.
     try:
         return rb"\u0000" not in encode(value).replace(rb"\\", b"")
     except UnicodeEncodeError:

@@ -1,11 +1,11 @@
-"""A search as a value: each parameter is checked here, for the API checks none.
+"""A search as a value. Every parameter is checked here, because the API checks none.
 
-It answers wrong filters with 200 and unfiltered data (observed 2026-09 and 2026-10), or with a
-total and no items. Parameters and the grammar of `q`: https://wallhaven.cc/help/api (read
+The API answers wrong filters with 200 and unfiltered data, or with a total and no items (observed
+2026-09 and 2026-10). Parameters and the grammar of `q`: https://wallhaven.cc/help/api (read
 2026-11-23).
 
-Words in `q` find tags, with `-` before them they exclude, with `+` they are required. `@user`,
-`id:`, `type:` and `like:` ask for something else. `*` is ours: everything, with no `q` sent.
+Words in `q` match tags; `-` before a word excludes, `+` requires. `@user`, `id:`, `type:` and
+`like:` match other things. `*` is our own: everything, sent without a `q`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PURITIES = ("sfw", "sketchy", "nsfw")
 SORTINGS = ("date_added", "relevance", "random", "views", "favorites", "toplist")
 ORDERS = ("desc", "asc")
 TOP_RANGES = ("1d", "3d", "1w", "1M", "3M", "6M", "1y")
-# The palette that can be searched; answers name three more colours.
+# The colours that can be searched; answers contain three more.
 _PALETTE = (
     "660000 990000 cc0000 cc3333 ea4c88 993399 663399 333399 0066cc 0099cc 66cccc 77cc33 669900"
     " 336600 666600 999900 cccc33 ffff00 ffcc33 ff9900 ff6600 cc6633 996633 663300 000000 999999"
@@ -36,12 +36,12 @@ _EVERY_CATEGORY = "111"
 _BITS = "[01]{3}"
 _SIZE = "[1-9][0-9]{0,4}x[1-9][0-9]{0,4}"
 _RATIO = f"(?:{_SIZE}|landscape|portrait)"
-# Ours: a longer one is no search but a mistake.
+# Our limit: a longer one is a mistake.
 _MAX_Q_CHARACTERS = 500
 _TERM = re.compile(r'(?P<sign>[+-]?)(?:"[^"]+"|(?P<word>\S+))')
 _EVERYTHING = "*"
 _OPERATOR = re.compile(r"@|(?:id|type|like):|\*\Z", re.IGNORECASE)
-# What must follow an operator, the same in words, and a whole term as an example.
+# What must follow each operator, as a pattern and in words, and an example of a whole term.
 _OPERANDS = {
     "@": (re.compile(r"[^\s/@]+"), "a user's name after @", "@someone"),
     "id:": (re.compile(r"[1-9][0-9]{0,9}"), "a tag's number after id:", "id:1"),
@@ -49,14 +49,14 @@ _OPERANDS = {
     "like:": (re.compile(r"[A-Za-z0-9]{1,16}"), "a wallpaper's id after like:", "like:2169oy"),
     _EVERYTHING: (re.compile(""), "* for everything", _EVERYTHING),
 }
-# With any other term beside id: and like: the API finds nothing, and * would be searched for.
+# With another term next to id: or like: the API finds nothing; it would search for a * literally.
 _ALONE = ("id:", "like:", _EVERYTHING)
 
 
 class QueryError(SettingsError):
-    """A parameter of a question is wrong; `parameter` is its name in the API, or of the option.
+    """A parameter of a request is wrong; `parameter` is its name in the API, or the option's.
 
-    The line says what is allowed, with an example, and does not repeat the value.
+    The message is one line: what is allowed, with an example, without the value.
     """
 
     def __init__(self, parameter: str, problem: str) -> None:
@@ -65,7 +65,7 @@ class QueryError(SettingsError):
 
 
 class _Rule(NamedTuple):
-    """A pattern for the whole of a value, and what to say if it does not match."""
+    """A pattern for a whole value, and the text of the error if it does not match."""
 
     parameter: str
     pattern: str
@@ -87,7 +87,7 @@ def _bits(parameter: str, words: tuple[str, ...], example: str) -> _Rule:
     return _Rule(parameter, _BITS, allowed, example)
 
 
-# By field of Query; a field that is not among _REQUIRED may be empty.
+# By field of Query. A field that is not in _REQUIRED may be empty.
 _RULES = {
     "categories": _bits("categories", CATEGORIES, "111"),
     "purity": _bits("purity", PURITIES, "100"),
@@ -110,7 +110,7 @@ _REQUIRED = ("categories", "purity", "sorting", "order")
 class Query:
     """A search. A wrong value raises QueryError, which names the API's parameter.
 
-    An empty filter filters nothing, AI art included. Nor does a `q` of `*`: it is never sent.
+    An empty filter excludes nothing, not even AI art. Nor does a `q` of `*`, which is never sent.
     """
 
     q: str = ""
@@ -137,19 +137,19 @@ class Query:
     def _check_together(self) -> None:
         for parameter, bits in (("categories", self.categories), ("purity", self.purity)):
             if "1" not in bits:
-                problem = f"asks for nothing: one digit at least must be 1, such as {bits[:2]}1"
+                problem = f"asks for nothing: at least one digit must be 1, such as {bits[:2]}1"
                 raise QueryError(parameter, problem)
-        # With any other sorting the API ignores them and says nothing.
+        # With any other sorting the API ignores them silently.
         if self.top_range and self.sorting != "toplist":
-            raise QueryError("topRange", "works with the sorting toplist alone; leave it empty")
+            raise QueryError("topRange", "only works with the sorting toplist; leave it empty")
         if self.seed and self.sorting != "random":
-            raise QueryError("seed", "works with the sorting random alone; leave it empty")
+            raise QueryError("seed", "only works with the sorting random; leave it empty")
 
     def parameters(self) -> dict[str, str]:
         """Return the API's parameters in the order in which they are sent, `q` last.
 
-        Filters for which an account may have a default are always sent, empty if nothing is
-        filtered: otherwise that default would count. Other empty ones are left out.
+        Filters with a default in an account are always sent, even empty, so that the default does
+        not apply. Other empty filters are left out.
         """
         is_toplist = self.sorting == "toplist"
         named = {
@@ -164,14 +164,14 @@ class Query:
             "colors": self.colors,
             "ai_art_filter": self.ai_art_filter or "0",
             "seed": self.seed,
-            "q": _sent_terms(self.q),
+            "q": "" if self.q.strip() == _EVERYTHING else self.q.strip(),
         }
         always = ("resolutions", "ratios")
         return {name: value for name, value in named.items() if value or name in always}
 
     @property
     def narrowing(self) -> tuple[str, ...]:
-        """The API's names of the filters that are set, purity and AI art aside."""
+        """The API's names of the filters that are set, except purity and AI art."""
         given = self.parameters()
         if self.categories == _EVERY_CATEGORY:
             del given["categories"]
@@ -180,7 +180,7 @@ class Query:
 
     @property
     def unfiltered(self) -> Query:
-        """The question without the `narrowing` filters; no sorting, for it moves no total."""
+        """The search without the `narrowing` filters. Sorting is left out: it changes no total."""
         return Query(purity=self.purity, ai_art_filter=self.ai_art_filter)
 
 
@@ -194,16 +194,12 @@ class _Term(NamedTuple):
         return found[0].lower() if found else ""
 
 
-def _sent_terms(q: str) -> str:
-    """Return the `q` to send, empty for a search without it."""
-    terms = q.strip()
-    return "" if terms == _EVERYTHING else terms
-
-
 def _check_terms(q: str) -> None:
     """Raise QueryError for a `q` that the API would misread."""
     if len(q) > _MAX_Q_CHARACTERS or any(category(character) in ("Cc", "Cs") for character in q):
-        raise _wrong(f"be at most {_MAX_Q_CHARACTERS} characters, none a control character", "elf")
+        raise _wrong(
+            f"have at most {_MAX_Q_CHARACTERS} characters and no control characters", "elf"
+        )
     terms = [_Term(match["sign"], match["word"] or "") for match in _TERM.finditer(q)]
     for term in terms:
         _check_term(term)
@@ -228,7 +224,7 @@ def _check_operators(operators: Iterable[str]) -> None:
             raise _wrong(f"have {operator} alone, without other terms", _OPERANDS[operator][2])
     for operator in _OPERANDS:
         if found.count(operator) > 1:
-            raise _wrong(f"have one {operator} at most", _OPERANDS[operator][2])
+            raise _wrong(f"have at most one {operator}", _OPERANDS[operator][2])
 
 
 def _wrong(duty: str, example: str) -> QueryError:

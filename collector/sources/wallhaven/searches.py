@@ -1,4 +1,4 @@
-"""What can be mirrored page by page: a search, or a user's collection."""
+"""The two lists that can be mirrored: a search, and a user's collection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collector.sources.wallhaven.query import Query, QueryError
 
 @dataclass(frozen=True, slots=True)
 class WallhavenSearch:
-    """The `Source` for one search. The key travels as a header, never in an address."""
+    """The `Source` for one search. The key is sent as a header, never in an address."""
 
     api_url: str
     query: Query
@@ -23,7 +23,7 @@ class WallhavenSearch:
 
     @property
     def search_key(self) -> str:
-        """The site's search as a canonical query string, without key and page."""
+        """The search as a canonical query string, without key and page."""
         query = replace(self.query, seed="")
         given = {name: value for name, value in query.parameters().items() if value}
         return f"wallhaven?{encode(given)}"
@@ -37,11 +37,11 @@ class WallhavenSearch:
         return (self.query.sorting, self.query.order) == ("date_added", "asc")
 
     def oldest_first(self) -> WallhavenSearch:
-        """Return the search by date. Raises QueryError for a toplist, which has no other order."""
+        """Return the search by date. Raises QueryError for a toplist, which has only one order."""
         return self._by_date("asc")
 
     def newest_first(self) -> WallhavenSearch:
-        """Return the search by date. Raises QueryError for a toplist, which has no other order."""
+        """Return the search by date. Raises QueryError for a toplist, which has only one order."""
         return self._by_date("desc")
 
     def _by_date(self, order: str) -> WallhavenSearch:
@@ -51,11 +51,11 @@ class WallhavenSearch:
 
     @property
     def unfiltered(self) -> WallhavenSearch | None:
-        """The search whose total tells whether filters were honoured, None without filters."""
+        """The search whose total shows whether filters were honoured, None without filters."""
         return replace(self, query=self.query.unfiltered) if self.query.narrowing else None
 
     def following(self, first: Page) -> WallhavenSearch:
-        """Return the search with the seed of a page, if its order is random."""
+        """Return the search with the seed of the first page, if its order is random."""
         if self.query.sorting != "random" or self.query.seed or not first.seed:
             return self
         return replace(self, query=replace(self.query, seed=first.seed))
@@ -74,9 +74,9 @@ class WallhavenSearch:
 
 @dataclass(frozen=True, slots=True)
 class WallhavenCollection:
-    """The `Source` for one collection: the API takes only a page and a purity for it.
+    """The `Source` for one collection. The API accepts only a page and a purity for it.
 
-    Its order is not documented, so none is promised: it can only be read as a whole.
+    Its order is not documented, so this source promises none: it can only be read as a whole.
     """
 
     is_newest_first: ClassVar[bool] = False
@@ -93,18 +93,18 @@ class WallhavenCollection:
         return f"wallhaven/collections/{self.name}?purity={self.purity}"
 
     def oldest_first(self) -> WallhavenCollection:
-        """Return the collection: the API knows one order of it."""
+        """Return the collection itself: the API has only one order."""
         return self
 
     def newest_first(self) -> None:
-        """Return None: the API knows one order of a collection, and does not say which."""
+        """Return None: the API has only one order, and does not document it."""
 
     @property
     def unfiltered(self) -> None:
-        """None: every item shows whether the purity, its only filter, was honoured."""
+        """None: items show whether the purity, the only filter, was honoured."""
 
     def following(self, first: Page) -> WallhavenCollection:
-        """Return the collection: its pages need no seed."""
+        """Return the collection itself: its pages need no seed."""
         del first
         return self
 

@@ -18,7 +18,6 @@ import pytest
 from collector.catalog import (
     ClaimPolicy,
     Database,
-    Janitor,
     Loads,
     Pages,
     Runs,
@@ -356,14 +355,14 @@ async def test_upkeep_reads_what_it_needs_and_no_more(filled: dict[int, str], pl
         more = await catalog.keyed_rows(last.s3_key, last.wallpaper_id, KEYED_ROWS)
         assert not {row.s3_key for row in rows} & {row.s3_key for row in more}
         await catalog.present_rows([row.wallhaven_id for row in rows])
-        janitor = Janitor(database, max_attempts=5)
-        await janitor.release_lapsed()
-        assert await janitor.noted_uploads(0, 10) == []
-        assert await janitor.uploads_in_hand(["none"]) == set()
+        transfers = Transfers(database, ClaimPolicy(lease_seconds=60, max_attempts=5))
+        await transfers.release_lapsed()
+        assert await transfers.noted_uploads(0, 10) == []
+        assert await transfers.claimed_uploads(["none"]) == set()
     assert plans.scanned() == set()
     assert plans.buffers("keyed_rows") <= 5 * KEYED_ROWS
     assert plans.buffers("present_rows") <= 10 * KEYED_ROWS
-    small = ("release_lapsed", "noted_uploads", "uploads_in_hand")
+    small = ("release_lapsed", "noted_uploads", "claimed_uploads")
     assert max(plans.buffers(name) for name in small) <= 60 * CLAIMED
 
 
@@ -448,11 +447,11 @@ async def test_a_batch_of_what_is_trimmed_reads_its_own_rows_and_no_others(
             f" SELECT 2 + n % 2, n, 'uploaded' FROM generate_series(1, {STORED}) AS n",
         )
         await execute(database, "VACUUM ANALYZE draenei_content.run_items")
-        janitor = Janitor(database, max_attempts=5)
-        assert await janitor.mark_trimmed(8, 2_000) == 2
+        runs = Runs(database)
+        assert await runs.mark_trimmed(8, 2_000) == 2
         for detail in (RunDetail.ITEMS, RunDetail.PAGES):
-            assert await janitor.trim(detail, 8, 2_000) == 2_000
-        assert await janitor.trim(RunDetail.LOADS, 8, 2_000) <= LOADS
+            assert await runs.trim(detail, 8, 2_000) == 2_000
+        assert await runs.trim(RunDetail.LOADS, 8, 2_000) <= LOADS
     assert plans.scanned({"run_items", "staged_pages"}) == set()
     # It looks at the 10,000 unmerged pages of runs that are alive.
     assert plans.dearest() <= 20 * 2_000 + 5 * 10 * RUNS

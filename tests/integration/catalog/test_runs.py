@@ -11,14 +11,14 @@ import asyncpg
 import pytest
 
 from collector.catalog import Allowance, Database, Runs, SharedBudget
-from collector.core.audit import AuditRow, judge_run
+from collector.core.audit import AuditRow, conclude_run
 from collector.core.pacing import Slot, Wait
 from collector.core.runs import Run, RunStatus, StageCall, StageEnd, StageName, StageStatus
 from collector.stages.audit import close_crashed
 
 SILENT_SECONDS = 3600.0
 WEEK_SECONDS = 7 * 86_400.0
-judge = partial(judge_run, max_dead_percent=5)
+judge = partial(conclude_run, max_dead_percent=5)
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ async def test_a_run_that_is_silent_for_long_is_closed_as_crashed(
     heard_at = heard["heartbeat_at"]
     assert (row.run_id, row.status, row.api_requests) == ("crashed", RunStatus.CRASHED, 7)
     assert row.notes == (
-        f"last heard of at {heard_at.isoformat(timespec='seconds')}; transfer: did not end"
+        f"last heartbeat at {heard_at.isoformat(timespec='seconds')}; transfer: did not end"
     )
     assert row.ended_at == heard_at
     assert row.duration_seconds == pytest.approx(61 * 60)

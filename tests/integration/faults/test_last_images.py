@@ -20,7 +20,7 @@ async def test_a_host_that_goes_down_for_the_last_images_is_an_outage(
         world.images.on(lambda _: len(world.images.asked) > 9, http.status(503), times=None)
         audit = await world.run()
         assert (audit.status, audit.images_uploaded) == (RunStatus.FAILED, 9)
-        assert "in the end" in str(audit.notes)
+        assert "failed for the last images" in str(audit.notes)
         tried = await world.rows("SELECT attempts FROM draenei_content.transfers")
         assert {row["attempts"] for row in tried} == {0}
         await world.converge()

@@ -71,7 +71,7 @@ async def test_a_host_that_lost_what_it_delivered_before_is_an_outage(
         world.images.on(lambda _: True, http.status(status), times=None)
         audit = await world.run("lost")
         assert audit.status is RunStatus.FAILED
-        assert "for what it has delivered before" in str(audit.notes)
+        assert "for images that it delivered before" in str(audit.notes)
         assert await nothing_is_blamed(world)
 
 

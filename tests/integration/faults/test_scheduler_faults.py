@@ -47,7 +47,7 @@ MAX_XCOM_BYTES = 4096
 WALLPAPERS = 30
 DAILY = Run("dag", "scheduled__2026-11-01")
 AUDITS = "SELECT * FROM draenei_content.run_audit ORDER BY id"
-IN_OTHER_HANDS = "images in the hands of other workers"
+IN_OTHER_HANDS = "images claimed by other workers"
 HELD = "SELECT count(*) FROM draenei_content.transfers WHERE state = 'claimed' OR attempts > 0"
 
 OpenTask = Callable[..., AbstractContextManager[FaultyWorld]]

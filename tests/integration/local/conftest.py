@@ -30,7 +30,8 @@ S3_CONFIG = AioConfig(
     read_timeout=10,
 )
 
-# Opens the servers named to it, tells what it got, and leaves when its standard input ends.
+# Opens the servers that its arguments name, prints how to reach them, and leaves when its standard
+# input ends.
 OPENER = """
 import json, sys
 from dataclasses import asdict

@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from collector.local import open_local_servers
-from collector.local.leftovers import find_process, holds_within
-from collector.local.sharing import wait_stopped
+from collector.local.folder import is_running
+from collector.local.leftovers import find_process, holds_within, until
 
 NOTICED_SECONDS = 10
 GONE_SECONDS = 15
@@ -38,7 +38,7 @@ async def test_a_killed_server_leaves_no_process_and_its_data_are_there_at_the_n
             await client.put(first.s3, "key", b"kept")
             os.kill(first.s3.pid, signal.SIGKILL)
         with anyio.fail_after(NOTICED_SECONDS):
-            await wait_stopped(home / victim)
+            await until(lambda: not is_running(home / victim))
     async with open_local_servers(home, postgres=victim == "postgres", s3=victim == "s3") as again:
         if again.postgres:
             assert await client.query(again.postgres, "select one from t") == 1
@@ -93,7 +93,7 @@ async def test_killed_wardens_and_users_at_once_leave_no_server(
     assert await holds_within(GONE_SECONDS, lambda: all(map(is_gone, [*killed, *wardens])))
 
 
-async def test_one_who_comes_at_the_moment_the_last_user_is_killed_starts_anew(
+async def test_a_user_that_comes_as_the_last_one_is_killed_starts_a_new_server(
     home: Path, client: Any, open_elsewhere: Any
 ) -> None:
     owner = await open_elsewhere("postgres")
@@ -112,7 +112,7 @@ async def test_a_killed_warden_takes_its_server_along(home: Path) -> None:
             GONE_SECONDS, lambda: is_gone(servers.postgres.pid) and is_gone(servers.s3.pid)
         )
         with anyio.fail_after(NOTICED_SECONDS):
-            await wait_stopped(home / "postgres")
+            await until(lambda: not is_running(home / "postgres"))
 
 
 async def test_an_interrupted_first_start_is_repeated(home: Path, client: Any) -> None:

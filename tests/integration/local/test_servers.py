@@ -11,8 +11,9 @@ import anyio
 import pytest
 
 from collector.local import LocalServerError, open_local_servers
-from collector.local.launch import LOOPBACK
-from collector.local.sharing import is_running, wait_stopped
+from collector.local.folder import is_running
+from collector.local.leftovers import until
+from collector.local.records import LOOPBACK
 
 SYSTEM_POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 LONG_NAME = "a-home-in-a-very-deep-folder" * 4
@@ -180,7 +181,7 @@ async def test_a_failed_start_tells_why_and_leaves_nothing(home: Path) -> None:
     assert caught.value.log == home / "postgres" / "log"
     assert 'invalid value for parameter "max_connections"' in caught.value.tail[-1]
     assert "\n" not in str(caught.value)
-    await wait_stopped(home / "postgres")
+    await until(lambda: not is_running(home / "postgres"))
     async with open_local_servers(home, s3=False) as servers:
         assert servers.postgres
 
@@ -213,6 +214,6 @@ async def test_other_binaries_can_be_used(home: Path, client: Any) -> None:
 
 
 async def test_a_missing_binary_is_a_clear_error(home: Path, tmp_path: Path) -> None:
-    with pytest.raises(LocalServerError, match="cannot be run"):
+    with pytest.raises(LocalServerError, match="cannot run"):
         async with open_local_servers(home, s3=False, postgres_binaries=tmp_path):
             pytest.fail("must not get here")

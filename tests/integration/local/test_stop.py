@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from collector.local import open_local_servers
-from collector.local.launch import LOOPBACK
+from collector.local.records import LOOPBACK
 
 # What a whole command has from the signal to its exit.
 EXIT_SECONDS = 4

@@ -98,7 +98,7 @@ async def test_data_that_went_out_of_reach_are_not_replaced_by_new(
 
 @needs_root
 @pytest.mark.parametrize("hostile", ["owner", "mode", "link"])
-async def test_a_private_folder_of_somebody_else_is_refused(
+async def test_a_private_folder_of_another_user_is_refused(
     home: Path, private_parent: Path, hostile: str
 ) -> None:
     home.chmod(0o700)

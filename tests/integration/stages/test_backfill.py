@@ -91,7 +91,7 @@ async def test_all_of_a_list_is_mirrored_and_certified(
         assert await world.objects() == world.truth()
         assert certificate(row) == {
             "verdict": "complete",
-            "explanation": "every item that the site counts was seen, and the total stood still",
+            "explanation": "every item that the site counts was seen, and the total did not change",
             "seen": 720,
             "total_at_start": 720,
             "total_at_end": 720,

@@ -157,16 +157,17 @@ async def test_the_life_of_an_item_is_told_from_the_tables(
         told = [event.what for event in history.events()]
         assert [line.split()[0] for line in told] == ["listed", "row", "uploaded"]
         assert "read by one" in told[0]
-        assert told[1:] == ["row made by one", "uploaded by one in 1 try"]
+        assert told[1:] == ["row created by one", "uploaded by one in 1 attempt"]
         (key,) = [key for key in await world.objects() if stored in key]
         assert (history.row.s3_key, history.row.object_sha256) == (key, world.truth()[key])
 
         history = await world.runtime.catalog.items.history(given_up)
         assert history.state is ItemState.DEAD
         told = [event.what for event in history.events()]
-        assert {"given up at transfer: gone", "not stored by one in 1 try: gone at download"} < set(
-            told
-        )
+        assert {
+            "given up at transfer: gone",
+            "not stored by one in 1 attempt: gone at download",
+        } < set(told)
         written = json.loads(json.dumps(history.as_json()))
         assert written["state"] == "dead"
         assert written["dead_letters"][0]["code"] == "gone"

@@ -303,7 +303,7 @@ async def test_an_answer_that_is_of_no_use_changes_nothing_and_holds_up_nobody(
         enrichment = audit.report["enrichment"]
         assert (enrichment["enriched"], enrichment["unusable"]) == (9, 1)
         assert audit.status is RunStatus.PARTIAL
-        assert f"{odd[0]}: the answer is of no use" in caplog.text
+        assert f"{odd[0]}: unusable answer, to be requested again" in caplog.text
         await assert_all_is_true(world, dearest(world)[1:])
         (row,) = await world.rows(DETAILS, odd[0])
         assert (row["enriched_at"], row["missing_at"], row["attempts"]) == (None, None, 1)
@@ -319,7 +319,7 @@ async def test_answers_that_are_all_of_no_use_are_an_outage(
         await listed(world)
         audit = await enriched(world)
         assert audit.status is RunStatus.FAILED
-        assert audit.notes == "enrich: api: 10 answers in a row are of no use"
+        assert audit.notes == "enrich: api: 10 unusable answers in a row"
         assert audit.report["enrichment"]["unusable"] >= MAX_UNUSABLE_IN_A_ROW
         assert len(asked(world)) <= MAX_UNUSABLE_IN_A_ROW + WALLPAPERS_IN_FLIGHT
 

@@ -86,9 +86,9 @@ async def test_an_item_that_killed_its_process_each_time_is_given_up(
 
 
 def _verdict(status: RunStatus) -> Any:
-    from collector.core.audit import Verdict
+    from collector.core.audit import Conclusion
 
-    return Verdict(status, None, {})
+    return Conclusion(status, None, {})
 
 
 async def _audit(world: World) -> dict[str, Any]:

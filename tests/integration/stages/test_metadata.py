@@ -59,7 +59,7 @@ async def test_a_gap_that_a_short_run_leaves_is_closed_by_the_next_ones(
 
 # So few that the requests of a test bring none by themselves.
 REQUESTS_PER_UPLOAD = 10_000
-RARE_UPLOADS = Drift(uploads_per_100_requests=100 / REQUESTS_PER_UPLOAD, most_uploads=500)
+RARE_UPLOADS = Drift(uploads_per_100_requests=100 / REQUESTS_PER_UPLOAD, max_uploads=500)
 
 
 @pytest.mark.parametrize("new_items", [0, 1, 23, 24, 25, 48, 49, 100])
@@ -160,7 +160,7 @@ async def test_a_random_order_is_read_on_with_its_seed(
 async def test_new_items_and_deletions_while_a_run_reads_lose_nothing(
     open_world: OpenWorld, small_images: Path
 ) -> None:
-    drift = Drift(uploads_per_100_requests=100, deletions_per_100_requests=60, most_uploads=200)
+    drift = Drift(uploads_per_100_requests=100, deletions_per_100_requests=60, max_uploads=200)
     async with open_world(profiled(small_images, 24 * 8, drift=drift)) as world:
         await world.run("first")
         for day in range(6):

@@ -26,7 +26,8 @@ from collector.simulator import (
     Outage as SiteOutage,
 )
 from collector.sources import ApiRequest
-from collector.stages.api import ApiClient, Pacer
+from collector.stages.api import ApiClient
+from collector.stages.pacing import Pacer
 
 REQUESTS = 20
 WINDOW_SECONDS = 1.5
@@ -142,7 +143,7 @@ async def test_a_run_that_gives_an_outage_up_is_red_and_says_where_it_stopped(
         assert "extract: api: no usable answer for " in audit.notes
         assert "(HTTP 503); stopped at http://127.0.0.1" in audit.notes
         assert "page=" in audit.notes
-        assert "the API was out for " in audit.notes
+        assert "the API was down for " in audit.notes
         assert audit.api_requests == world.simulator.journal.requests["search"]
 
 

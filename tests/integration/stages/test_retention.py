@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from world import OpenWorld, World, small
 
-from collector.catalog import Janitor
+from collector.catalog import Runs
 from collector.core.audit import AuditRow
 from collector.core.errors import Edge, Outage, RunTrimmed
 from collector.core.maintenance import RunDetail
@@ -224,7 +224,7 @@ async def test_newer_pages_are_kept_until_an_older_one_is_merged(
         assert (await tidied(world)).pages_trimmed == 3
 
 
-class Failing(Janitor):
+class Failing(Runs):
     """A catalog whose connection is lost in some batch."""
 
     batches = 3
@@ -245,7 +245,7 @@ async def test_trimming_goes_batch_by_batch_and_on_where_it_was_broken_off(
         await old_and_new(world)
         audit = await audit_row(world, "old")
         with pytest.raises(Outage):
-            await trim_old_runs(Failing(world.runtime.catalog.database, 5), KEEP_DAYS)
+            await trim_old_runs(Failing(world.runtime.catalog.database), KEEP_DAYS)
         assert (await details(world, "old"))[RunDetail.ITEMS] == 60 - 14
         # Its numbers cannot be counted any more, and already are not.
         await world.stage(StageName.AUDIT, "old")

@@ -187,7 +187,7 @@ async def test_a_bucket_that_is_not_theirs_is_not_filled_again_by_mistake(
         await world.run()
         for key in sorted(world.truth())[:3]:
             await delete(world, key)
-        with pytest.raises(Refusal, match="is it the right bucket"):
+        with pytest.raises(Refusal, match="Check BUCKET_NAME; --refill"):
             await found(world, repair=True)
         assert (await found(world)).kinds[Kind.MISSING] == 3
         refilled = await run_verify(world.runtime, deep=False, repair=True, refill=True)

@@ -70,7 +70,7 @@ async def test_an_object_is_not_replaced_by_a_store_that_would(
             for check in await examine(world.settings, SilentProgress())
             if check.name == "bucket"
         ]
-        assert not bucket.well
+        assert not bucket.is_ok
         assert "conditional_put" in bucket.found
 
 
@@ -91,7 +91,7 @@ async def test_a_store_that_may_not_be_probed_is_asked_first(
 
     monkeypatch.setattr(probes, "probe", refuse)
     async with open_world(small(small_images, 2)) as world:
-        fitted = await probes.fit_store(world.runtime.store)
+        fitted = await probes.probe_store(world.runtime.store)
         assert fitted.store._looks_first
         assert not fitted.trusts_checksums
         assert "the right to be probed" in str(fitted.lacks)

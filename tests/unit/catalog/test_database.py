@@ -1,4 +1,4 @@
-"""What is said where no database answers."""
+"""Error messages if no database answers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from collector.catalog.database import database_errors, open_database
 from collector.core.errors import Edge, Outage
 
-HINT = "start the server, or mend host and port of DATABASE_URL"
+HINT = "start the server, or correct host and port of DATABASE_URL"
 
 
-async def test_a_server_that_is_down_is_named_with_what_to_mend() -> None:
+async def test_a_server_that_is_down_is_named_with_what_to_do() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(Outage) as caught:

@@ -67,5 +67,5 @@ def test_queries_of_all_files_are_loaded(tmp_path: Path) -> None:
 def test_a_name_that_stands_twice_is_refused(tmp_path: Path, second: str) -> None:
     query = "-- name: same\n-- One.\nSELECT 1;\n"
     folder = write(tmp_path, a=query * (2 if second == "a" else 1), b=query)
-    with pytest.raises(ValueError, match=f"query same stands twice, again in {second}.sql"):
+    with pytest.raises(ValueError, match=f"query same is defined twice, again in {second}.sql"):
         load_queries(folder)

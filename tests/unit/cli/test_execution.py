@@ -1,4 +1,4 @@
-"""The command line that goes on with an interrupted run, and how an answer is written."""
+"""The command line that resumes an interrupted run, and how answers and log lines are printed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.cli.execution import Answer, Invocation, configure_logging
+from collector.cli.execution import Answer, Invocation
+from collector.cli.streams import configure_logging
 from collector.core.runs import Run
 from collector.settings import Settings
 
@@ -27,7 +28,9 @@ from collector.settings import Settings
         (("load", "--run-id=run__1"), "collector load --run-id=run__1"),
     ],
 )
-def test_what_was_given_and_the_run_id(arguments: tuple[str, ...], line: str) -> None:
+def test_a_run_is_resumed_with_its_arguments_and_its_id(
+    arguments: tuple[str, ...], line: str
+) -> None:
     assert Invocation(arguments, False, None).resuming(Run("collector", "run__1")) == line
 
 
@@ -39,7 +42,7 @@ def test_what_was_given_and_the_run_id(arguments: tuple[str, ...], line: str) ->
         (Path("/a b/\\1.env"), "`collector --env-file '/a b/\\1.env' verify --repair`"),
     ],
 )
-def test_a_command_that_is_named_reads_the_same_file(env_file: Path | None, line: str) -> None:
+def test_a_command_in_a_message_reads_the_same_file(env_file: Path | None, line: str) -> None:
     invocation = Invocation(("verify",), False, env_file)
     assert invocation.command("verify", "--repair") == line
     assert invocation.hinted("run `collector verify --repair`; then go on") == (
@@ -65,7 +68,7 @@ def _of_file(tmp_path: Path, text: str) -> tuple[Invocation, Settings]:
         ("DATABASE_URL=\nS3_ENDPOINT_URL=http://minio:9000", ["DATABASE_URL"]),
     ],
 )
-def test_a_file_that_leaves_a_server_to_chance_is_warned_of(
+def test_a_file_that_leaves_a_server_unset_is_warned_of(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -81,7 +84,7 @@ def test_a_file_that_leaves_a_server_to_chance_is_warned_of(
     assert [line.removeprefix(before).split()[0].rstrip(":") for line in lines] == warned_of
 
 
-def test_without_a_file_the_embedded_servers_are_no_surprise(
+def test_without_a_file_nothing_is_warned_of(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     invocation = Invocation(("status",), False, None)
@@ -98,7 +101,7 @@ def test_a_line_of_the_log_names_the_file(
     assert said == f"[draenei] odd; `collector --env-file {tmp_path}/my.env doctor` says more\n"
 
 
-def test_a_locale_without_the_letters_escapes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_letters_that_the_locale_lacks_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     written = BytesIO()
     monkeypatch.setattr(sys, "stdout", TextIOWrapper(written, encoding="ascii"))
     answer = Answer({}, lambda console: console.print("tag: caf\u00e9"))

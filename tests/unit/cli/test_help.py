@@ -21,7 +21,7 @@ def listed_commands() -> list[str]:
     return text.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
 
 
-def test_commands_stand_in_the_order_in_which_people_meet_them() -> None:
+def test_commands_are_listed_in_their_order() -> None:
     assert tuple(line.split()[0] for line in listed_commands()) == COMMANDS
 
 

@@ -55,7 +55,7 @@ def test_the_line_for_objects_names_home_and_bucket_and_no_secret() -> None:
 
 def simulated(options: SimulatorOptions) -> Simulator:
     catalogue = Catalogue(options)
-    inventory = Inventory(catalogue, options.profile.drift, options.seed, lambda: 0.0)
+    inventory = Inventory(catalogue, options.profile.drift, options.seed)
     return Simulator("http://127.0.0.1:1", catalogue, inventory, Journal(lambda: 0.0))
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.core.audit import AuditRow, Recount, judge_run, judge_silent, too_many_dead
+from collector.core.audit import AuditRow, Recount, conclude_run, conclude_silent_run, too_many_dead
 from collector.core.runs import RunStatus, StageName, StageReport
 
 CLEAN = Recount(
@@ -39,11 +39,11 @@ NOTHING = replace(CLEAN, metadata_inserted=0, metadata_updated=0, metadata_uncha
 
 
 def status(recount: Recount, max_dead_percent: float = 5.0) -> RunStatus:
-    return judge_run(recount, max_dead_percent).status
+    return conclude_run(recount, max_dead_percent).status
 
 
 def test_a_clean_run_succeeded() -> None:
-    verdict = judge_run(CLEAN, 5.0)
+    verdict = conclude_run(CLEAN, 5.0)
     assert verdict.status is RunStatus.SUCCEEDED
     assert verdict.notes is None
     assert verdict.report == {
@@ -63,10 +63,10 @@ FINDINGS = {"enriched": 5, "missing": 1, "unusable": 0, "tags": 40, "rejected_ta
 
 def test_an_enrichment_is_told_where_one_was_done() -> None:
     done = replace(NOTHING, stage_reports={"enrich": {}}, enrichment=FINDINGS)
-    verdict = judge_run(done, 5.0)
+    verdict = conclude_run(done, 5.0)
     assert verdict.status is RunStatus.SUCCEEDED
     assert verdict.report["enrichment"] == FINDINGS
-    assert "enrichment" not in judge_run(CLEAN, 5.0).report
+    assert "enrichment" not in conclude_run(CLEAN, 5.0).report
 
 
 @pytest.mark.parametrize("name", ["unusable", "rejected_tags"])
@@ -96,11 +96,11 @@ OUTAGES: list[tuple[Any, float]] = [
 @pytest.mark.parametrize(("reports", "minutes"), OUTAGES)
 def test_the_minutes_of_an_outage_are_told(reports: Any, minutes: float) -> None:
     problems = "extract: api: no usable answer for 900 s"
-    outlasted = judge_run(replace(CLEAN, stage_reports=reports), 5.0)
+    outlasted = conclude_run(replace(CLEAN, stage_reports=reports), 5.0)
     assert (outlasted.report["outage_minutes"], outlasted.notes) == (minutes, None)
     red = replace(CLEAN, stage_reports=reports, any_failed=True, problems=problems)
-    told = f"{problems}; the API was out for {minutes:g} minutes" if minutes else problems
-    assert (judge_run(red, 5.0).status, judge_run(red, 5.0).notes) == (RunStatus.FAILED, told)
+    told = f"{problems}; the API was down for {minutes:g} minutes" if minutes else problems
+    assert (conclude_run(red, 5.0).status, conclude_run(red, 5.0).notes) == (RunStatus.FAILED, told)
 
 
 def test_a_run_with_nothing_to_do_succeeded() -> None:
@@ -113,7 +113,7 @@ def test_items_that_wait_for_the_next_run_are_no_failure() -> None:
 
 def test_images_in_other_hands_make_a_run_partial_and_are_told() -> None:
     recount = replace(CLEAN, in_other_hands=4, stage_reports={"transfer": {}})
-    verdict = judge_run(recount, 5.0)
+    verdict = conclude_run(recount, 5.0)
     assert verdict.status is RunStatus.PARTIAL
     assert verdict.notes is not None
     assert verdict.notes.endswith(": 4")
@@ -123,21 +123,21 @@ def test_images_in_other_hands_make_a_run_partial_and_are_told() -> None:
 def test_the_notes_say_how_many_items_made_a_run_partial() -> None:
     images = replace(CLEAN, download_failures=2, upload_failures=1, images_dead=1)
     told = "images that failed: 3, images given up: 1"
-    verdict = judge_run(images, 5.0)
+    verdict = conclude_run(images, 5.0)
     assert (verdict.status, verdict.notes) == (RunStatus.PARTIAL, told)
-    refused = judge_run(replace(CLEAN, metadata_invalid=2), 5.0)
+    refused = conclude_run(replace(CLEAN, metadata_invalid=2), 5.0)
     assert (refused.status, refused.notes) == (RunStatus.PARTIAL, "items refused: 2")
 
 
 def test_pages_that_could_not_be_read_make_a_run_partial_and_are_named() -> None:
-    verdict = judge_run(replace(CLEAN, unreadable_pages=[2, 7]), 5.0)
+    verdict = conclude_run(replace(CLEAN, unreadable_pages=[2, 7]), 5.0)
     assert verdict.status is RunStatus.PARTIAL
     assert verdict.notes == "pages that could not be read: 2, 7"
     both = replace(
         CLEAN, unreadable_pages=[2], stage_reports={"extract": {"pages": 1, "short_pages": [3]}}
     )
-    notes = "pages that came short: [3]; pages that could not be read: 2"
-    assert judge_run(both, 5.0).notes == notes
+    notes = "pages with too few items: [3]; pages that could not be read: 2"
+    assert conclude_run(both, 5.0).notes == notes
 
 
 @pytest.mark.parametrize(
@@ -158,13 +158,13 @@ def test_a_source_of_which_hardly_a_page_can_be_read_fails_the_run(
 
 def test_a_search_that_matches_nothing_is_told_and_no_failure() -> None:
     report = {"pages": 1, "matches_nothing": "wallhaven?q=nothing"}
-    verdict = judge_run(replace(NOTHING, stage_reports={"extract": report}), 5.0)
+    verdict = conclude_run(replace(NOTHING, stage_reports={"extract": report}), 5.0)
     assert verdict.status is RunStatus.SUCCEEDED
     assert verdict.notes == "the search matches nothing: wallhaven?q=nothing"
 
 
 def test_a_run_of_which_no_stage_ran_is_no_success() -> None:
-    verdict = judge_run(replace(NOTHING, stage_reports={}), 5.0)
+    verdict = conclude_run(replace(NOTHING, stage_reports={}), 5.0)
     assert (verdict.status, verdict.notes) == (
         RunStatus.FAILED,
         "no stage of this run has run",
@@ -172,7 +172,7 @@ def test_a_run_of_which_no_stage_ran_is_no_success() -> None:
 
 
 def test_a_failed_stage_fails_the_run_and_is_told() -> None:
-    verdict = judge_run(replace(CLEAN, any_failed=True, problems="load: gone"), 5.0)
+    verdict = conclude_run(replace(CLEAN, any_failed=True, problems="load: gone"), 5.0)
     assert verdict.status is RunStatus.FAILED
     assert verdict.notes == "load: gone"
 
@@ -199,7 +199,7 @@ def test_the_share_of_dead_images(dead: int, tried: int, expected: RunStatus) ->
     recount = replace(
         CLEAN, images_dead=dead, download_failures=failures, images_uploaded=tried - failures
     )
-    assert recount.images_tried == tried
+    assert recount.images_attempted == tried
     assert status(recount) is expected
 
 
@@ -213,7 +213,7 @@ def test_the_share_of_dead_images(dead: int, tried: int, expected: RunStatus) ->
 )
 def test_the_share_of_dead_metadata(dead: int, seen: int, expected: RunStatus) -> None:
     recount = replace(NOTHING, metadata_invalid=dead, metadata_inserted=seen - dead)
-    assert recount.metadata_dead == dead
+    assert conclude_run(recount, 5.0).report["metadata_dead"] == dead
     assert recount.items_seen == seen
     assert status(recount) is expected
 
@@ -227,7 +227,7 @@ def test_the_threshold_is_a_setting() -> None:
 
 def test_the_notes_name_what_was_given_up() -> None:
     recount = replace(CLEAN, images_dead=10, download_failures=10, problems="extract: slow")
-    verdict = judge_run(recount, 5.0)
+    verdict = conclude_run(recount, 5.0)
     assert verdict.notes == "extract: slow; 10 of 30 images given up (33.3 %)"
 
 
@@ -243,23 +243,23 @@ HEARD_AT = datetime(2026, 9, 23, 17, 27, 56, 123456, tzinfo=UTC)
 
 
 def test_a_run_that_fell_silent_in_a_stage_has_crashed_whatever_its_stages_said() -> None:
-    last_heard = "last heard of at 2026-09-23T17:27:56+00:00"
+    last_heard = "last heartbeat at 2026-09-23T17:27:56+00:00"
     running = replace(CLEAN, any_running=True, any_failed=True)
-    quiet = judge_silent(running, HEARD_AT, 5.0)
+    quiet = conclude_silent_run(running, HEARD_AT, 5.0)
     assert (quiet.status, quiet.notes) == (RunStatus.CRASHED, last_heard)
-    assert quiet.report == judge_run(running, 5.0).report
+    assert quiet.report == conclude_run(running, 5.0).report
     interrupted = replace(running, any_interrupted=True, problems="load: gone")
-    loud = judge_silent(interrupted, HEARD_AT, 5.0)
+    loud = conclude_silent_run(interrupted, HEARD_AT, 5.0)
     assert (loud.status, loud.notes) == (RunStatus.CRASHED, f"{last_heard}; load: gone")
 
 
 def test_a_run_that_waited_for_its_next_stage_is_interrupted() -> None:
     waited = "waited for its next stage since 2026-09-23T17:27:56+00:00"
-    verdict = judge_silent(CLEAN, HEARD_AT, 5.0)
+    verdict = conclude_silent_run(CLEAN, HEARD_AT, 5.0)
     assert (verdict.status, verdict.notes) == (RunStatus.INTERRUPTED, waited)
-    assert verdict.report == judge_run(CLEAN, 5.0).report
+    assert verdict.report == conclude_run(CLEAN, 5.0).report
     failed = replace(CLEAN, any_failed=True, problems="load: gone")
-    verdict = judge_silent(failed, HEARD_AT, 5.0)
+    verdict = conclude_silent_run(failed, HEARD_AT, 5.0)
     assert (verdict.status, verdict.notes) == (RunStatus.INTERRUPTED, f"{waited}; load: gone")
 
 
@@ -278,14 +278,14 @@ def test_every_item_seen_is_counted_once(
         metadata_invalid=invalid,
         duplicates=duplicates,
     )
-    verdict = judge_run(recount, 100.0)
+    verdict = conclude_run(recount, 100.0)
     assert verdict.report["items_seen"] == inserted + updated + unchanged + invalid + duplicates
     assert (verdict.status is RunStatus.SUCCEEDED) == (invalid == 0)
 
 
 def test_images_tried_are_distinct_images() -> None:
     recount = replace(CLEAN, images_adopted=5, download_failures=2, upload_failures=1)
-    assert recount.images_tried == 28
+    assert recount.images_attempted == 28
 
 
 def audit_row(**changes: Any) -> AuditRow:

@@ -43,7 +43,7 @@ def test_a_quiet_list_of_which_all_was_seen_is_complete() -> None:
     assert tuple(certificate.as_json()) == CERTIFICATE_FIELDS
     assert certificate.as_json() == {
         "verdict": "complete",
-        "explanation": "every item that the site counts was seen, and the total stood still",
+        "explanation": "every item that the site counts was seen, and the total did not change",
         "seen": 90,
         "total_at_start": 90,
         "total_at_end": 90,
@@ -88,7 +88,7 @@ def test_a_part_behind_the_end_is_incomplete() -> None:
 def test_what_is_not_listed_any_more_explains_the_difference() -> None:
     certificate = judged(replace(QUIET, is_quiet=False, seen=95, total_at_start=93))
     assert certificate.verdict is CrawlVerdict.EXPLAINED
-    assert "5 items that are not listed any more" in certificate.explanation
+    assert "5 items that are no longer listed" in certificate.explanation
 
 
 def test_a_list_that_only_grew_is_complete() -> None:
@@ -149,7 +149,7 @@ def test_pages_that_were_not_asked_for_behind_unreadable_ones_are_counted() -> N
     assert certificate.verdict is CrawlVerdict.INCOMPLETE
     assert certificate.explanation == (
         "pages that could not be read: 101, 102, 103, 104, 105, 106, 107, 108, 109, 110 and 2 more;"
-        " 288 pages behind them were not asked for"
+        " 288 pages after them were not requested"
     )
 
 

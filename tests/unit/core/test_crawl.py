@@ -97,9 +97,9 @@ def crawl_of(
     *,
     from_page: int = 1,
     to_page: int | None = None,
-    pages_per_slice: int = 5,
+    pages_per_batch: int = 5,
 ) -> Crawl:
-    return Crawl(covered, from_page=from_page, to_page=to_page, pages_per_slice=pages_per_slice)
+    return Crawl(covered, from_page=from_page, to_page=to_page, pages_per_batch=pages_per_batch)
 
 
 def read_alone(crawl: Crawl, listing: Listing) -> list[int]:
@@ -149,7 +149,7 @@ def test_neighbours_are_never_in_flight_at_once_and_slices_may_be() -> None:
 
 
 def test_neighbours_of_two_slices_wait_for_each_other() -> None:
-    listing, crawl = Listing(6 * PER_PAGE), crawl_of([], pages_per_slice=1)
+    listing, crawl = Listing(6 * PER_PAGE), crawl_of([], pages_per_batch=1)
     crawl.take()
     crawl.note(listing.page(PageRead(1, 1)))
     assert [crawl.take() for _ in range(4)] == [(2, 1), (4, 1), (6, 1), None]
@@ -236,11 +236,11 @@ def test_what_moved_from_a_page_that_had_been_empty_is_met_also_after_a_crash() 
 class Reading:
     """A crawl by a few readers, whose questions and answers may overtake each other."""
 
-    def __init__(self, items: int, pages_per_slice: int, **odd: Any) -> None:
+    def __init__(self, items: int, pages_per_batch: int, **odd: Any) -> None:
         self.listing = Listing(items, **odd)
-        self.pages_per_slice = pages_per_slice
+        self.pages_per_batch = pages_per_batch
         self.ledger: list[LedgerPage] = []
-        self.crawl = crawl_of(self.ledger, pages_per_slice=pages_per_slice)
+        self.crawl = crawl_of(self.ledger, pages_per_batch=pages_per_batch)
         self.asked: list[PageRead] = []
         self.refused: list[PageRead] = []
         self.served: list[LedgerPage] = []
@@ -289,7 +289,7 @@ class Reading:
         self.asked.clear()
         self.refused.clear()
         self.served.clear()
-        self.crawl = crawl_of(self.ledger, pages_per_slice=self.pages_per_slice)
+        self.crawl = crawl_of(self.ledger, pages_per_batch=self.pages_per_batch)
 
     def finish(self) -> None:
         while not self.crawl.is_done:
@@ -324,9 +324,9 @@ _WORDS = ("insert", "delete", "ask", "serve", "arrive", "ask", "serve", "arrive"
     st.lists(st.tuples(st.sampled_from(_WORDS), st.floats(0, 0.999)), max_size=300),
 )
 def test_what_is_listed_all_the_time_is_read_whatever_comes_and_goes(
-    items: int, pages_per_slice: int, steps: list[tuple[str, float]]
+    items: int, pages_per_batch: int, steps: list[tuple[str, float]]
 ) -> None:
-    reading = Reading(items, pages_per_slice)
+    reading = Reading(items, pages_per_batch)
     for word, where in steps:
         getattr(reading, word)(where)
     reading.finish()
@@ -335,8 +335,8 @@ def test_what_is_listed_all_the_time_is_read_whatever_comes_and_goes(
 
 
 @given(st.integers(0, 2**32), st.integers(1, 6))
-def test_a_busy_day_hides_nothing(seed: int, pages_per_slice: int) -> None:
-    reading, random = Reading(100, pages_per_slice), Random(seed)
+def test_a_busy_day_hides_nothing(seed: int, pages_per_batch: int) -> None:
+    reading, random = Reading(100, pages_per_batch), Random(seed)
     for _ in range(1_000):
         getattr(reading, random.choice(_WORDS))(random.random())
     reading.finish()
@@ -353,8 +353,8 @@ LOST_DAYS = [*(30_000_000 + day for day in (63, 2512, 4443, 7304, 7439, 8749, 91
 @pytest.mark.parametrize("seed", LOST_DAYS)
 def test_a_day_that_once_hid_something_does_not(seed: int) -> None:
     random = Random(seed)
-    items, pages_per_slice = random.randint(20, 60), random.randint(1, 6)
-    reading = Reading(items, pages_per_slice)
+    items, pages_per_batch = random.randint(20, 60), random.randint(1, 6)
+    reading = Reading(items, pages_per_batch)
     for _ in range(random.randint(300, 1500)):
         getattr(reading, random.choice(_WORDS))(random.random())
     reading.finish()
@@ -370,9 +370,9 @@ _STEPS = st.lists(st.tuples(st.sampled_from(_ODD_WORDS), st.floats(0, 0.999)), m
 @settings(max_examples=400)
 @given(st.integers(0, 130), st.integers(1, 6), st.sets(st.integers(1, 34), max_size=4), _STEPS)
 def test_what_could_be_read_is_read_whatever_falls_off_the_end_or_never_comes(
-    items: int, pages_per_slice: int, unreadable: set[int], steps: list[tuple[str, float]]
+    items: int, pages_per_batch: int, unreadable: set[int], steps: list[tuple[str, float]]
 ) -> None:
-    reading = Reading(items, pages_per_slice, unreadable=unreadable, refuses=True)
+    reading = Reading(items, pages_per_batch, unreadable=unreadable, refuses=True)
     for word, where in steps:
         getattr(reading, word)(where)
     reading.finish()
@@ -387,9 +387,9 @@ def test_what_could_be_read_is_read_whatever_falls_off_the_end_or_never_comes(
 @settings(max_examples=200)
 @given(st.integers(0, 130), st.integers(1, 6), _STEPS)
 def test_a_list_that_refuses_what_lies_behind_its_end_hides_nothing(
-    items: int, pages_per_slice: int, steps: list[tuple[str, float]]
+    items: int, pages_per_batch: int, steps: list[tuple[str, float]]
 ) -> None:
-    reading = Reading(items, pages_per_slice, refuses=True)
+    reading = Reading(items, pages_per_batch, refuses=True)
     for word, where in steps:
         getattr(reading, word)(where)
     reading.finish()
@@ -402,10 +402,10 @@ def test_a_list_that_refuses_what_lies_behind_its_end_hides_nothing(
     st.sets(st.integers(1, 60), max_size=MAX_UNREADABLE_PAGES - 1),
 )
 def test_of_a_quiet_list_all_is_read_but_the_pages_that_never_come(
-    pages: int, pages_per_slice: int, unreadable: set[int]
+    pages: int, pages_per_batch: int, unreadable: set[int]
 ) -> None:
     listing = Listing(pages * PER_PAGE, unreadable=unreadable)
-    crawl = crawl_of([], pages_per_slice=pages_per_slice)
+    crawl = crawl_of([], pages_per_batch=pages_per_batch)
     order = read_alone(crawl, listing)
     there = {number for number in unreadable if number <= pages}
     assert crawl.is_done
@@ -483,12 +483,12 @@ LIES: dict[str, Callable[[Listing, int], tuple[int, int]]] = {
 
 @pytest.mark.parametrize("lie", LIES)
 @settings(deadline=None)
-@given(pages=st.integers(1, 30), pages_per_slice=st.integers(1, 25), readers=st.integers(1, 8))
+@given(pages=st.integers(1, 30), pages_per_batch=st.integers(1, 25), readers=st.integers(1, 8))
 def test_a_last_page_that_never_comes_is_not_looked_for_long(
-    lie: str, pages: int, pages_per_slice: int, readers: int
+    lie: str, pages: int, pages_per_batch: int, readers: int
 ) -> None:
     listing = Listing(pages * PER_PAGE, lie=LIES[lie])
-    crawl = crawl_of([], pages_per_slice=pages_per_slice)
+    crawl = crawl_of([], pages_per_batch=pages_per_batch)
     in_flight, readings = list[PageRead](), list[CoveredPage]()
     while not crawl.is_done:
         while len(in_flight) < readers and (read := crawl.take()):
@@ -501,15 +501,15 @@ def test_a_last_page_that_never_comes_is_not_looked_for_long(
     # Where the total tells better, two are looked at, and joined.
     assert len(empty) <= (4 if "in all" not in lie else 10 * MAX_READINGS + readers)
     again = len(readings) - len(empty) - pages
-    assert again <= ceil(pages / pages_per_slice) + 3 * MAX_LAST_LOOKS
+    assert again <= ceil(pages / pages_per_batch) + 3 * MAX_LAST_LOOKS
 
 
 @settings(max_examples=200)
 @given(st.sampled_from([lie for lie in LIES if "in all" not in lie]), st.integers(1, 6), _STEPS)
 def test_nothing_that_stays_is_missed_whatever_is_said_of_the_last_page(
-    lie: str, pages_per_slice: int, steps: list[tuple[str, float]]
+    lie: str, pages_per_batch: int, steps: list[tuple[str, float]]
 ) -> None:
-    reading = Reading(60, pages_per_slice, lie=LIES[lie])
+    reading = Reading(60, pages_per_batch, lie=LIES[lie])
     for word, where in steps:
         getattr(reading, word)(where)
     reading.finish()

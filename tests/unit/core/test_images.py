@@ -1,4 +1,4 @@
-"""What is told of whole, cut, broken and foreign bodies by their first and last bytes."""
+"""What the first and last bytes of whole, cut, broken and foreign bodies say."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import io
 import struct
 import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -19,22 +20,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
-from collector.core import images
+from collector.core import image_reader, images
+from collector.core.image_reader import LONG_LOOK_BYTES, MAX_SEGMENTS, ImageReader
 from collector.core.images import (
-    LONG_LOOK_BYTES,
     MAX_CHUNK_READS,
     MAX_DECODED_PIXELS,
     MAX_HEADER_READS,
     SHORT_LOOK_BYTES,
     ImageHead,
-    ImageReader,
     ImageType,
     image_type_of_extension,
     image_type_of_file_type,
     is_whole,
     read_head,
 )
-from collector.core.jpeg import MAX_SEGMENTS
 
 WIDTH, HEIGHT = 67, 45
 
@@ -43,6 +42,15 @@ def noise(mode: str = "RGB", size: tuple[int, int] = (WIDTH, HEIGHT)) -> Image.I
     pixel_bytes = len(Image.new(mode, (1, 1)).tobytes())
     pixels = hashlib.shake_128(b"noise").digest(size[0] * size[1] * pixel_bytes)
     return Image.frombytes(mode, size, pixels)
+
+
+@contextmanager
+def look_bytes(*, short: int, long: int) -> Iterator[None]:
+    with (
+        patch.multiple(image_reader, SHORT_LOOK_BYTES=short, LONG_LOOK_BYTES=long),
+        patch.object(images, "SHORT_LOOK_BYTES", short),
+    ):
+        yield
 
 
 def saved(image: Image.Image, file_format: str, **options: Any) -> bytes:
@@ -210,7 +218,7 @@ def test_what_is_told_does_not_depend_on_where_chunks_end(
 ) -> None:
     body += trailing
     cuts = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=30)))
-    with patch.multiple(images, SHORT_LOOK_BYTES=500, LONG_LOOK_BYTES=2000):
+    with look_bytes(short=500, long=2000):
         assert told_cut(body, cuts) == told(body)
 
 
@@ -283,7 +291,7 @@ def test_no_bytes_raise_and_what_is_told_does_not_depend_on_chunks(
     signature: bytes, rest: list[bytes], chunk_bytes: int
 ) -> None:
     body = signature + b"".join(rest)
-    with patch.multiple(images, SHORT_LOOK_BYTES=30, LONG_LOOK_BYTES=60):
+    with look_bytes(short=30, long=60):
         head, has_end = told(body)
         assert (head, has_end) == told(body, chunk_bytes)
     assert head.type or not has_end

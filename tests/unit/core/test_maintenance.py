@@ -15,8 +15,8 @@ from collector.core.maintenance import (
     PresentRow,
     Repair,
     Standing,
+    classify_unmatched,
     id_of_key,
-    judge_stray,
 )
 
 KEY = "wallpapers/abc123.jpg"
@@ -44,12 +44,12 @@ def row(s3_key: str | None = None, *, is_in_hand: bool = False) -> PresentRow:
 def test_what_a_stray_is(
     present: PresentRow | None, quarantined: bool, verdict: Kind | Standing
 ) -> None:
-    assert judge_stray(FOUND, present, quarantined=quarantined) is verdict
+    assert classify_unmatched(FOUND, present, quarantined=quarantined) is verdict
 
 
 def test_an_object_of_another_type_than_its_row_says_is_nobodys() -> None:
     assert (
-        judge_stray(ListedObject("wallpapers/abc123.png", 10), row(), quarantined=False)
+        classify_unmatched(ListedObject("wallpapers/abc123.png", 10), row(), quarantined=False)
         is Kind.UNOWNED
     )
 

@@ -35,9 +35,9 @@ def test_puts_are_those_of_the_parts_that_are_cut(size_bytes: int) -> None:
     assert put_requests(size_bytes) == (1 if len(parts) == 1 else len(parts) + 2)
 
 
-def readings(pages: int, pages_per_slice: int) -> int:
+def readings(pages: int, pages_per_batch: int) -> int:
     """Crawl a list that does not change, one page at a time; return how many were read."""
-    crawl, count = Crawl([], pages_per_slice=pages_per_slice), 0
+    crawl, count = Crawl([], pages_per_batch=pages_per_batch), 0
     while (read := crawl.take()) is not None:
         count += 1
         crawl.note(
@@ -58,8 +58,8 @@ def readings(pages: int, pages_per_slice: int) -> int:
 
 
 @given(st.integers(1, 120), st.integers(1, 30))
-def test_calls_are_those_of_a_crawl_of_a_quiet_list(pages: int, pages_per_slice: int) -> None:
-    assert backfill_api_calls(pages, pages_per_slice) == readings(pages, pages_per_slice)
+def test_calls_are_those_of_a_crawl_of_a_quiet_list(pages: int, pages_per_batch: int) -> None:
+    assert backfill_api_calls(pages, pages_per_batch) == readings(pages, pages_per_batch)
 
 
 def test_even_an_empty_list_is_asked_for() -> None:

@@ -19,4 +19,4 @@ def test_a_reason_is_kept_as_far_as_it_tells_something() -> None:
 def test_another_object_under_the_key_is_kept_with_the_failure() -> None:
     error = ObjectConflict("wallpapers/abc.jpg", '"e"', 7)
     kept = ItemFailure.of(error, GiveUp(error.code))
-    assert kept.stranger == QuarantinedObject("wallpapers/abc.jpg", '"e"', 7, error.code)
+    assert kept.conflict == QuarantinedObject("wallpapers/abc.jpg", '"e"', 7, error.code)

@@ -55,7 +55,7 @@ def test_a_status_line(line: str, status: int) -> None:
         *("HTTP/1.1 200 a\x00b", "HTTP/1.1 600 OK", ""),
     ],
 )
-def test_another_line_is_odd(line: str) -> None:
+def test_another_status_line_is_refused(line: str) -> None:
     assert head("Content-Length: 1", line=line) is None
 
 
@@ -66,7 +66,7 @@ def test_another_line_is_odd(line: str) -> None:
         *("X: a\nb", "X: a\rb", "X:\x7f", "\xe9: x"),
     ],
 )
-def test_another_field_is_odd(field: str) -> None:
+def test_another_field_is_refused(field: str) -> None:
     assert head("Content-Length: 1", field) is None
     assert head(field, "Content-Length: 1") is None
 
@@ -108,7 +108,7 @@ def test_white_space_without_end_is_read_in_no_time() -> None:
 @example(b"HTTP/1.1 200 OK\r\n")
 @example(b"HTTP/1.1 200 OK\r\n\r\n\r\n")
 @example(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\nbody\r\n")
-def test_any_bytes_are_a_head_or_odd(block: bytes) -> None:
+def test_any_bytes_are_a_head_or_refused(block: bytes) -> None:
     for given_block in (block, b"HTTP/1.1 200 OK\r\n" + block, b"HTTP/1.1 200 OK\r\nA: " + block):
         found = read_head(given_block)
         assert found is None or given_block.endswith(b"\r\n\r\n")

@@ -282,7 +282,7 @@ async def test_a_connection_whose_answer_nobody_took_is_not_kept() -> None:
 
 
 @pytest.mark.parametrize("max_bytes", [0, 9, 10, None])
-async def test_what_there_is_no_room_for_is_taken_in_when_it_is_asked_for(
+async def test_a_body_without_room_is_received_only_on_demand(
     max_bytes: int | None,
 ) -> None:
     whole = b"0123456789" * (MAX_HEAD_BYTES // 5)
@@ -301,7 +301,7 @@ async def test_what_there_is_no_room_for_is_taken_in_when_it_is_asked_for(
 
 
 @pytest.mark.parametrize("size_bytes", [5, MAX_HEAD_BYTES - len(head_of(MAX_HEAD_BYTES)), 100_000])
-async def test_an_answer_that_nobody_asked_for_is_never_taken(size_bytes: int) -> None:
+async def test_an_unrequested_answer_is_never_used(size_bytes: int) -> None:
     """Also where all that was right fills the head's buffer, or a slab, to the last byte."""
     body, poison = bytes(size_bytes), head_of(5) + b"wrong"
 
@@ -332,7 +332,7 @@ async def test_a_connection_that_was_idle_for_long_is_not_used_again(
         client.close()
 
 
-async def test_a_host_that_is_always_odd_is_asked_twice_only_once() -> None:
+async def test_an_unsuitable_host_is_asked_twice_only_once() -> None:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
         await server.asked(reader)
         writer.write(OK + b"Connection: close\r\n\r\nwhole")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from collector.local.launch import (
     LOG_KEPT_BYTES,
-    LOOPBACK,
     allocate_ports,
     begin_log,
     log_tail,
     remembered_ports,
 )
+from collector.local.records import LOOPBACK
 
 
 def occupied() -> socket.socket:

@@ -6,6 +6,7 @@ import signal
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -13,13 +14,13 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from collector.local import process
 from collector.local.leftovers import find_process, holds_within, until
-from collector.local.process import open_child
+from collector.local.process import Command, open_child
 
 GONE_SECONDS = 5
 READY_SECONDS = 10
 LINE_BYTES = 100
 
-# Writes what it gets, then ends in the way it was asked to.
+# Prints its environment and folder, then ends in the way that its argument names.
 SCRIPT = """
 import os, signal, sys, time
 def stop(number, frame):
@@ -36,8 +37,14 @@ while True:
 """
 
 
-def command(way: str = "stay") -> list[str]:
-    return [sys.executable, "-c", SCRIPT, way]
+def command(log: Path, way: str = "stay", **options: Any) -> Command:
+    return run_command(log, sys.executable, "-c", SCRIPT, way, **options)
+
+
+def run_command(log: Path, *argv: str, **options: Any) -> Command:
+    return Command(
+        **{"name": "Mule", "env": {}, "cwd": log.parent, "log": log} | options, argv=argv
+    )
 
 
 def is_gone(pid: int) -> bool:
@@ -56,7 +63,7 @@ def log(tmp_path: Path) -> Path:
 
 async def test_child_gets_its_environment_and_folder_and_writes_to_the_log(log: Path) -> None:
     folder = log.parent.resolve()
-    async with open_child(command(), env={"WORD": "wide"}, cwd=folder, log=log) as child:
+    async with open_child(command(log, env={"WORD": "wide"}, cwd=folder)) as child:
         await until_logged(log, f"ready wide {folder}")
         assert child.running
     assert not child.running
@@ -64,15 +71,15 @@ async def test_child_gets_its_environment_and_folder_and_writes_to_the_log(log: 
     assert log.stat().st_mode & 0o777 == 0o600
 
 
-async def test_child_is_not_in_our_session(log: Path) -> None:
-    async with open_child(command(), env={}, cwd=log.parent, log=log):
+async def test_child_has_a_session_of_its_own(log: Path) -> None:
+    async with open_child(command(log)):
         await until_logged(log, "ready")
     assert str(os.getsid(0)) != log.read_text().split()[3]
 
 
-async def test_wait_tells_the_exit_status_to_all_who_wait(log: Path) -> None:
+async def test_concurrent_waits_all_return_the_exit_status(log: Path) -> None:
     statuses: list[int] = []
-    async with open_child(command("leave"), env={}, cwd=log.parent, log=log) as child:
+    async with open_child(command(log, "leave")) as child:
 
         async def wait() -> None:
             statuses.append(await child.wait())
@@ -86,46 +93,40 @@ async def test_wait_tells_the_exit_status_to_all_who_wait(log: Path) -> None:
 
 async def test_a_child_that_ignores_the_signal_is_killed_in_bounded_time(log: Path) -> None:
     began = anyio.current_time()
-    async with open_child(
-        command("stubborn"), env={}, cwd=log.parent, log=log, stop_seconds=0.3
-    ) as child:
+    async with open_child(command(log, "stubborn", stop_seconds=0.3)) as child:
         await until_logged(log, "ready")
     assert child.returncode == -signal.SIGKILL
     assert "stopping" in log.read_text()
     assert anyio.current_time() - began < 4
 
 
-async def test_a_slow_stop_tells_once_what_is_waited_for(
+async def test_a_slow_stop_is_logged_once(
     log: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(process, "SLOW_STOP_SECONDS", 0.05)
     caplog.set_level(logging.INFO, "collector.local")
-    async with open_child(
-        command("stubborn"), env={}, cwd=log.parent, log=log, name="Mule", stop_seconds=0.3
-    ):
+    async with open_child(command(log, "stubborn", stop_seconds=0.3)):
         await until_logged(log, "ready")
-    assert caplog.messages == ["waiting for Mule to stop, 0.3 s at most"]
+    assert caplog.messages == ["waiting for Mule to stop, at most 0.3 s"]
     assert caplog.records[0].levelno == logging.INFO
 
 
-async def test_a_quick_stop_tells_nothing(log: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_quick_stop_is_not_logged(log: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "collector.local")
-    async with open_child(["/bin/sleep", "60"], env={}, cwd=log.parent, log=log):
+    async with open_child(run_command(log, "/bin/sleep", "60")):
         pass
     assert caplog.messages == []
 
 
 async def test_the_stop_signal_can_be_chosen(log: Path) -> None:
-    async with open_child(
-        ["/bin/sleep", "60"], env={}, cwd=log.parent, log=log, stop_signal=signal.SIGINT
-    ) as child:
+    async with open_child(run_command(log, "/bin/sleep", "60", stop_signal=signal.SIGINT)) as child:
         pass
     assert child.returncode == -signal.SIGINT
 
 
 async def test_cancellation_stops_the_child_and_passes_through(log: Path) -> None:
     with anyio.CancelScope() as scope:
-        async with open_child(command(), env={}, cwd=log.parent, log=log) as child:
+        async with open_child(command(log)) as child:
             await until_logged(log, "ready")
             scope.cancel()
             await anyio.sleep_forever()
@@ -134,8 +135,8 @@ async def test_cancellation_stops_the_child_and_passes_through(log: Path) -> Non
     assert is_gone(child.pid)
 
 
-async def test_a_wait_that_was_cancelled_loses_nothing(log: Path) -> None:
-    async with open_child(command(), env={}, cwd=log.parent, log=log) as child:
+async def test_a_cancelled_wait_loses_no_status(log: Path) -> None:
+    async with open_child(command(log)) as child:
         await until_logged(log, "ready")
         with anyio.move_on_after(0):
             await child.wait()
@@ -147,12 +148,12 @@ async def test_a_wait_that_was_cancelled_loses_nothing(log: Path) -> None:
 
 async def test_a_command_that_does_not_exist_is_an_os_error(log: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        async with open_child(["/nonexistent/server"], env={}, cwd=log.parent, log=log):
+        async with open_child(run_command(log, "/nonexistent/server")):
             pytest.fail("must not get here")
 
 
 async def test_kill_of_the_warden_leaves_no_child(log: Path) -> None:
-    async with open_child(command(), env={}, cwd=log.parent, log=log) as child:
+    async with open_child(command(log)) as child:
         await until_logged(log, "ready")
         os.kill(child.warden_pid, signal.SIGKILL)
         with anyio.fail_after(GONE_SECONDS):
@@ -186,7 +187,7 @@ async def test_kill_of_owner_and_warden_at_once_leaves_no_child(log: Path) -> No
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can drop to another user")
 async def test_child_runs_as_the_user_asked_for(log: Path) -> None:
     async with open_child(
-        ["/usr/bin/id"], env={"PATH": os.defpath}, cwd=Path("/"), log=log, user=65534
+        run_command(log, "/usr/bin/id", env={"PATH": os.defpath}, cwd=Path("/"), user=65534)
     ) as child:
         assert await child.wait() == 0
     assert log.read_text().startswith("uid=65534")
@@ -194,14 +195,16 @@ async def test_child_runs_as_the_user_asked_for(log: Path) -> None:
 
 
 def owner_script(log: Path) -> str:
-    """A process that runs a child until it is killed, and tells the pids of child and warden."""
+    """A program that runs a child until it is killed, and prints the pids of child and warden."""
     return textwrap.dedent(
         f"""
         import anyio, pathlib, collections
-        from collector.local.process import open_child
+        from collector.local.process import Command, open_child
         async def main():
             log = pathlib.Path({str(log)!r})
-            async with open_child({command()!r}, env={{}}, cwd=log.parent, log=log) as child:
+            argv = {list(command(log).argv)!r}
+            command = Command("Mule", argv, env={{}}, cwd=log.parent, log=log)
+            async with open_child(command) as child:
                 while not log.exists() or "ready" not in log.read_text():
                     await anyio.sleep(0.01)
                 print(child.pid, child.warden_pid, flush=True)

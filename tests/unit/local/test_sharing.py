@@ -14,18 +14,12 @@ import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 from filelock import FileLock
 
-from collector.local import sharing
-from collector.local.leftovers import find_process, holds_within
-from collector.local.process import Child
+from collector.local import folder, sharing
+from collector.local.folder import RunningLock, Users, is_running, open_running_lock, record_path
+from collector.local.leftovers import find_process, holds_within, until
+from collector.local.process import Child, Command
 from collector.local.records import LocalS3, LocalServerError
-from collector.local.sharing import (
-    Running,
-    is_running,
-    open_running,
-    shared_server,
-    users_of,
-    wait_stopped,
-)
+from collector.local.sharing import shared_server
 
 SLEEP = ["/bin/sleep", "63.5"]
 SOON_SECONDS = 10
@@ -47,23 +41,24 @@ class SleepServer:
     async def answers(self, record: LocalS3) -> bool:
         return find_process(record.pid) is not None
 
-    async def start(self, running: Running, seat: ExitStack) -> LocalS3:
+    async def start(self, running: RunningLock, lifeline: ExitStack) -> LocalS3:
         if self.failure:
             raise self.failure
         log = self.folder / "log"
         child = Child(
-            SLEEP,
-            {
-                "env": {},
-                "cwd": self.folder,
-                "log": log,
-                "pass_fds": [running.descriptor],
-                "litter": [self.folder / "server.json"],
-            },
+            Command(
+                self.name,
+                SLEEP,
+                env={},
+                cwd=self.folder,
+                log=log,
+                pass_fds=[running.descriptor],
+                cleanup_files=[record_path(self.folder)],
+            )
         )
-        await child.start(users_of(self.folder), seat)
+        await child.start(lifeline, Users(self.folder))
         child.close()
-        running.name(child.pid)
+        running.write_holder(child.pid)
         self.starts.append(child.pid)
         return LocalS3("http://sleep", "key", "secret", "nowhere", log, child.pid)
 
@@ -88,7 +83,7 @@ anyio.run(main)
 
 @asynccontextmanager
 async def user_elsewhere(server: SleepServer) -> AsyncIterator[tuple[anyio.abc.Process, int]]:
-    """Another process that uses the server, and the server's pid as it was told."""
+    """Another process that uses the server, and the server's pid that it printed."""
     command = [sys.executable, "-c", USER, str(server.folder)]
     async with await anyio.open_process(command, stderr=None) as process:
         assert process.stdout
@@ -100,14 +95,14 @@ async def user_elsewhere(server: SleepServer) -> AsyncIterator[tuple[anyio.abc.P
 async def test_the_second_uses_the_server_of_the_first(server: SleepServer) -> None:
     async with shared_server(server) as first, shared_server(server) as second:
         assert first == second
-        assert (server.folder / "server.json").stat().st_mode & 0o777 == 0o600
+        assert record_path(server.folder).stat().st_mode & 0o777 == 0o600
         assert is_running(server.folder)
     assert len(server.starts) == 1
     assert not is_running(server.folder)
-    assert not (server.folder / "server.json").exists()
+    assert not record_path(server.folder).exists()
 
 
-async def test_those_who_come_at_once_share_one_server(server: SleepServer) -> None:
+async def test_concurrent_users_share_one_server(server: SleepServer) -> None:
     pids = []
     all_in = anyio.Event()
 
@@ -161,7 +156,9 @@ async def test_the_first_leaves_at_once_and_the_last_one_stops_the_server(
     assert server.starts == [record.pid]
 
 
-async def test_who_starts_a_server_may_be_killed_and_others_keep_it(server: SleepServer) -> None:
+async def test_the_process_that_started_a_server_may_be_killed_and_others_keep_it(
+    server: SleepServer,
+) -> None:
     async with user_elsewhere(server) as (other, pid):
         async with shared_server(server) as record:
             assert record.pid == pid
@@ -181,10 +178,10 @@ async def test_a_server_ends_with_its_last_user_even_if_that_is_killed(
         second.kill()
     assert await holds_within(SOON_SECONDS, lambda: not is_running(server.folder))
     assert not (server.folder / "users").exists()
-    assert not (server.folder / "server.json").exists()
+    assert not record_path(server.folder).exists()
 
 
-async def test_users_who_come_and_go_meet_a_server_each_time(server: SleepServer) -> None:
+async def test_users_that_come_and_go_find_a_server_each_time(server: SleepServer) -> None:
     async def come_and_go() -> None:
         for _ in range(10):
             async with shared_server(server) as record:
@@ -203,7 +200,7 @@ async def test_a_server_ends_even_if_its_folder_was_removed(server: SleepServer)
     assert await holds_within(SOON_SECONDS, lambda: find_process(record.pid) is None)
 
 
-async def test_a_failed_start_leaves_the_place_to_the_next(server: SleepServer) -> None:
+async def test_a_failed_start_does_not_block_the_next_one(server: SleepServer) -> None:
     server.failure = LocalServerError("Sleep", "is tired")
     with pytest.raises(LocalServerError, match="is tired"):
         async with shared_server(server):
@@ -230,20 +227,20 @@ async def test_an_error_of_the_body_is_not_taken_for_one_of_the_server(
 
 
 @contextmanager
-def running_of(server: SleepServer) -> Iterator[Running]:
+def running_of(server: SleepServer) -> Iterator[RunningLock]:
     server.folder.mkdir(parents=True)
-    with open_running(server.folder) as running:
-        assert running.is_free()
+    with open_running_lock(server.folder) as running:
+        assert running.try_acquire()
         yield running
 
 
-async def test_a_server_left_over_is_ended(
+async def test_a_leftover_server_is_ended(
     server: SleepServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharing, "LEFTOVER_SECONDS", 0.1)
+    monkeypatch.setattr(folder, "LEFTOVER_SECONDS", 0.1)
     with running_of(server) as running:
         leftover = await anyio.open_process(SLEEP, pass_fds=[running.descriptor])
-        running.name(leftover.pid)
+        running.write_holder(leftover.pid)
     async with leftover:
         assert is_running(server.folder)
         async with shared_server(server) as record:
@@ -254,8 +251,8 @@ async def test_a_server_left_over_is_ended(
 async def test_a_process_that_has_the_same_id_is_left_alone(
     server: SleepServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharing, "LEFTOVER_SECONDS", 0.1)
-    monkeypatch.setattr(sharing, "LEFTOVER_STOP_SECONDS", 0.1)
+    monkeypatch.setattr(folder, "LEFTOVER_SECONDS", 0.1)
+    monkeypatch.setattr(folder, "LEFTOVER_STOP_SECONDS", 0.1)
     with running_of(server) as running:
         os.pwrite(running.descriptor, f"[{os.getpid()}, 1.5]".encode(), 0)
         with pytest.raises(LocalServerError, match="an earlier server still runs"):
@@ -263,19 +260,19 @@ async def test_a_process_that_has_the_same_id_is_left_alone(
                 pytest.fail("must not get here")
 
 
-async def test_a_stale_record_is_not_believed(server: SleepServer) -> None:
+async def test_a_stale_record_is_ignored(server: SleepServer) -> None:
     async with shared_server(server):
-        stale = (server.folder / "server.json").read_text()
-    (server.folder / "server.json").write_text(stale)
+        stale = record_path(server.folder).read_text()
+    record_path(server.folder).write_text(stale)
     async with shared_server(server) as record:
         assert await server.answers(record)
     assert len(server.starts) == 2
 
 
-async def test_a_door_that_never_opens_is_an_error_in_the_end(
+async def test_a_lock_that_is_never_released_is_an_error_in_the_end(
     server: SleepServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharing, "TURN_SECONDS", 0.2)
+    monkeypatch.setattr(sharing, "START_OR_JOIN_SECONDS", 0.2)
     server.folder.mkdir(parents=True)
     refused = pytest.raises(LocalServerError, match="another process holds")
     with FileLock(server.folder / "lock"), refused:
@@ -289,4 +286,4 @@ async def test_waiting_for_the_end_returns_once_the_server_was_killed(
     async with shared_server(server) as record:
         os.kill(record.pid, signal.SIGKILL)
         with anyio.fail_after(SOON_SECONDS):
-            await wait_stopped(server.folder)
+            await until(lambda: not is_running(server.folder))

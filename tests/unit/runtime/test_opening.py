@@ -1,12 +1,15 @@
-"""Which site and what of it the settings name."""
+"""What the settings name: a search or a collection, and a home for the embedded servers."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from collector.runtime.opening import source_of
+from collector.cli.progress import SilentProgress
+from collector.core.errors import Outage
+from collector.runtime.opening import Need, open_runtime, source_of
 from collector.settings import Settings
 
 KEY = "SECRETkey0123456789abcdefghijklm"
@@ -33,3 +36,19 @@ def test_what_is_mirrored(changes: dict[str, str], question: str) -> None:
     request = source_of(settings(**changes)).page_request(2)
     assert request.url == f"https://api.example/v1/{question}"
     assert request.headers["X-API-Key"] == KEY
+
+
+async def test_a_home_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    home = tmp_path / "file" / "home"
+    home.parent.touch()
+    with pytest.raises(Outage) as caught:
+        async with open_runtime(
+            Settings(_env_file=None, database_url=None, collector_home=home),
+            Need.DATABASE,
+            SilentProgress(),
+        ):
+            pass
+    assert caught.value.problem == (
+        f"COLLECTOR_HOME {home} cannot be used: Not a directory; nothing was stored."
+        " Set it to a folder that you can write"
+    )

@@ -12,7 +12,7 @@ from aiohttp import ClientPayloadError, ClientSession, web
 from PIL import Image
 
 from collector.simulator import Hooks, Simulator, SimulatorOptions, Wallpaper, open_simulator
-from collector.simulator.artwork import Artwork, Shape, draw
+from collector.simulator.stock import Artwork, Shape, draw
 
 
 async def test_bytes_and_headers_agree_with_the_listing(
@@ -46,7 +46,7 @@ async def test_etags_are_stable_and_differ(simulator: Simulator, session: Client
     assert len(set(etags)) == 5
 
 
-async def test_guessed_addresses_are_missing(simulator: Simulator, session: ClientSession) -> None:
+async def test_wrong_addresses_are_not_found(simulator: Simulator, session: ClientSession) -> None:
     wallpaper = simulator.catalogue[0]
     right = wallpaper.image_path
     other = "png" if wallpaper.extension == "jpg" else "jpg"
@@ -155,7 +155,7 @@ async def test_a_hook_may_cut_a_body(session: ClientSession) -> None:
             await response.read()
 
 
-async def test_a_image_is_drawn_once_for_all_who_wait_for_it(
+async def test_an_image_is_drawn_once_for_all_waiting_requests(
     simulator: Simulator, session: ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Shape] = []

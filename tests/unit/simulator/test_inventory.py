@@ -26,9 +26,9 @@ def _options(drift: Drift, wallpapers: int = 60) -> SimulatorOptions:
     return SimulatorOptions(wallpapers=wallpapers, requests_per_minute=0, profile=profile)
 
 
-def _inventory(drift: Drift, wallpapers: int = 60, seed: int = 7, now: float = 0.0) -> Inventory:
+def _inventory(drift: Drift, wallpapers: int = 60, seed: int = 7) -> Inventory:
     catalogue = Catalogue(_options(drift, wallpapers))
-    return Inventory(catalogue, drift, seed, lambda: now)
+    return Inventory(catalogue, drift, seed)
 
 
 async def _ids(session: ClientSession, simulator: Simulator, page: int) -> list[str]:
@@ -38,7 +38,7 @@ async def _ids(session: ClientSession, simulator: Simulator, page: int) -> list[
     return [item["id"] for item in answer["data"]]
 
 
-def test_what_is_there_at_the_start_is_the_same_with_and_without_drift() -> None:
+def test_drift_does_not_change_the_wallpapers_of_the_start() -> None:
     plain, growing = Catalogue(_options(Drift())), Catalogue(_options(PER_REQUEST))
     at_start = _inventory(PER_REQUEST).wallpapers()
     assert [item.id for item in at_start] == [item.id for item in plain]
@@ -46,7 +46,7 @@ def test_what_is_there_at_the_start_is_the_same_with_and_without_drift() -> None
     assert growing.sha256(at_start[0]) == plain.sha256(plain[0])
 
 
-def test_uploads_are_newer_than_all_before_them_and_can_be_found() -> None:
+def test_uploads_are_newer_than_all_others_and_can_be_found() -> None:
     catalogue = Catalogue(_options(PER_REQUEST))
     assert catalogue.upcoming == 1_000
     assert all(a.created_at > b.created_at for a, b in pairwise(catalogue[:1_010]))
@@ -62,18 +62,7 @@ def test_rates_by_request() -> None:
     assert (len(inventory.uploaded), len(inventory.deleted)) == (20, 10)
 
 
-def test_rates_by_minute_count_from_the_first_request() -> None:
-    now = [500.0]
-    drift = Drift(uploads_per_minute=4, deletions_per_minute=2)
-    inventory = Inventory(Catalogue(_options(drift)), drift, 7, lambda: now[0])
-    inventory.advance(1)
-    assert not inventory.uploaded
-    now[0] += 90
-    inventory.advance(2)
-    assert (len(inventory.uploaded), len(inventory.deleted)) == (6, 3)
-
-
-def test_equal_seeds_delete_the_same_and_others_do_not() -> None:
+def test_the_seed_decides_what_is_deleted() -> None:
     deleted = []
     for seed in (1, 1, 2):
         inventory = _inventory(PER_REQUEST, seed=seed)
@@ -83,8 +72,8 @@ def test_equal_seeds_delete_the_same_and_others_do_not() -> None:
     assert deleted[0] == deleted[1] != deleted[2]
 
 
-def test_uploads_end_and_so_do_deletions() -> None:
-    drift = Drift(uploads_per_100_requests=100, most_uploads=3, deletions_per_100_requests=100)
+def test_uploads_and_deletions_end() -> None:
+    drift = Drift(uploads_per_100_requests=100, max_uploads=3, deletions_per_100_requests=100)
     inventory = _inventory(drift, wallpapers=5)
     inventory.advance(1_000)
     assert len(inventory.uploaded) == 3
@@ -93,11 +82,11 @@ def test_uploads_end_and_so_do_deletions() -> None:
 
 
 @given(st.integers(0, 40), st.floats(0, 500), st.floats(0, 500), st.integers(0, 50))
-def test_what_is_there_is_what_was_and_came_and_did_not_go(
+def test_the_inventory_is_the_start_plus_uploads_minus_deletions(
     wallpapers: int, uploads: float, deletions: float, requests: int
 ) -> None:
     drift = Drift(
-        uploads_per_100_requests=uploads, deletions_per_100_requests=deletions, most_uploads=30
+        uploads_per_100_requests=uploads, deletions_per_100_requests=deletions, max_uploads=30
     )
     inventory = _inventory(drift, wallpapers)
     start = {item.id for item in inventory.wallpapers()}
@@ -126,7 +115,7 @@ async def test_deletions_pull_pages_up(session: ClientSession) -> None:
     assert not {item.id for item in simulator.inventory.deleted[:20]} & set(seen[0])
 
 
-async def test_what_is_deleted_is_gone_everywhere(session: ClientSession) -> None:
+async def test_deleted_wallpapers_are_gone_from_api_and_image_host(session: ClientSession) -> None:
     for images, status in (("gone", 404), ("kept", 200)):
         drift = Drift(deletions_per_100_requests=100, deleted_images=images)
         async with open_simulator(_options(drift)) as simulator:
@@ -138,7 +127,7 @@ async def test_what_is_deleted_is_gone_everywhere(session: ClientSession) -> Non
                 assert response.status == status
 
 
-async def test_what_is_not_uploaded_yet_is_not_there(session: ClientSession) -> None:
+async def test_wallpapers_do_not_exist_before_their_upload(session: ClientSession) -> None:
     drift = Drift(uploads_per_100_requests=50)
     async with open_simulator(_options(drift)) as simulator:
         coming = simulator.catalogue[simulator.catalogue.upcoming - 1]

@@ -1,4 +1,4 @@
-"""Faults of listings and the account of a profile, over HTTP."""
+"""Faulty listings and the account of a profile, over HTTP."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def _count(session: ClientSession, simulator: Simulator, page: int) -> int
 
 
 @pytest.mark.parametrize(("times", "expected"), [(1, [24, 24]), (2, [0, 24]), (0, [0, 0])], ids=str)
-async def test_a_page_comes_empty_so_often(
+async def test_a_page_is_empty_this_often(
     session: ClientSession, times: int, expected: list[int]
 ) -> None:
     listing = Listing(empty_pages=(2,), faulty_times=times)
@@ -56,17 +56,17 @@ async def test_a_page_comes_empty_so_often(
     assert counts == [24, 0, *expected, 24]
 
 
-async def test_a_page_comes_short_with_its_first_items(session: ClientSession) -> None:
-    listing = Listing(short_pages=(2, 3), short_page_items=5)
+async def test_a_short_page_has_its_first_items(session: ClientSession) -> None:
+    listing = Listing(short_pages=(2, 3))
     async with open_simulator(_options(listing)) as simulator:
         _, short = await _get(session, simulator, page="2")
         _, whole = await _get(session, simulator, page="2")
         assert len(whole["data"]) == 24
-        assert short["data"] == whole["data"][:5]
-        assert await _count(session, simulator, 3) == 5
+        assert short["data"] == whole["data"][:2]
+        assert await _count(session, simulator, 3) == 2
 
 
-async def test_totals_may_be_off_and_the_seed_says_how(session: ClientSession) -> None:
+async def test_the_seed_decides_how_wrong_totals_are(session: ClientSession) -> None:
     totals = []
     for _ in range(2):
         async with open_simulator(_options(Listing(total_off_by=3))) as simulator:
@@ -87,7 +87,7 @@ async def test_last_page_agrees_with_a_wrong_total(session: ClientSession) -> No
 
 
 @pytest.mark.parametrize(
-    ("per_page", "expected"), [("by_key", (24, "24")), ("int", (24, 24)), ("string", ("24", "24"))]
+    ("per_page", "expected"), [("by_key", (24, "24")), ("string", ("24", "24"))]
 )
 async def test_types_of_per_page(
     session: ClientSession, per_page: str, expected: tuple[object, object]
@@ -106,8 +106,6 @@ async def test_types_of_per_page(
     ("query", "expected"),
     [
         ("as_asked", [None, "nature", {"id": 1, "tag": "anime"}]),
-        ("null", [None, None, None]),
-        ("string", ["", "nature", "id:1"]),
         (
             "object",
             [
@@ -132,10 +130,9 @@ async def test_a_page_after_the_last_one_is_empty_or_refused(session: ClientSess
         assert (await _get(session, simulator, page="5"))[0] == 200
         assert await _get(session, simulator, page="6") == refused
         assert await _get(session, simulator, "/collections/Archon/15", page="3") == refused
-    async with open_simulator(_options(Listing(largest_page=6))) as simulator:
+    async with open_simulator(_options()) as simulator:
         status, answer = await _get(session, simulator, page="6")
         assert (status, answer["data"]) == (200, [])
-        assert await _get(session, simulator, page="7") == refused
 
 
 @pytest.mark.parametrize(
@@ -186,30 +183,7 @@ async def test_pages_of_a_key_have_their_own_size(session: ClientSession, size: 
         assert settings["data"]["per_page"] == str(size)
 
 
-async def test_a_key_is_refused_from_a_request_on(session: ClientSession) -> None:
-    account = Account(keys=("*",), refused_from_request=3)
-    async with open_simulator(_options(account=account)) as simulator:
-        statuses = [(await _get(session, simulator, headers=KEY))[0] for _ in range(4)]
-        assert statuses == [200, 200, 401, 401]
-        assert (await _get(session, simulator))[0] == 200
-
-
-async def test_no_key_but_a_listed_one_is_valid(session: ClientSession) -> None:
+async def test_only_a_listed_key_is_valid(session: ClientSession) -> None:
     async with open_simulator(_options(account=Account(keys=("a",)))) as simulator:
         assert (await _get(session, simulator, headers={"X-API-Key": "a"}))[0] == 200
         assert await _get(session, simulator, headers=KEY) == (401, {"error": "Unauthorized"})
-
-
-async def test_an_account_speaks_where_the_search_does_not(session: ClientSession) -> None:
-    account = Account(keys=("*",), purity="011", categories="010")
-    shares: dict[str, Any] = {"sketchy_share": 0.3, "nsfw_share": 0.2}
-    async with open_simulator(_options(account=account, **shares)) as simulator:
-        _, unsaid = await _get(session, simulator, headers=KEY)
-        _, said = await _get(session, simulator, headers=KEY, purity="100", categories="111")
-        _, anonymous = await _get(session, simulator)
-        _, settings = await _get(session, simulator, "/settings", KEY)
-    assert {item["category"] for item in unsaid["data"]} == {"anime"}
-    assert {item["purity"] for item in unsaid["data"]} == {"sketchy", "nsfw"}
-    assert said["data"] == anonymous["data"]
-    assert settings["data"]["purity"] == ["sketchy", "nsfw"]
-    assert settings["data"]["categories"] == ["anime"]

@@ -1,4 +1,4 @@
-"""Options of the simulator: what is refused, and what wins over the profile."""
+"""Options of the simulator: which are refused, and which override the profile."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from collector.simulator import (
         ({"sketchy_share": 0.75, "nsfw_share": 0.5}, "nsfw_share"),
     ],
 )
-def test_options_without_meaning_are_refused(wrong: dict[str, float], named: str) -> None:
+def test_wrong_options_are_refused(wrong: dict[str, float], named: str) -> None:
     with pytest.raises(InvalidOptionError, match=named):
         SimulatorOptions.of(Profile(), **wrong)
     with pytest.raises(ValueError, match=named.split(maxsplit=1)[0]):
         SimulatorOptions(**wrong)  # type: ignore[arg-type]
 
 
-def test_what_is_given_wins_over_the_profile() -> None:
+def test_given_options_override_the_profile() -> None:
     profile = Profile(
         defaults=Defaults(wallpapers=9, seed=3, image_bytes_per_second=1_000),
         limit=Limit(requests=2, window_seconds=6, headers=False),

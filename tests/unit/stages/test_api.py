@@ -31,14 +31,11 @@ from collector.ports import Body, Http, Reply
 from collector.sources import ApiRequest
 from collector.stages.api import (
     API_RETRY_MAX_WAIT_SECONDS,
-    END_SECONDS,
     MAX_API_ATTEMPTS,
     MAX_RATE_LIMITED,
-    SILENT_WAIT_SECONDS,
-    TELL_AGAIN_SECONDS,
     ApiClient,
-    Pacer,
 )
+from collector.stages.pacing import END_SECONDS, LOG_AGAIN_SECONDS, SILENT_WAIT_SECONDS, Pacer
 
 KEY = "SECRETkey"
 REQUEST = ApiRequest("https://wallhaven.cc/api/v1/search?page=1", {"X-API-Key": KEY})
@@ -189,8 +186,8 @@ async def test_a_wait_before_the_next_try_is_told(caplog: pytest.LogCaptureFixtu
     http = ScriptedHttp(broken, broken, GOOD)
     await client(http, base_seconds=10.0).get(REQUEST, json.loads)
     assert caplog.messages == [
-        f"api: try {number} of {MAX_API_ATTEMPTS} failed: {broken};"
-        f" asking again in {after - before:.1f} s for {REQUEST.url}"
+        f"api: attempt {number} of {MAX_API_ATTEMPTS} failed: {broken};"
+        f" retrying in {after - before:.1f} s: {REQUEST.url}"
         for number, (before, after) in enumerate(pairwise(http.seconds), start=1)
     ]
 
@@ -203,7 +200,7 @@ NOTHING_HERE = reply(404, b'{"error": "Nothing here"}')
 @virtual_time
 async def test_a_404_of_a_collection_asks_for_its_name() -> None:
     request = ApiRequest("https://wallhaven.cc/api/v1/collections/me/7?page=1", {})
-    with pytest.raises(Outage, match=r"nothing there .HTTP 404.; is the collection named rightly"):
+    with pytest.raises(Outage, match=r"nothing there .HTTP 404.; check the name of the collection"):
         await client(ScriptedHttp(NOTHING_HERE)).get(request, json.loads)
 
 
@@ -533,7 +530,7 @@ async def test_a_wait_that_goes_on_is_told_now_and_then(caplog: pytest.LogCaptur
         for second in range(100):
             budget.wanted_until[Priority.RUN] = min(second + 3.0, 100.0)
             await anyio.sleep(1)
-    assert 2 <= len(caplog.messages) <= 100 / TELL_AGAIN_SECONDS + 1
+    assert 2 <= len(caplog.messages) <= 100 / LOG_AGAIN_SECONDS + 1
 
 
 @virtual_time

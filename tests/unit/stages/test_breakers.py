@@ -244,7 +244,7 @@ async def test_who_fails_last_is_asked_once_more(status: int, *, is_down: bool) 
     both.stored()
     await both.failed(trouble(), BAD_URL)
     if is_down:
-        with pytest.raises(Outage, match="in the end"):
+        with pytest.raises(Outage, match="the last images"):
             await both.require_working()
     else:
         await both.require_working()

@@ -20,7 +20,8 @@ from collector.core.retry import MAX_BLOCKED, MIN_API_ATTEMPTS, OutagePolicy
 from collector.flow import task_group
 from collector.ports import Body, Http, Reply
 from collector.sources import ApiRequest
-from collector.stages.api import ApiClient, Pacer
+from collector.stages.api import ApiClient
+from collector.stages.pacing import Pacer
 
 POLICY = OutagePolicy.of(5.0)
 REQUEST = ApiRequest("https://wallhaven.cc/api/v1/search?page=7", {"X-API-Key": "SECRETkey"})
@@ -264,10 +265,10 @@ async def test_an_outage_is_told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "collector")
     await client(Site(FAULT, until=30.0)).get(REQUEST, json.loads)
     assert caplog.messages == [
-        "api: outage since 0 s (HTTP 521); asking again in 2.5 s",
-        "api: outage since 2 s (HTTP 521); asking again in 5.0 s",
-        "api: outage since 8 s (HTTP 521); asking again in 10.0 s",
-        "api: outage since 18 s (HTTP 521); asking again in 20.0 s",
+        "api: no answer for 0 s (HTTP 521); retrying in 2.5 s",
+        "api: no answer for 2 s (HTTP 521); retrying in 5.0 s",
+        "api: no answer for 8 s (HTTP 521); retrying in 10.0 s",
+        "api: no answer for 18 s (HTTP 521); retrying in 20.0 s",
         "api: answers again, after 38 s",
     ]
 
@@ -278,7 +279,9 @@ async def test_an_answer_of_the_wrong_shape_is_no_outage() -> None:
         raise PayloadError("no list")
 
     api = client(Site(FAULT, until=0.0))
-    with pytest.raises(Outage, match=r"no usable answer in 5 tries: no list; stopped at .*page=7"):
+    with pytest.raises(
+        Outage, match=r"no usable answer in 5 attempts: no list; stopped at .*page=7"
+    ):
         await api.get(REQUEST, refuse)
     assert api.outage_seconds == 0.0
 

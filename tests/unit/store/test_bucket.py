@@ -1,4 +1,4 @@
-"""S3Store against a server that answers by script: what each answer comes to."""
+"""S3Store against a server with scripted answers: what each answer leads to."""
 
 from __future__ import annotations
 
@@ -381,7 +381,7 @@ async def test_refused_head_is_an_outage(scripted: Scripted, status: int, remedy
 
 
 @pytest.mark.parametrize("call", [put, send_part, complete, head, begin, abort])
-async def test_nobody_there_is_an_outage(call: Call) -> None:
+async def test_no_server_is_an_outage(call: Call) -> None:
     async with closed_port() as port, open_s3(options_for(port), jitter=no_jitter) as store:
         with pytest.raises(Outage, match=f"127.0.0.1:{port}: no connection.*S3_ENDPOINT_URL"):
             await call(store)

@@ -13,8 +13,8 @@ from aiohttp.client_reqrep import ConnectionKey
 from collector.core.errors import Code, ItemError, Outage
 from collector.ports import ObjectExists, WriteUnknown
 from collector.store.failures import (
+    Location,
     NoReply,
-    Place,
     Refused,
     Unauthorized,
     Unreachable,
@@ -22,15 +22,15 @@ from collector.store.failures import (
     read_transport_error,
 )
 
-PLACE = Place("bucket", "store:9000")
+LOCATION = Location("bucket", "store:9000")
 HOST = ConnectionKey("store", 9000, True, True, None, None, None)
 
 
 def test_name_that_does_not_resolve_is_an_outage() -> None:
     failure = read_transport_error(ClientConnectorDNSError(HOST, OSError("no")), sent=True)
-    verdict = PLACE.judge(failure)
-    assert isinstance(verdict, Outage)
-    assert verdict.problem == (
+    error = LOCATION.error_of(failure)
+    assert isinstance(error, Outage)
+    assert error.problem == (
         "store store:9000: the host name does not resolve; check S3_ENDPOINT_URL"
     )
 
@@ -40,14 +40,12 @@ def test_name_that_does_not_resolve_is_an_outage() -> None:
     "error",
     [ServerDisconnectedError(), ClientOSError(), ServerTimeoutError(), TimeoutError(), None],
 )
-def test_lost_reply_is_unclear_where_something_was_sent(
-    error: Exception | None, sent: bool
-) -> None:
+def test_lost_reply_is_unclear_if_something_was_sent(error: Exception | None, sent: bool) -> None:
     failure = read_transport_error(error, sent=sent)
     assert isinstance(failure, NoReply)
     assert failure.unclear is sent
     expected = WriteUnknown if sent else ItemError
-    assert type(PLACE.judge_write("key", failure)) is expected
+    assert type(LOCATION.write_error_of("key", failure)) is expected
 
 
 def test_no_connection_in_time_was_never_sent() -> None:
@@ -75,27 +73,27 @@ def test_refusals(status: int, code: str | None, busy: bool, unclear: bool) -> N
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"<Code>a b</Code>", b"<Code>" + b"x" * 65])
-def test_code_that_is_none_is_the_status(body: bytes) -> None:
+def test_without_a_valid_code_the_status_is_the_code(body: bytes) -> None:
     assert read_refusal(404, body, None).code == "404"
 
 
-def test_words_of_a_store_cannot_break_a_line() -> None:
+def test_text_of_a_store_cannot_break_a_log_line() -> None:
     refusal = Refused(404, "No\nSuch", region="a\nb")
     assert (refusal.code, refusal.region) == ("404", None)
 
 
-def test_found_object_is_ours_only_after_an_unclear_try() -> None:
+def test_a_refused_write_is_unknown_only_after_an_unclear_attempt() -> None:
     refusal = Refused(412, "PreconditionFailed")
-    assert isinstance(PLACE.judge_write("key", refusal), ObjectExists)
+    assert isinstance(LOCATION.write_error_of("key", refusal), ObjectExists)
     refusal.unclear = True
-    assert isinstance(PLACE.judge_write("key", refusal), WriteUnknown)
+    assert isinstance(LOCATION.write_error_of("key", refusal), WriteUnknown)
 
 
 def test_missing_credentials_are_an_outage() -> None:
-    assert str(PLACE.judge(Unauthorized("set them"))) == "upload: store store:9000: set them"
+    assert str(LOCATION.error_of(Unauthorized("set them"))) == "upload: store store:9000: set them"
 
 
-def test_a_400_with_its_own_word_is_the_items() -> None:
-    verdict = PLACE.judge(Refused(400, "InvalidArgument"))
-    assert isinstance(verdict, ItemError)
-    assert verdict.code is Code.STORE_ERROR
+def test_a_400_with_an_unknown_code_concerns_the_item() -> None:
+    error = LOCATION.error_of(Refused(400, "InvalidArgument"))
+    assert isinstance(error, ItemError)
+    assert error.code is Code.STORE_ERROR

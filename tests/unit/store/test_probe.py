@@ -1,4 +1,4 @@
-"""The probe against stores that lack one thing each."""
+"""The probe against stores that each lack one thing."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ class NeverAborts(MemoryStore):
         (NeverAborts(), ("aborts",)),
     ],
 )
-async def test_names_what_a_store_lacks(store: MemoryStore, missing: tuple[str, ...]) -> None:
+async def test_the_result_names_what_a_store_lacks(
+    store: MemoryStore, missing: tuple[str, ...]
+) -> None:
     found = await probe(store)
     assert found.missing == missing
     assert str(found).count("NO ") == len(missing)
@@ -79,7 +81,7 @@ async def test_upload_that_a_cancelled_probe_left_does_not_count() -> None:
     assert (await probe(LeftBehind())).missing == ()
 
 
-async def test_store_that_fails_is_not_judged() -> None:
+async def test_a_store_that_fails_gives_no_result() -> None:
     class Fails(MemoryStore):
         async def put(self, *args: Any, **options: Any) -> None:
             raise ItemError(Code.STORE_ERROR, "busy", fault=Fault.TRANSIENT, edge=Edge.UPLOAD)

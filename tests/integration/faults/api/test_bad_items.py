@@ -209,7 +209,7 @@ async def test_a_page_with_something_that_was_not_asked_for_is_never_loaded(
     edit = first_item(**OUTSIDE[parameter])
     async with open_faults(three_pages(small_images), wallhaven_categories="110") as world:
         audit = await outage_at(world, 1, edited(world, edit), "always")
-        wrong = f"the API did not heed what was asked for: {parameter}: 1 of 4 items"
+        wrong = f"the API ignored what was requested: {parameter}: 1 of 4 items"
         assert wrong in (audit.notes or "")
         assert world.api.count(search) == 2, "asked once more, and believed then"
         assert (audit.metadata_inserted, await staged_or_loaded(world)) == (0, set())

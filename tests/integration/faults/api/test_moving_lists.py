@@ -119,7 +119,7 @@ async def test_a_last_page_that_never_comes_ends_with_two_empty_pages_and_is_tol
     async with open_faults(three_pages(small_images), wallhaven_max_pages=MAX_PAGES) as world:
         world.api.on(search, edited(world, edit), times=None)
         audit = await world.run()
-        is_told = "pages that came short: [" in (audit.notes or "")
+        is_told = "pages with too few items: [" in (audit.notes or "")
         assert is_told == (requests > 4)
         assert audit.status is (RunStatus.PARTIAL if is_told else RunStatus.SUCCEEDED)
         assert world.api.count(search) == audit.api_requests == requests

@@ -112,7 +112,7 @@ async def _no_tls() -> AsyncIterator[str]:
     ("place", "problem"),
     [
         pytest.param(_nobody_there, "cannot connect to 127.0.0.1", id="refused"),
-        pytest.param(_unknown_name, "the name is not known here", id="unknown name"),
+        pytest.param(_unknown_name, "the name does not resolve", id="unknown name"),
         pytest.param(_no_tls, "SSL", id="no TLS"),
     ],
 )

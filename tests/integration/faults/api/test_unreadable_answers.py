@@ -124,7 +124,7 @@ async def test_a_page_that_cannot_be_read_is_never_loaded_and_all_others_are(
         for run_id, write in UNREADABLE[kind].items():
             await unread_at(world, 2, sent(world, write), run_id)
             problem = await problem_of(world, run_id)
-            assert f"no usable answer in {MAX_API_ATTEMPTS} tries" in problem, run_id
+            assert f"no usable answer in {MAX_API_ATTEMPTS} attempts" in problem, run_id
             assert world.api.count(page(2)) == MAX_API_ATTEMPTS, run_id
         await converge_to_all(world)
 

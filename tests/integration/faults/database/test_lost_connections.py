@@ -470,7 +470,10 @@ async def test_a_right_to_read_whose_connection_has_fallen_silent_is_lost(
     monkeypatch.setattr("collector.catalog.crawls.KEEP_ALIVE_TIMEOUT_SECONDS", 0.1)
     async with open_faults(small(small_images, 5)) as world:
         world.database.on("is_alive", Cut.SILENT, skip=2)
-        with anyio.fail_after(SOON_SECONDS), pytest.raises(Outage, match="the right to read"):
+        with (
+            anyio.fail_after(SOON_SECONDS),
+            pytest.raises(Outage, match="held the lock of this list"),
+        ):
             await read_for_ever(world)
         await world.converge()
 

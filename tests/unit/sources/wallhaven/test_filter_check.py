@@ -72,9 +72,7 @@ def test_an_item_outside_is_told_with_its_parameter(
     ]
     assert found.parameter == parameter
     assert {"a0", "a2"} <= set(found.wallhaven_ids)
-    assert str(found) == (
-        f"{parameter}: {len(found.wallhaven_ids)} of 3 items are not what was asked for"
-    )
+    assert str(found) == (f"{parameter}: {len(found.wallhaven_ids)} of 3 items do not match")
 
 
 INSIDE = [
@@ -149,7 +147,7 @@ def test_an_empty_or_short_page_is_no_alarm(answer: Page) -> None:
 def test_another_page_than_was_asked_for() -> None:
     answer = page(ITEM, number=5, current_page=1, last_page=9)
     assert [str(found) for found in check_answer(Query(), answer)] == [
-        "page: page 1 came instead of page 5"
+        "page: the answer is page 1, not page 5"
     ]
 
 

@@ -89,7 +89,7 @@ def test_the_unfiltered_search_is_another_search_with_the_same_key() -> None:
 def test_a_lost_filter_is_told() -> None:
     page = Page(1, SEARCH.parse_page(BODY, 1).items, 20_890, 501_359, 24, echo=None)
     (found,) = SEARCH.contradictions(page, 501_359)
-    assert str(found) == "q: the total, 501359, is not less than without filters"
+    assert str(found) == "q: the total, 501359, is no smaller than without filters"
 
 
 @pytest.mark.parametrize("total", [None, 195])

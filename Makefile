@@ -1,11 +1,13 @@
 # Everything a fresh machine needs: Python 3.11 to 3.14 and make. `make demo` is the way in.
 #
-# VENV is where it all goes, but for Airflow and for what we are measured against, which get places
-# of their own. The first of PYTHON that fits makes it: 3.11 to 3.14, with venv and pip.
+# VENV is where it all goes, but for Airflow, for what we are measured against and for what builds
+# the documentation, which get places of their own. The first of PYTHON that fits makes it: 3.11 to
+# 3.14, with venv and pip.
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 VENV ?= .venv
 AIRFLOW_VENV ?= .venv-airflow
 BENCH_VENV ?= .venv-bench
+DOCS_VENV ?= .venv-docs
 BIN := $(VENV)/bin
 # Two workers, a file of tests each at a time: servers are started once for each worker.
 PYTEST_ARGS ?= -n 2 --dist loadfile
@@ -20,8 +22,8 @@ MINUTES ?= 2
 ROUNDS ?= 5
 export COLLECTOR_HOME ?= $(CURDIR)/.collector
 
-.PHONY: help setup demo test test-all test-airflow test-celery compose-smoke lint advisories clean dist \
-	requirements bench bench-full bench-tune bench-load reliability soak
+.PHONY: help setup demo test test-all test-airflow test-celery compose-smoke lint advisories clean \
+	requirements bench bench-full bench-tune bench-load reliability soak reference docs docs-serve dist
 
 help:
 	@echo "make demo           set up, then mirror a simulated search end to end"
@@ -35,13 +37,16 @@ help:
 	@echo "make bench-tune     what to set for your own store (ENV_FILE=my.env)"
 	@echo "make bench-load     the same for our load of metadata"
 	@echo "make reliability    try every fault of docs/reliability.md, and write that page anew"
+	@echo "make docs           build the documentation as a site in .site/html"
+	@echo "make docs-serve     the same, shown on http://127.0.0.1:8000"
+	@echo "make reference      write docs/reference from code and schema"
 	@echo "make soak           thousands of images under faults and kills (MINUTES=2, SEED=)"
 	@echo "make lint           ruff, mypy, import contracts, hadolint, schemas of YAML, zizmor"
 	@echo "make advisories     whether any are known of the packages that are shipped"
 	@echo "make setup          only set up, in $(VENV)"
 	@echo "make dist           build the source distribution and the wheel in dist/"
 	@echo "make requirements   compile requirements/ anew from pyproject.toml"
-	@echo "make clean          remove .venv, .venv-airflow, .venv-bench and .collector"
+	@echo "make clean          remove .venv and the other environments, .site and .collector"
 
 setup: $(VENV)/.local
 
@@ -95,6 +100,16 @@ bench-load: $(BENCH_VENV)/.ready
 		> "$(BENCH_VENV)/load.json"
 	@mv "$(BENCH_VENV)/load.json" benchmarks/results/load.json
 
+# After an edit, `make docs` again: the site that is served changes with it.
+docs: $(DOCS_VENV)/.ready
+	@$(DOCS_VENV)/bin/python tools/build_site.py
+
+docs-serve: docs
+	@$(DOCS_VENV)/bin/python -m http.server 8000 --bind 127.0.0.1 --directory .site/html
+
+reference: $(VENV)/.dev
+	@$(BIN)/python tools/reference.py
+
 lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -134,6 +149,7 @@ requirements: $(VENV)/.tools
 		requirements/peers.in -o requirements/peers.txt
 	$(compile) requirements/tools.in -o requirements/tools.txt
 	$(compile) requirements/lock.in -o requirements/lock.txt
+	$(compile) requirements/docs.in -o requirements/docs.txt
 
 # What release.yml publishes.
 dist: $(VENV)/.tools
@@ -142,7 +158,7 @@ dist: $(VENV)/.tools
 
 clean:
 	rm -rf "$(CURDIR)/.venv" "$(CURDIR)/.venv-airflow" "$(CURDIR)/.venv-bench" \
-		"$(CURDIR)/.collector"
+		"$(CURDIR)/.venv-docs" "$(CURDIR)/.site" "$(CURDIR)/.collector"
 
 # pip installs everything, as it is configured on this machine: index, proxy, certificates. A file of
 # requirements names all that is needed, so nothing is looked for beside it.
@@ -188,3 +204,10 @@ $(AIRFLOW_VENV)/.ready: requirements/airflow-test.txt pyproject.toml $(VENV)/.to
 $(BENCH_VENV)/.ready: requirements/peers.txt pyproject.toml $(VENV)/.tools
 	$(environment)
 	$(call install,requirements/peers.txt)
+
+# Needs nothing of ours: the pages of docs/reference are written by `make reference`.
+$(DOCS_VENV)/.ready: requirements/docs.txt $(VENV)/.tools
+	@echo "setting up $(@D)"
+	@$(BIN)/python -m venv --clear $(@D)
+	@$(@D)/bin/$(pip) --require-hashes -r requirements/docs.txt
+	@touch $@

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal, NoReturn
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from tenacity import (
 
 from collector.catalog.queries import load_queries
 from collector.core.errors import Edge, Outage, Refusal
+from collector.logs import connect_problem
 
 # A run needs one connection each for pages, claims, heartbeat and confirms; the rest is slack.
 POOL_CONNECTIONS = 8
@@ -54,12 +55,12 @@ _SYSTEMIC = (
 )
 # Prepared statements fail like this behind a pooler in transaction mode.
 _POOLED = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
-# Those of _SYSTEMIC that a healthy server raises, each time again.
-_REFUSING = (
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.InsufficientPrivilegeError,
-)
+# Refusals by a healthy server, which another attempt does not change, and what to do.
+_REFUSING: Mapping[type[asyncpg.PostgresError], str] = {
+    asyncpg.InvalidAuthorizationSpecificationError: "check user and password in DATABASE_URL",
+    asyncpg.InvalidCatalogNameError: "create it, or correct the name in DATABASE_URL",
+    asyncpg.InsufficientPrivilegeError: "grant the right to the user of DATABASE_URL",
+}
 
 
 def _give_up(state: RetryCallState) -> NoReturn:
@@ -95,8 +96,10 @@ def database_errors(address: str) -> Iterator[None]:
         raise Outage(Edge.DATABASE, f"{address}: {_unreachable(address, error)}") from None
     except _SYSTEMIC as error:
         problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-        kind = Refusal if isinstance(error, _REFUSING) else Outage
-        raise kind(Edge.DATABASE, f"{address}: {problem}") from None
+        for kind, step in _REFUSING.items():
+            if isinstance(error, kind):
+                raise Refusal(Edge.DATABASE, f"{address}: {problem}; {step}") from None
+        raise Outage(Edge.DATABASE, f"{address}: {problem}") from None
     except _POOLED:
         problem = (
             "a prepared statement is gone, as happens with a pooler in transaction mode; set"
@@ -112,8 +115,8 @@ def _unreachable(address: str, error: OSError) -> str:
     hosts = urlsplit(address).netloc.rpartition("@")[2].split(",")
     named = " or ".join(host if _PORT.search(host) else f"{host}:{DEFAULT_PORT}" for host in hosts)
     return (
-        f"no connection to {named} ({type(error).__name__});"
-        " start the server, or correct host and port of DATABASE_URL"
+        f"no connection to {named} ({connect_problem(error)});"
+        " start the server, or correct host and port in DATABASE_URL"
     )
 
 

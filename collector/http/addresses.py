@@ -15,6 +15,7 @@ from aiohttp.resolver import ThreadedResolver
 
 from collector.core.addresses import is_public_address, is_public_name
 from collector.core.errors import Code, Fault, ItemError
+from collector.logs import connect_problem
 
 
 class PrivateAddress(OSError):
@@ -67,9 +68,7 @@ def connect_error(host: str, port: int, error: Exception) -> ItemError:
 
 
 def _cannot_connect(host: str, port: int | None, error: Exception) -> str:
-    reason = type(error).__name__
-    if isinstance(error, socket.gaierror):
-        reason = "the name does not resolve"
-    elif isinstance(error, PrivateAddress):
+    reason = connect_problem(error)
+    if isinstance(error, PrivateAddress):
         reason = "the name resolves to an address that is not public"
     return f"cannot connect to {host}:{port} ({reason})"

@@ -79,7 +79,7 @@ def _text_of(env_file: Path) -> str:
 def _require_known(name: str) -> None:
     if name.lower() not in Settings.model_fields:
         nearest = _nearest(name)
-        hint = f"did you mean {nearest}?" if nearest else "the README lists all"
+        hint = f"did you mean {nearest}?" if nearest else "`collector config` lists all"
         raise SettingsError(name, f"there is no such setting; {hint}")
 
 

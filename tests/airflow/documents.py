@@ -10,13 +10,13 @@ from bucket import Bucket
 from compose import ROOT, read_env_file
 from stack import Stack
 
-DOCUMENTS = ["README.md", "docs/scaling.md"]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def container_commands() -> Iterator[list[str]]:
     """Yield the commands of the blocks marked `bash`, in order."""
-    for name in DOCUMENTS:
-        text = (ROOT / name).read_text()
+    for path in DOCUMENTS:
+        text = path.read_text()
         for block in re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
             yield from (shlex.split(line) for line in block.splitlines())
 

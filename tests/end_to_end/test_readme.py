@@ -1,8 +1,8 @@
-"""Follow the README from its first line to its last: every command in it is run as it stands.
+"""Follow README and docs page by page: every command in them is run as it stands.
 
 A code block marked `sh` holds commands, one marked `sql` statements. A line of another kind than
-those below fails the test, and so does a `make` target that nobody said how to rehearse. Blocks
-marked `bash` are about the composed stack: tests/airflow/documents.py follows them.
+those below fails the test, and so does a `make` target without a rehearsal here. Blocks marked
+`bash` are about the composed stack: tests/airflow/documents.py follows them.
 """
 
 from __future__ import annotations
@@ -17,22 +17,29 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
+import anyio
 import asyncpg
 import pytest
 from anyio.from_thread import start_blocking_portal
 
+from collector.cli.app import COMMANDS
 from collector.local import LocalS3, LocalServers, open_local_servers
 from collector.settings import Settings
 from collector.store import S3Options, open_s3
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text()
-SCALING = (ROOT / "docs/scaling.md").read_text()
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+}
 EXAMPLE = (ROOT / ".env.example").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 # A first start on a busy machine takes a few seconds; this only bounds a hang.
 COMMAND_TIMEOUT_SECONDS = 60
+# A page has up to ten commands, each a process; every one of them is bounded by itself.
+pytestmark = pytest.mark.timeout(300)
 # What each target of make runs in the end, as the tests may do it: without a second venv, and
 # `test` and `test-all` without themselves.
 RECIPES = {
@@ -46,23 +53,39 @@ RECIPES = {
     "reliability": "tests/reliability.py",
     "compose-smoke": "$(python) tests/compose_smoke.py",
     "lint": "$(BIN)/lint-imports",
+    "docs": "tools/build_site.py",
+    "reference": "tools/reference.py",
+    "bench-tune": "benchmarks/transfer/tune.py",
     "requirements": "pyproject.toml -o requirements/engine.txt",
 }
 
 
-def blocks(kind: str, text: str = README) -> list[str]:
-    """Return the code blocks of the README, or another page, that are marked so, in order."""
+def blocks(kind: str, text: str) -> list[str]:
+    """Return the code blocks of a page that are marked so, in order."""
     return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
-ALL_COMMANDS = re.findall(r"^\| `([a-z]+)[ `]", README.partition("\n## Commands")[2], re.MULTILINE)
-STATEMENTS = [text.strip() for block in blocks("sql") for text in block.split(";") if text.strip()]
+def lines(name: str) -> list[str]:
+    """Return the commands of a page, in order."""
+    return [line for block in blocks("sh", PAGES[name]) for line in block.splitlines()]
+
+
+# tests/unit/cli/test_serving.py and tests/integration/faults/test_rehearsals.py follow this one.
+FOLLOWED = [name for name in PAGES if lines(name) and name != "docs/simulator.md"]
+STATEMENTS = {
+    name: [
+        text.strip() for block in blocks("sql", page) for text in block.split(";") if text.strip()
+    ]
+    for name, page in PAGES.items()
+}
+# What a reader has done before a page that does not begin by itself.
+OPEN_TERMINAL = ". .venv/bin/activate"
+BEFORE = [OPEN_TERMINAL, "cp .env.example my.env", "collector --env-file my.env migrate"]
 
 
 @dataclass
 class Reader:
-    """Somebody with a terminal, or another one, in the folder of the project.
+    """A person with a terminal, or a second one, in the folder of the project.
 
     `ran` are the commands with what they said; `stack` stops what was started in other terminals.
     """
@@ -90,7 +113,7 @@ class Reader:
         doing[words[0]](words[1:])
 
     def _expect(self, holds: bool, line: str) -> None:
-        assert holds, f"the README says `{line}`, and no test knows how to follow it"
+        assert holds, f"a page says `{line}`, and no test knows how to follow it"
 
     def _make(self, words: list[str]) -> None:
         (target,) = words
@@ -104,7 +127,7 @@ class Reader:
 
     def _open_terminal(self, words: list[str]) -> None:
         # The tests run in an environment of their own already.
-        assert words == [".venv/bin/activate"]
+        assert words == OPEN_TERMINAL.split()[1:]
         self.environment = dict(self.logged_in)
 
     def _export(self, words: list[str]) -> None:
@@ -138,7 +161,7 @@ class Reader:
         (self.folder / "my.env").write_text(text)
 
     def _collector(self, words: list[str]) -> None:
-        command = next(word for word in words if word in ALL_COMMANDS)
+        command = next(word for word in words if word in COMMANDS)
         if command == "simulate":
             self._simulate(words)
             return
@@ -172,28 +195,28 @@ class OwnServers:
 
 
 @pytest.fixture
-def own_servers(home: Path) -> Iterator[OwnServers]:
-    """The reader's own, on the servers that the commands of `make` share."""
-    with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(open_local_servers(home / ".collector")) as servers,
-    ):
-        yield portal.call(_prepared, servers)
-
-
-async def _prepared(servers: LocalServers) -> OwnServers:
-    assert servers.postgres is not None
+def own_servers(servers: LocalServers, database_url: str) -> OwnServers:
+    """A database and a bucket of the reader's own."""
     assert servers.s3 is not None
-    connection = await asyncpg.connect(servers.postgres.dsn)
-    try:
-        await connection.execute("CREATE DATABASE own")
-    finally:
-        await connection.close()
-    s3, bucket = servers.s3, "own-bucket"
+    s3, bucket = servers.s3, f"own-{uuid4().hex[:20]}"
+    anyio.run(_create_bucket, s3, bucket)
+    return OwnServers(database_url, s3, bucket)
+
+
+async def _create_bucket(s3: LocalS3, bucket: str) -> None:
     options = S3Options(bucket, s3.endpoint_url, s3.region, s3.access_key, s3.secret_key)
     async with open_s3(options) as store:
         await store.create_bucket()
-    return OwnServers(f"{servers.postgres.dsn.rpartition('/')[0]}/own", s3, bucket)
+
+
+@pytest.fixture
+def servers_of_make(home: Path) -> Iterator[None]:
+    """Keep the servers up that the commands of `make` share: each command starts faster."""
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(open_local_servers(home / ".collector")),
+    ):
+        yield
 
 
 @pytest.fixture
@@ -230,57 +253,88 @@ def reader(
         )
 
 
-def test_every_command_of_the_readme_works_in_its_order(
+def follow(reader: Reader, name: str) -> None:
+    """Do what a page says, and before that what it takes for granted."""
+    starts_by_itself = lines(name)[0] == OPEN_TERMINAL or lines(name)[0].startswith("make ")
+    for line in [*([] if starts_by_itself else BEFORE), *lines(name)]:
+        reader.follow(line)
+
+
+SPECIAL = ["README.md", "docs/tutorial.md", "docs/how-to/own-servers.md", "docs/how-to/rehearse.md"]
+
+
+@pytest.mark.parametrize("name", [name for name in FOLLOWED if name not in SPECIAL])
+def test_the_commands_of_a_page_work_in_their_order(reader: Reader, name: str) -> None:
+    follow(reader, name)
+    if "transfer" in dict(reader.ran):
+        assert re.search(r"images_uploaded +12 *\n", reader.ran[-1][1])
+
+
+@pytest.mark.usefixtures("servers_of_make")
+@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md"])
+def test_a_newcomer_gets_through(reader: Reader, name: str) -> None:
+    assert "make demo" in lines(name)
+    follow(reader, name)
+    ran = [command for command, _ in reader.ran]
+    assert {"demo", "run"} <= set(ran)
+    said = dict(reader.ran)["run"]
+    assert re.search(r"status +succeeded *\n", said)
+    assert re.search(r"metadata_updated +0 *\n metadata_unchanged +0 *\n", said)
+
+
+def test_the_rehearsal_meets_its_own_simulator(reader: Reader) -> None:
+    follow(reader, "docs/how-to/rehearse.md")
+    said = dict(reader.ran)["run"]
+    assert re.search(r"images_uploaded +50 *\n", said), "a new home, and all of its simulator"
+
+
+def test_own_servers_are_filled_and_every_statement_is_answered(
     reader: Reader, own_servers: OwnServers
 ) -> None:
-    assert {"make demo", "make test"} <= set(COMMANDS)
-    for line in COMMANDS:
-        reader.follow(line)
-    commands = [command for command, _ in reader.ran]
-    assert {"run", "migrate", "doctor", "plan", "backfill", "enrich", "status", "dead"} <= set(
-        commands
-    )
-    assert {"objects", "serve"} <= set(commands)
-    laptop, _, rehearsal = [said for command, said in reader.ran if command == "run"]
-    assert re.search(r"images_uploaded +50 *\n", rehearsal), "a new home, and all of its simulator"
-    for said in (laptop, rehearsal):
-        assert re.search(r"metadata_updated +0 *\n metadata_unchanged +0 *\n", said), said
-
-    with start_blocking_portal() as portal:
-        last_runs, wallpapers, missing, *_ = portal.call(_answers, own_servers.dsn)
-    # A run, the stages one by one, a backfill, which finds all stored, and an enrichment.
-    assert [run["images_uploaded"] for run in last_runs] == [0, 0, 0, 12]
+    follow(reader, "docs/how-to/own-servers.md")
+    answers = {
+        name: anyio.run(_answers, own_servers.dsn, statements)
+        for name, statements in STATEMENTS.items()
+        if statements
+    }
+    last_runs, wallpapers, missing = answers["README.md"]
+    # The stages one by one find all stored by the run before them.
+    assert [run["images_uploaded"] for run in last_runs] == [0, 12]
     assert (wallpapers[0]["count"], missing[0]["count"]) == (12, 0)
+    assert {"docs/tutorial.md", "docs/how-to/query.md", "docs/how-to/tags.md"} <= set(answers)
 
 
-def test_the_commands_of_scaling_work_in_their_order(reader: Reader) -> None:
-    reader.follow(". .venv/bin/activate")
-    reader.follow("cp .env.example my.env")
-    reader.follow("collector --env-file my.env migrate")
-    for block in blocks("sh", SCALING):
-        for line in block.splitlines():
-            reader.follow(line)
-    assert re.search(r"images_uploaded +12 *\n", reader.ran[-1][1])
-
-
-async def _answers(dsn: str) -> list[list[asyncpg.Record]]:
+async def _answers(dsn: str, statements: list[str]) -> list[list[asyncpg.Record]]:
     connection = await asyncpg.connect(dsn)
     try:
-        return [await connection.fetch(statement) for statement in STATEMENTS]
+        return [await connection.fetch(statement) for statement in statements]
     finally:
         await connection.close()
 
 
-def test_commands_in_running_text_exist() -> None:
-    running_text = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
-    assert ALL_COMMANDS
-    assert set(re.findall(r"`collector (\w+)", running_text)) <= set(ALL_COMMANDS)
+@pytest.mark.parametrize("name", PAGES)
+def test_commands_in_running_text_exist(name: str) -> None:
+    running_text = re.sub(r"^```.*?^```$", "", PAGES[name], flags=re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"`collector (?:--env-file my.env )?(\w+)", running_text)) <= set(
+        COMMANDS
+    )
     targets = re.findall(r"`make ([\w-]+)", running_text)
     assert set(targets) <= set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
-    assert {"setup", "clean"} <= set(targets)
 
 
-def test_every_block_is_of_a_known_kind() -> None:
-    assert set(re.findall(r"^```(\S+)$", README, re.MULTILINE)) == {
-        *("mermaid", "sh", "bash", "text", "sql", "json")
-    }
+def test_the_commands_that_matter_are_shown() -> None:
+    shown = {word for name in FOLLOWED for line in lines(name) for word in line.split()}
+    assert {
+        *("run", "migrate", "doctor", "plan", "backfill", "enrich", "status", "dead", "verify"),
+        *(
+            "objects",
+            "serve",
+            "janitor",
+            "config",
+            "simulate",
+            "extract",
+            "load",
+            "transfer",
+            "audit",
+        ),
+    } <= shown

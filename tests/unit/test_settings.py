@@ -207,7 +207,7 @@ MISSPELT = {
     "WALLHAVEN_QUERRY": "did you mean WALLHAVEN_QUERY?",
     "COLLECTOR_INFLIGHT": "did you mean COLLECTOR_IN_FLIGHT?",
     "wallhaven_purty": "did you mean WALLHAVEN_PURITY?",
-    "COLLECTOR_ZZZZZZZZZZZZ": "the README lists all",
+    "COLLECTOR_ZZZZZZZZZZZZ": "`collector config` lists all",
 }
 
 

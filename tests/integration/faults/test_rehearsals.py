@@ -41,7 +41,7 @@ def documented_profile() -> Profile:
     return profile_of(tomllib.loads(shown), "rehearsal.toml")
 
 
-# What README.md and docs/simulator.md say after `collector simulate`.
+# What docs/how-to/rehearse.md and docs/simulator.md say after `collector simulate`.
 REHEARSALS = {
     **{name: (lambda name=name: read_profile(name), {}) for name in ready_profiles()},
     "without a profile": (Profile, {"wallpapers": 50}),
@@ -112,7 +112,7 @@ async def test_runs_of_each_rehearsal_end(
 
 
 def test_the_documents_recommend_no_other_rehearsal() -> None:
-    texts = [(ROOT / name).read_text() for name in ("README.md", "docs/simulator.md")]
+    texts = [(ROOT / name).read_text() for name in ("docs/how-to/rehearse.md", "docs/simulator.md")]
     asked = {
         profile
         for text in texts

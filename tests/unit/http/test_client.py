@@ -176,7 +176,7 @@ async def test_whose_fault_it_is_that_no_image_comes(
 
 def test_a_connection_that_fails_is_told_with_its_host() -> None:
     error = aiohttp.ClientConnectorError(connection_key(), ConnectionRefusedError("x"))
-    assert describe(error) == "cannot connect to w.wallhaven.cc:443 (ConnectionRefusedError)"
+    assert describe(error) == "cannot connect to w.wallhaven.cc:443 (connection refused)"
 
 
 # --- What leaves --------------------------------------------------------------------------------

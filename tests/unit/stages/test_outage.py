@@ -25,7 +25,7 @@ from collector.stages.pacing import Pacer
 
 POLICY = OutagePolicy.of(5.0)
 REQUEST = ApiRequest("https://wallhaven.cc/api/v1/search?page=7", {"X-API-Key": "SECRETkey"})
-SILENT = Outage(Edge.API, "cannot connect to wallhaven.cc:443 (ConnectionRefusedError)")
+SILENT = Outage(Edge.API, "cannot connect to wallhaven.cc:443 (connection refused)")
 
 
 def reply(status: int = 200, media_type: str = "application/json", **headers: str) -> Reply:

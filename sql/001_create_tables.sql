@@ -125,8 +125,23 @@ ALTER TABLE draenei_content.run_audit
     ADD COLUMN IF NOT EXISTS report             JSONB NOT NULL DEFAULT '{}',
     ADD COLUMN IF NOT EXISTS heartbeat_at       TIMESTAMPTZ NOT NULL DEFAULT now();
 ALTER TABLE draenei_content.run_audit ALTER COLUMN status SET DEFAULT 'running';
--- This rewrites the table. It has a row for each run: ten thousand take a moment.
-ALTER TABLE draenei_content.run_audit ALTER COLUMN duration_seconds TYPE DOUBLE PRECISION;
+-- This rewrites the original's table. It has a row for each run: ten thousand take a moment. Done
+-- once, because a view that shows the column forbids it.
+DO $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM information_schema.columns
+        WHERE
+            table_schema = 'draenei_content'
+            AND table_name = 'run_audit'
+            AND column_name = 'duration_seconds'
+            AND data_type = 'integer'
+    ) THEN
+        ALTER TABLE draenei_content.run_audit
+            ALTER COLUMN duration_seconds TYPE DOUBLE PRECISION;
+    END IF;
+END
+$$;
 ALTER TABLE draenei_content.run_audit DROP CONSTRAINT IF EXISTS run_audit_status;
 ALTER TABLE draenei_content.run_audit ADD CONSTRAINT run_audit_status CHECK (
     status IN ('running', 'succeeded', 'partial', 'failed', 'interrupted', 'crashed'));

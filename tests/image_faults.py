@@ -67,7 +67,7 @@ async def reasons(world: FaultyWorld) -> list[str]:
 async def tries(world: FaultyWorld, wallpaper: Wallpaper) -> int:
     """Return how often the last run has tried this one."""
     return await world.value(
-        "SELECT tries FROM draenei_content.run_items INNER JOIN draenei_content.wallpapers AS w"
+        "SELECT attempts FROM draenei_content.run_items INNER JOIN draenei_content.wallpapers AS w"
         " ON w.id = wallpaper_id WHERE wallhaven_id = $1 ORDER BY audit_id DESC LIMIT 1",
         wallpaper.id,
     )

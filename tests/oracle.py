@@ -174,7 +174,7 @@ def _tries(rows: Rows, evidence: Evidence) -> None:
     assert not [it for it, times in done.items() if times > 1], "I9: counted as stored twice"
     most = max((row["attempts"] for row in rows.transfers), default=0)
     assert most <= evidence.max_attempts, f"I10: tried {most} times"
-    assert max((item["tries"] for item in rows.items), default=0) <= max(
+    assert max((item["attempts"] for item in rows.items), default=0) <= max(
         MAX_TRIES_IN_A_RUN, evidence.max_attempts
     )
 

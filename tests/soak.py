@@ -113,7 +113,12 @@ STORE_FAULTS: dict[str, Fault] = {
     "store 409": http.status(409, S3_ERROR % b"ConditionalRequestConflict"),
 }
 DATABASE_FAULTS = (Cut.BEFORE, Cut.AFTER)
-DATABASE_STATEMENTS = ("-- The object of a claim", "-- A try of a claim", "COMMIT;", "-- Run $1 cl")
+DATABASE_STATEMENTS = (
+    "-- The object of a claim",
+    "-- An attempt of a claim",
+    "COMMIT;",
+    "-- Run $1 cl",
+)
 
 
 async def soak(minutes: float, seed: int, wallpapers: int) -> dict[str, Any]:

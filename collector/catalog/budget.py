@@ -21,6 +21,7 @@ from collector.core.pacing import (
     Wait,
 )
 from collector.core.runs import StageCall
+from collector.flow import CLEANUP_SECONDS
 
 # Longer than any answer takes (REPLY_TIMEOUT_SECONDS of collector/http/client.py).
 LONGEST_REPLY_SECONDS = 60.0
@@ -29,8 +30,6 @@ LONGEST_REPLY_SECONDS = 60.0
 FARTHEST_SECONDS = 600.0
 # Other transactions may hold all free slots at this moment.
 MIN_WAIT_SECONDS = 0.01
-# A clean exit after SIGTERM has 4 s in all; returning a slot gets this share of it.
-RETURN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ class SharedBudget:
         except asyncio.CancelledError:
             # A cancelled statement may still commit, so let it end and undo it. If that takes too
             # long, the slot is free when its lease ends.
-            with anyio.move_on_after(RETURN_SECONDS, shield=True), suppress(Outage):
+            with anyio.move_on_after(CLEANUP_SECONDS, shield=True), suppress(Outage):
                 await self._return(await taking)
             raise
 

@@ -14,13 +14,11 @@ from collector.catalog.runs import open_run
 from collector.core.certificate import CrawlVerdict
 from collector.core.errors import Edge, Outage
 from collector.core.runs import Json, Run
-from collector.flow import task_group
+from collector.flow import CLEANUP_SECONDS, task_group
 from collector.logs import logger
 
 # Another reader takes hours or has died: a second more does not matter.
 LOOK_AGAIN_SECONDS = 1.0
-# A clean exit after SIGTERM has 4 s in all; the lock ends with the process in any case.
-RELEASE_SECONDS = 1.0
 # The connection that holds the lock is otherwise idle for hours. Firewalls, NAT and
 # `idle_session_timeout` close one that is idle for some minutes.
 KEEP_ALIVE_SECONDS = 10.0
@@ -203,7 +201,8 @@ async def _require_answer(session: Session) -> None:
 
 
 async def _end_reading(session: Session, audit_id: int) -> None:
-    with anyio.move_on_after(RELEASE_SECONDS, shield=True) as releasing:
+    # The lock ends with the process in any case.
+    with anyio.move_on_after(CLEANUP_SECONDS, shield=True) as releasing:
         await session.execute("end_reading", audit_id)
     if releasing.cancelled_caught:
         # Back in the pool, the connection would still hold the lock.

@@ -21,6 +21,7 @@ from tenacity import (
 
 from collector.catalog.queries import load_queries
 from collector.core.errors import Edge, Outage, Refusal
+from collector.flow import CLEANUP_SECONDS
 from collector.logs import connect_problem
 
 # A run needs one connection each for pages, claims, heartbeat and confirms; the rest is slack.
@@ -29,8 +30,6 @@ POOL_CONNECTIONS = 8
 CONNECT_TIMEOUT_SECONDS = 10.0
 # If no connection is free for this long, the server no longer answers.
 ACQUIRE_TIMEOUT_SECONDS = 30.0
-# Idle connections close in milliseconds.
-CLOSE_TIMEOUT_SECONDS = 1.0
 # The longest single statement is the merge of a run's pages.
 STATEMENT_TIMEOUT_SECONDS = 120.0
 # PostgreSQL's port if an address names none.
@@ -239,8 +238,8 @@ async def _reset_nothing(_: asyncpg.Connection[asyncpg.Record]) -> None:
 async def _close(pool: asyncpg.Pool[asyncpg.Record]) -> None:
     closed = False
     try:
-        # A connection that hangs must not delay the exit of an interrupted run (4 s in all).
-        with anyio.move_on_after(CLOSE_TIMEOUT_SECONDS, shield=True):
+        # Idle connections close in milliseconds; one that hangs must not delay the exit.
+        with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
             await pool.close()
             closed = True
     finally:

@@ -110,7 +110,7 @@ class Items:
             ItemRow(**row) if row else None,
             [Listing(**each) for each in listings],
             letters=[DeadLetter(**each) for each in letters],
-            tries=[Attempt(**each) for each in attempts],
+            attempts_by_run=[Attempt(**each) for each in attempts],
             details=Details(**details) if details else None,
         )
 

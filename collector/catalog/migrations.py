@@ -31,6 +31,7 @@ import asyncpg
 from collector.catalog.database import Session, retry_conflicts
 from collector.catalog.queries import load_queries, sql_folder
 from collector.core.errors import SchemaMissing, SchemaTooNew
+from collector.flow import CLEANUP_SECONDS
 from collector.logs import logger
 
 # While a migration waits for a lock, all later sessions queue behind it, readers too. So it waits
@@ -39,8 +40,6 @@ LOCK_WAIT_SECONDS = 0.25
 LOCK_PAUSE_SECONDS = 1.0
 # Another migration takes seconds or minutes.
 LOOK_AGAIN_SECONDS = 0.5
-# After a signal there are 4 s in all; the lock ends with its session in any case.
-RELEASE_SECONDS = 1.0
 # How long a step takes depends on the size of its table.
 NO_LIMIT_SECONDS = math.inf
 
@@ -163,7 +162,8 @@ async def _alone(session: Session) -> AsyncIterator[None]:
 
 
 async def _release(session: Session) -> None:
-    with anyio.move_on_after(RELEASE_SECONDS, shield=True) as releasing:
+    # The lock ends with its session in any case.
+    with anyio.move_on_after(CLEANUP_SECONDS, shield=True) as releasing:
         await session.execute("restore_limits")
         await session.execute("unlock_migrations")
     if releasing.cancelled_caught:

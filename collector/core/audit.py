@@ -29,7 +29,7 @@ MATCHES_NOTHING = "matches_nothing"
 class Recount:
     """Numbers counted from the tables; the first eleven are named as the columns of `run_audit`.
 
-    `in_other_hands` counts images that other workers have claimed, which may be dead: this run has
+    `claimed_by_others` counts images that other workers, alive or dead, have claimed: this run has
     released its own claims.
     """
 
@@ -47,7 +47,7 @@ class Recount:
     duplicates: int
     pages: int
     images_dead: int
-    in_other_hands: int
+    claimed_by_others: int
     any_failed: bool
     any_interrupted: bool
     stage_reports: Mapping[str, Json]
@@ -207,7 +207,7 @@ def _report(
         # Not counted from dead letters, which a later run or a person may close.
         "metadata_dead": recount.metadata_invalid,
         "images_dead": recount.images_dead,
-        "in_other_hands": recount.in_other_hands,
+        "claimed_by_others": recount.claimed_by_others,
     }
     if StageName.ENRICH in recount.stage_reports:
         report["enrichment"] = dict(recount.enrichment)
@@ -229,9 +229,9 @@ def _failed_items(recount: Recount) -> str | None:
 
 
 def _claimed_elsewhere(recount: Recount) -> str | None:
-    if not recount.in_other_hands or StageName.TRANSFER not in recount.stage_reports:
+    if not recount.claimed_by_others or StageName.TRANSFER not in recount.stage_reports:
         return None
-    return f"images claimed by other workers, which may be dead: {recount.in_other_hands}"
+    return f"images claimed by other workers, which may be dead: {recount.claimed_by_others}"
 
 
 def _odd_pages(recount: Recount) -> str | None:

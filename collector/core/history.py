@@ -35,13 +35,13 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """How a run's last attempt at the item ended; `tries` counts the run's attempts."""
+    """How a run's last attempt at the item ended; `attempts` counts the run's."""
 
     run_id: str
     outcome: str
     edge: str | None
     code: str | None
-    tries: int
+    attempts: int
     bytes: int
     ended_at: datetime
 
@@ -131,7 +131,7 @@ class History:
     wallhaven_id: str
     row: ItemRow | None
     listings: Sequence[Listing]
-    tries: Sequence[Attempt]
+    attempts_by_run: Sequence[Attempt]
     letters: Sequence[DeadLetter]
     details: Details | None
 
@@ -156,7 +156,7 @@ class History:
             **(record_as_json(self.row) if self.row else {}),
             "wallhaven_id": self.wallhaven_id,
             "state": self.state,
-            "tries": [record_as_json(attempt) for attempt in self.tries],
+            "attempts_by_run": [record_as_json(attempt) for attempt in self.attempts_by_run],
             "dead_letters": [record_as_json(letter) for letter in self.letters],
             "details": record_as_json(self.details) if self.details else None,
             "events": [record_as_json(event) for event in self.events()],
@@ -171,7 +171,7 @@ class History:
             yield Event(row.created_at, f"row created by {run_id}")
             if row.updated_at:
                 yield Event(row.updated_at, "row last changed")
-        for attempt in self.tries:
+        for attempt in self.attempts_by_run:
             yield Event(attempt.ended_at, _describe(attempt))
         for letter in self.letters:
             yield Event(letter.last_failed_at, f"given up at {letter.stage}: {letter.code}")
@@ -182,7 +182,7 @@ class History:
 
 
 def _describe(attempt: Attempt) -> str:
-    attempts = f"{attempt.tries} attempts" if attempt.tries > 1 else "1 attempt"
+    attempts = f"{attempt.attempts} attempts" if attempt.attempts > 1 else "1 attempt"
     if attempt.code:
         problem = f"{attempt.code} at {attempt.edge}"
         return f"not stored by {attempt.run_id} in {attempts}: {problem}"

@@ -50,7 +50,7 @@ class Standing(StrEnum):
 
     MATCHED = "matched"
     QUARANTINED = "quarantined"
-    IN_HAND = "in_hand"
+    IN_PROGRESS = "in_progress"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class KeyedRow:
 
 @dataclass(frozen=True, slots=True)
 class PresentRow:
-    """A row as it is now; `is_in_hand` while a worker has claimed its image."""
+    """A row as it is now; `is_claimed` while a worker has claimed its image."""
 
     wallpaper_id: int
     wallhaven_id: str
@@ -85,7 +85,7 @@ class PresentRow:
     s3_key: str | None
     object_sha256: str | None
     object_bytes: int | None
-    is_in_hand: bool
+    is_claimed: bool
 
     @property
     def planned_key(self) -> str | None:
@@ -122,7 +122,7 @@ class Findings:
     """What a comparison has found so far: all counted, the first MAX_LISTED differences listed.
 
     `unproven` rows come from the synchronous original: only the presence of their object can be
-    checked. `in_hand` counts what a run is changing at the moment.
+    checked. `in_progress` counts what a run is changing at the moment.
     """
 
     rows: int = 0
@@ -130,7 +130,7 @@ class Findings:
     bytes: int = 0
     matched: int = 0
     unproven: int = 0
-    in_hand: int = 0
+    in_progress: int = 0
     quarantined: int = 0
     kinds: Counter[Kind] = field(default_factory=Counter)
     repairs: Counter[Repair] = field(default_factory=Counter)
@@ -155,7 +155,7 @@ class Findings:
             "bytes": self.bytes,
             "matched": self.matched,
             "unproven": self.unproven,
-            "in_hand": self.in_hand,
+            "in_progress": self.in_progress,
             "quarantined_objects": self.quarantined,
             **{kind.value: self.kinds[kind] for kind in Kind},
             **{repair.value: self.repairs[repair] for repair in Repair},
@@ -194,7 +194,7 @@ def classify_unmatched(
         return Standing.QUARANTINED
     if row is None or row.s3_key is not None or row.planned_key != found.key:
         return Kind.UNOWNED
-    return Standing.IN_HAND if row.is_in_hand else Kind.UNCONFIRMED
+    return Standing.IN_PROGRESS if row.is_claimed else Kind.UNCONFIRMED
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collector.core.enrichment import Finding, Outcome, Target
 from collector.core.errors import Code, CollectorError, Edge, Outage, PayloadError, Refusal
 from collector.core.runs import StageName, StageReport
 from collector.core.wallpapers import Rejected, WallpaperDetails
-from collector.flow import task_group
+from collector.flow import CLEANUP_SECONDS, task_group
 from collector.logs import logger
 from collector.ports import Progress
 from collector.sources.wallhaven import WallhavenDetails
@@ -23,8 +23,6 @@ from collector.stages.api import ApiClient
 WALLPAPERS_IN_FLIGHT = 4
 # One unusable answer may be an odd item; so many in a row mean that the API has changed.
 MAX_UNUSABLE_IN_A_ROW = 10
-# A clean exit after SIGTERM has 4 s in all.
-RELEASE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +146,7 @@ class _Enricher:
         answered = {finding.target for finding in findings}
         rest = [target for target in targets if target not in answered]
         release = self.catalog.postpone if failed else self.catalog.release
-        with anyio.move_on_after(RELEASE_SECONDS, shield=True):
+        with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
             try:
                 await self.catalog.save(self.audit_id, findings)
                 await release(rest)

@@ -11,13 +11,12 @@ import anyio
 from collector.catalog import Transfers
 from collector.core.errors import CollectorError, LeaseLost
 from collector.core.transfers import Claim
+from collector.flow import CLEANUP_SECONDS
 
 logger = logging.getLogger(__name__)
 
 # Two heartbeats may fail before a lease lapses.
 BEATS_PER_LEASE = 3
-# A clean exit after SIGTERM has 4 s in all; a claim not released within 1 lapses by itself.
-RELEASE_TIMEOUT_SECONDS = 1.0
 
 
 class Leases:
@@ -100,7 +99,8 @@ class Leases:
             yield
         finally:
             if self._claims:
-                with anyio.move_on_after(RELEASE_TIMEOUT_SECONDS, shield=True):
+                # A claim that is not released in time expires.
+                with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
                     await self._release()
 
     async def _release(self) -> None:

@@ -9,6 +9,7 @@ import anyio
 
 from collector.core.errors import Outage
 from collector.core.pacing import ASK_AGAIN_SECONDS, Announcement, Slot, Wait
+from collector.flow import CLEANUP_SECONDS
 from collector.logs import logger
 from collector.ports import RequestBudget
 
@@ -16,8 +17,6 @@ from collector.ports import RequestBudget
 SILENT_WAIT_SECONDS = 5.0
 # A wait is logged again only if its end has moved by more than this.
 LOG_AGAIN_SECONDS = 30.0
-# A clean exit after SIGTERM has 4 s in all; returning slots gets this share of it.
-END_SECONDS = 1.0
 
 
 class Turn:
@@ -75,7 +74,7 @@ class Pacer:
 
     async def _end(self, slot: Slot, announced: Announcement | None) -> None:
         # If this fails, the slot is free when its lease ends.
-        with anyio.move_on_after(END_SECONDS, shield=True):
+        with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
             try:
                 await self._budget.end(slot, announced)
             except Outage as problem:

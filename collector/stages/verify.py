@@ -204,7 +204,7 @@ class _Verify:
             row.s3_key,
             row.object_sha256,
         ):
-            self.findings.in_hand += 1
+            self.findings.in_progress += 1
             return
         repair = None
         if self.options.repair:
@@ -225,8 +225,8 @@ class _Verify:
                     self.findings.matched += 1
                 case Standing.QUARANTINED:
                     self.findings.quarantined += 1
-                case Standing.IN_HAND:
-                    self.findings.in_hand += 1
+                case Standing.IN_PROGRESS:
+                    self.findings.in_progress += 1
                 case Kind() as kind:
                     await self._stray_differs(kind, stray, row)
 

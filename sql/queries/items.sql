@@ -34,7 +34,7 @@ WHERE w.wallhaven_id = $1;
 
 -- name: item_attempts
 -- How the last attempt at wallpaper $1 ended in each run that made one.
-SELECT a.run_id, i.outcome, i.edge, i.code, i.tries, i.bytes, i.ended_at
+SELECT a.run_id, i.outcome, i.edge, i.code, i.attempts, i.bytes, i.ended_at
 FROM draenei_content.run_items AS i
 INNER JOIN draenei_content.run_audit AS a ON a.id = i.audit_id
 WHERE i.wallpaper_id = $1

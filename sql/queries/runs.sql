@@ -36,7 +36,7 @@ INSERT INTO draenei_content.run_stages AS s (audit_id, stage, worker, status, st
 VALUES ($1, $2, $3, 'running', clock_timestamp())
 ON CONFLICT (audit_id, stage, worker) DO UPDATE SET
     status = 'running',
-    tries = s.tries + 1,
+    attempts = s.attempts + 1,
     ended_at = NULL,
     problem = NULL;
 
@@ -141,10 +141,10 @@ FROM (
             ELSE (SELECT count(*) FROM draenei_content.wallpapers WHERE s3_key IS NULL)
         END AS missing_s3_after_run,
         CASE
-            WHEN audited_at IS NOT NULL AND report ? 'in_other_hands'
-                THEN (report ->> 'in_other_hands')::int
+            WHEN audited_at IS NOT NULL AND report ?| '{claimed_by_others,in_other_hands}'
+                THEN COALESCE(report ->> 'claimed_by_others', report ->> 'in_other_hands')::int
             ELSE (SELECT count(*)::int FROM draenei_content.transfers WHERE state = 'claimed')
-        END AS in_other_hands
+        END AS claimed_by_others
     FROM draenei_content.run_audit
     WHERE id = $1
 ) AS backlog;

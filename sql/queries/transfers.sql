@@ -177,7 +177,7 @@ noted AS (
         code = NULL,
         is_given_up = FALSE,
         bytes = EXCLUDED.bytes,
-        tries = i.tries + 1,
+        attempts = i.attempts + 1,
         ended_at = clock_timestamp()
 ),
 released AS (
@@ -213,7 +213,7 @@ ON CONFLICT (audit_id, wallpaper_id) DO UPDATE SET
     code = EXCLUDED.code,
     is_given_up = FALSE,
     bytes = 0,
-    tries = i.tries + 1,
+    attempts = i.attempts + 1,
     ended_at = clock_timestamp()
 RETURNING wallpaper_id;
 
@@ -237,7 +237,7 @@ noted AS (
         code = EXCLUDED.code,
         is_given_up = TRUE,
         bytes = 0,
-        tries = i.tries + 1,
+        attempts = i.attempts + 1,
         ended_at = clock_timestamp()
 )
 INSERT INTO draenei_content.dead_letters AS d (

@@ -13,7 +13,7 @@ LIMIT $3;
 SELECT
     w.id AS wallpaper_id, w.wallhaven_id, w.url, w.file_type, w.file_size, w.s3_key,
     w.object_sha256, w.object_bytes,
-    COALESCE(t.state = 'claimed' AND t.lease_until >= now(), FALSE) AS is_in_hand
+    COALESCE(t.state = 'claimed' AND t.lease_until >= now(), FALSE) AS is_claimed
 FROM draenei_content.wallpapers AS w
 LEFT JOIN draenei_content.transfers AS t ON t.wallpaper_id = w.id
 WHERE w.wallhaven_id = ANY($1::text[]);

@@ -632,7 +632,7 @@ def test_what_a_killed_run_had_in_its_hands_the_next_one_finishes(
         assert ended.status == 0
         if ended.answer["status"] == "succeeded":
             break
-        left = ended.answer["report"]["in_other_hands"]
+        left = ended.answer["report"]["claimed_by_others"]
         assert (ended.answer["status"], ended.answer["missing_s3_after_run"]) == ("partial", left)
     assert (ended.answer["status"], ended.answer["missing_s3_after_run"]) == ("succeeded", 0)
 

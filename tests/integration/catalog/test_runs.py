@@ -275,7 +275,7 @@ async def test_what_a_repeated_audit_says_of_the_backlog_stays_until_the_run_goe
     call = StageCall(audit_id, StageName.TRANSFER)
     await begin_and_end(runs, call)
     first = await runs.close_run(audit_id, judge)
-    assert (first.missing_s3_after_run, first.report["in_other_hands"]) == (3, 3)
+    assert (first.missing_s3_after_run, first.report["claimed_by_others"]) == (3, 3)
 
     await rows(database, "DELETE FROM draenei_content.wallpapers WHERE wallhaven_id = 'w1'")
     await runs.open_run(Run("tests", "run"))
@@ -286,7 +286,7 @@ async def test_what_a_repeated_audit_says_of_the_backlog_stays_until_the_run_goe
     else:
         await runs.end_stage(call, StageEnd(status, {}))
     later = await runs.close_run(audit_id, judge)
-    assert (later.missing_s3_after_run, later.report["in_other_hands"]) == (2, 2)
+    assert (later.missing_s3_after_run, later.report["claimed_by_others"]) == (2, 2)
 
 
 async def test_an_audit_of_a_run_without_stages_is_repeated_word_for_word(

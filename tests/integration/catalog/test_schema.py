@@ -196,3 +196,54 @@ def test_sql_lives_in_sql_alone() -> None:
 def _is_prose(path: Path) -> bool:
     # The embedded server's launcher creates its own database before any schema exists.
     return path.parent.name == "local"
+
+
+UNCOMMENTED = """
+SELECT c.relname || COALESCE('.' || a.attname, '')
+FROM pg_class AS c
+LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE
+    c.relnamespace = 'draenei_content'::regnamespace
+    AND c.relkind IN ('r', 'v')
+    AND (
+        obj_description(c.oid, 'pg_class') IS NULL
+        OR col_description(c.oid, a.attnum) IS NULL
+    )
+"""
+
+
+async def test_every_table_view_and_column_has_a_comment(dsn: str) -> None:
+    async with open_database(dsn) as database, database.session() as session:
+        assert [row[0] for row in await session.connection.fetch(UNCOMMENTED)] == []
+
+
+async def test_the_views_show_what_people_ask_for(dsn: str) -> None:
+    async with open_database(dsn) as database, database.session() as session:
+        ask = session.connection
+        await ask.execute("""
+            INSERT INTO draenei_content.run_audit (id, dag_id, run_id, status, download_failures,
+                upload_failures) VALUES (7, 'tests', 'daily', 'partial', 2, 1);
+            INSERT INTO draenei_content.staged_pages (audit_id, page, search_key, ids, items,
+                invalid, known, last_page, total, staged)
+                VALUES (7, 1, 'elf', '{}', 0, 0, 0, 1, 0, 0);
+            INSERT INTO draenei_content.wallpapers (id, wallhaven_id, url, page_url, s3_key) VALUES
+                (1, 'stored', 'u1', 'p1', 'wallpapers/stored.jpg'),
+                (2, 'later', 'u2', 'p2', NULL), (3, 'dead', 'u3', 'p3', NULL);
+            INSERT INTO draenei_content.transfers (wallpaper_id, state, next_attempt_at) VALUES
+                (2, 'pending', now() + interval '1 hour'), (3, 'dead', now());
+            INSERT INTO draenei_content.dead_letters (stage, item, wallhaven_id, code, reason,
+                run_id) VALUES ('transfer', 'dead', 'dead', 'gone', '410', 'daily');
+            INSERT INTO draenei_content.tags (tag_id, name) VALUES (1, 'sea'), (2, 'moon');
+            INSERT INTO draenei_content.wallpaper_tags VALUES (1, 1), (1, 2);
+        """)
+        runs = await ask.fetch("SELECT run_id, search, failures FROM draenei_content.runs")
+        assert [tuple(row) for row in runs] == [("daily", "elf", 3)]
+        backlog = await ask.fetch("SELECT wallhaven_id, state, code FROM draenei_content.backlog")
+        assert {tuple(row) for row in backlog} == {
+            ("later", "waiting", None),
+            ("dead", "dead", "gone"),
+        }
+        failures = await ask.fetch("SELECT wallhaven_id, page_url FROM draenei_content.failures")
+        assert [tuple(row) for row in failures] == [("dead", "p3")]
+        stored = await ask.fetch("SELECT wallhaven_id, tags FROM draenei_content.collection")
+        assert [tuple(row) for row in stored] == [("stored", ["moon", "sea"])]

@@ -115,7 +115,7 @@ async def test_a_run_with_a_limit_makes_few_more_attempts_than_it_may_store(
         audit = await world.run("few", TEN)
         assert (audit.status, audit.images_uploaded) == (RunStatus.PARTIAL, 0)
         tries = await world.value(
-            "SELECT sum(tries) FROM draenei_content.run_items WHERE outcome = 'failed'"
+            "SELECT sum(attempts) FROM draenei_content.run_items WHERE outcome = 'failed'"
         )
         assert tries == MIN_SPARE_ATTEMPTS
         report = audit.report["stages"]

@@ -171,6 +171,6 @@ async def test_the_life_of_an_item_is_told_from_the_tables(
         written = json.loads(json.dumps(history.as_json()))
         assert written["state"] == "dead"
         assert written["dead_letters"][0]["code"] == "gone"
-        assert written["tries"][0]["code"] == "gone"
+        assert written["attempts_by_run"][0]["code"] == "gone"
 
         assert not (await world.runtime.catalog.items.history("nobody")).is_known

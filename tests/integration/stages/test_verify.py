@@ -254,7 +254,7 @@ async def test_what_a_worker_holds_is_no_difference(
         claim = await claim_of_an_unstored_row(world)
         for repair in (False, True):
             findings = await found(world, repair=repair)
-            assert (findings.in_hand, findings.kinds.total()) == (1, 0)
+            assert (findings.in_progress, findings.kinds.total()) == (1, 0)
         assert await world.runtime.catalog.transfers.heartbeat([claim])
 
 

@@ -29,7 +29,7 @@ CLEAN = Recount(
     duplicates=0,
     pages=1,
     images_dead=0,
-    in_other_hands=0,
+    claimed_by_others=0,
     any_failed=False,
     any_interrupted=False,
     stage_reports={"extract": {"pages": 1}},
@@ -53,7 +53,7 @@ def test_a_clean_run_succeeded() -> None:
         "pages": 1,
         "metadata_dead": 0,
         "images_dead": 0,
-        "in_other_hands": 0,
+        "claimed_by_others": 0,
         "stages": {"extract": {"pages": 1}},
     }
 
@@ -112,12 +112,12 @@ def test_items_that_wait_for_the_next_run_are_no_failure() -> None:
 
 
 def test_images_in_other_hands_make_a_run_partial_and_are_told() -> None:
-    recount = replace(CLEAN, in_other_hands=4, stage_reports={"transfer": {}})
+    recount = replace(CLEAN, claimed_by_others=4, stage_reports={"transfer": {}})
     verdict = conclude_run(recount, 5.0)
     assert verdict.status is RunStatus.PARTIAL
     assert verdict.notes is not None
     assert verdict.notes.endswith(": 4")
-    assert status(replace(CLEAN, in_other_hands=4)) is RunStatus.SUCCEEDED, "it carried none"
+    assert status(replace(CLEAN, claimed_by_others=4)) is RunStatus.SUCCEEDED, "it carried none"
 
 
 def test_the_notes_say_how_many_items_made_a_run_partial() -> None:

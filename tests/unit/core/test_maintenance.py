@@ -23,9 +23,9 @@ KEY = "wallpapers/abc123.jpg"
 FOUND = ListedObject(KEY, 10)
 
 
-def row(s3_key: str | None = None, *, is_in_hand: bool = False) -> PresentRow:
+def row(s3_key: str | None = None, *, is_claimed: bool = False) -> PresentRow:
     url = "https://w.wallhaven.cc/full/ab/wallhaven-abc123.jpg"
-    return PresentRow(1, "abc123", url, "image/jpeg", 10, s3_key, None, None, is_in_hand)
+    return PresentRow(1, "abc123", url, "image/jpeg", 10, s3_key, None, None, is_claimed)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def row(s3_key: str | None = None, *, is_in_hand: bool = False) -> PresentRow:
         (row(KEY), False, Standing.MATCHED),
         (row(KEY), True, Standing.MATCHED),
         (row(), False, Kind.UNCONFIRMED),
-        (row(is_in_hand=True), False, Standing.IN_HAND),
+        (row(is_claimed=True), False, Standing.IN_PROGRESS),
         (row("wallpapers/abc123.png"), False, Kind.UNOWNED),
         (None, False, Kind.UNOWNED),
         (None, True, Standing.QUARANTINED),

@@ -27,6 +27,7 @@ from collector.core.pacing import (
     Wait,
 )
 from collector.core.retry import OutagePolicy
+from collector.flow import CLEANUP_SECONDS
 from collector.ports import Body, Http, Reply
 from collector.sources import ApiRequest
 from collector.stages.api import (
@@ -35,7 +36,7 @@ from collector.stages.api import (
     MAX_RATE_LIMITED,
     ApiClient,
 )
-from collector.stages.pacing import END_SECONDS, LOG_AGAIN_SECONDS, SILENT_WAIT_SECONDS, Pacer
+from collector.stages.pacing import LOG_AGAIN_SECONDS, SILENT_WAIT_SECONDS, Pacer
 
 KEY = "SECRETkey"
 REQUEST = ApiRequest("https://wallhaven.cc/api/v1/search?page=1", {"X-API-Key": KEY})
@@ -591,4 +592,4 @@ async def test_a_slot_that_cannot_be_given_back_hides_nothing_and_holds_nobody_u
         async with paced.slot():
             await anyio.sleep_forever()
     assert scope.cancelled_caught
-    assert anyio.current_time() == 1 + 2 * END_SECONDS * hangs
+    assert anyio.current_time() == 1 + 2 * CLEANUP_SECONDS * hangs

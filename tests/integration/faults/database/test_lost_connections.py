@@ -56,7 +56,7 @@ from collector.settings import Settings
 from collector.simulator import Hooks
 
 CONFIRM = "-- The object of a claim"
-POSTPONE = "-- A try of a claim"
+POSTPONE = "-- An attempt of a claim"
 DYING = "PERFORM pg_terminate_backend(pg_backend_pid());"
 TERMINATE = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

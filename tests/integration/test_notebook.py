@@ -117,5 +117,5 @@ async def state(pid: int) -> str:
 
 
 def test_a_setting_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(SettingsError, match="BUCKET: there is no such setting; is BUCKET_NAME"):
+    with pytest.raises(SettingsError, match="BUCKET: there is no such setting; did you mean BUCKET_NAME"):
         read_catalog(bucket="walls")

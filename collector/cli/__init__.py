@@ -50,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
         words, invocation = _common_options(arguments)
     except SettingsError as error:
         return _refuse(str(error))
-    if words == ["version"]:
+    if words in (["version"], ["--version"]):
         # Typer would load pydantic to read the options of a command that has none.
         _app.print_version(invocation)
         return Exit.DONE

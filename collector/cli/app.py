@@ -18,31 +18,62 @@ from collector.core.runs import DEFAULT_DAG_ID, Run, StageName
 if TYPE_CHECKING:
     from collector.runtime.opening import Runtime
 
-# In the order of `--help`: the job, its results, upkeep, trying it out.
-COMMANDS = (
-    *("run", "extract", "load", "transfer", "audit"),
-    *("plan", "backfill", "enrich"),
-    *("status", "explain", "dead", "objects", "doctor", "config"),
-    *("verify", "janitor"),
-    *("simulate", "serve", "demo"),
-    *("migrate", "version"),
+# The sections of `--help`, in its order.
+TASKS = {
+    "Mirror": ("run", "backfill", "plan", "enrich"),
+    "One stage of a run": ("extract", "load", "transfer", "audit"),
+    "Look": ("status", "explain", "objects", "config"),
+    "Repair": ("dead", "verify", "janitor"),
+    "Try it on this machine": ("demo", "simulate", "serve"),
+    "Set up": ("migrate", "doctor", "version"),
+}
+COMMANDS = tuple(name for names in TASKS.values() for name in names)
+_ANYWHERE = (
+    "With any command: --json prints one JSON object, --env-file FILE reads settings from a file."
 )
 
 
-class _InOrder(TyperGroup):
+class Commands(TyperGroup):
+    """A group whose commands are listed by task, and whose help names the common options."""
+
     def list_commands(self, ctx: Any) -> list[str]:
-        return sorted(super().list_commands(ctx), key=COMMANDS.index)
+        return [name for name in (*COMMANDS, *self.commands) if name in self.commands]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            command.epilog = _ANYWHERE
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        if self.name != app.info.name:
+            super().format_commands(ctx, formatter)
+            return
+        for task, names in TASKS.items():
+            with formatter.section(task):
+                formatter.write_dl(
+                    [(name, self.commands[name].get_short_help_str(70)) for name in names]
+                )
 
 
 app = typer.Typer(
     name="collector",
-    cls=_InOrder,
-    help="Mirror a Wallhaven search into Postgres and S3.",
-    epilog="Anywhere: --json (one JSON object on stdout), --env-file FILE (settings from a file).",
+    cls=Commands,
+    help="Mirror a Wallhaven search into Postgres and S3, and prove it.",
+    epilog=_ANYWHERE,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+AddressArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="WALLHAVEN_ADDRESS",
+        help="A page of wallhaven.cc: /search?q=..., /user/NAME, /tag/37, /user/NAME/favorites/15.",
+    ),
+]
 
 QueryOption = Annotated[
     str | None, typer.Option("--query", help="Overrides WALLHAVEN_QUERY; '*': everything.")
@@ -80,6 +111,7 @@ def print_version(invocation: Invocation) -> None:
 @app.command()
 def run(
     context: typer.Context,
+    address: AddressArgument = None,
     query: QueryOption = None,
     collection: CollectionOption = None,
     max_pages: PagesOption = None,
@@ -93,7 +125,7 @@ def run(
     from collector.runtime.opening import RunOptions
     from collector.runtime.running import STAGE_NEEDS, run_all_stages
 
-    invocation = invocation_of(context, query, collection)
+    invocation = invocation_of(context, query, collection, address)
     this_run = Run(dag_id, run_id or new_run_id("run"))
     options = RunOptions(max_pages, limit, refresh, only)
     audits: list[AuditRow] = []
@@ -107,6 +139,7 @@ def run(
 @app.command()
 def extract(
     context: typer.Context,
+    address: AddressArgument = None,
     query: QueryOption = None,
     collection: CollectionOption = None,
     max_pages: PagesOption = None,
@@ -115,7 +148,7 @@ def extract(
     dag_id: DagIdOption = DEFAULT_DAG_ID,
 ) -> Exit:
     """One stage: read pages of the search into staging."""
-    invocation = invocation_of(context, query, collection)
+    invocation = invocation_of(context, query, collection, address)
     return _stage(
         invocation, StageName.EXTRACT, run_id, dag_id, max_pages=max_pages, refresh=refresh
     )
@@ -184,15 +217,23 @@ def _stage(
 
 
 def invocation_of(
-    context: typer.Context, query: str | None = None, collection: str | None = None
+    context: typer.Context,
+    query: str | None = None,
+    collection: str | None = None,
+    address: str | None = None,
 ) -> Invocation:
-    """Return the invocation, with the query or the collection of its options.
+    """Return the invocation, with what its arguments name to mirror.
 
-    Raises SettingsError if both are given or the collection is not USER/ID.
+    Raises SettingsError if more than one is given, or if one cannot be mirrored.
     """
     invocation: Invocation = context.obj
-    if query is not None and collection is not None:
-        raise SettingsError("--collection", "excludes --query; give one of the two")
+    if sum(given is not None for given in (query, collection, address)) > 1:
+        raise SettingsError("WALLHAVEN_ADDRESS, --query, --collection", "give one of them")
+    if address is not None:
+        from collector.sources.wallhaven.links import parse_link
+
+        named = parse_link(address)
+        return invocation.override(**{f"wallhaven_{name}": named[name] for name in named})
     if collection is not None:
         from collector.sources.wallhaven import CollectionName
 

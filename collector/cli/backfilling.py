@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from collector.cli.app import (
+    AddressArgument,
     CollectionOption,
     DagIdOption,
     QueryOption,
@@ -45,6 +46,7 @@ AgainOption = Annotated[
 @app.command()
 def backfill(
     context: typer.Context,
+    address: AddressArgument = None,
     query: QueryOption = None,
     collection: CollectionOption = None,
     from_page: FromPageOption = 1,
@@ -65,7 +67,7 @@ def backfill(
 
     if to_page is not None and to_page < from_page:
         raise SettingsError("--to-page", f"must not be below --from-page, {from_page}")
-    invocation = invocation_of(context, query, collection)
+    invocation = invocation_of(context, query, collection, address)
     whole_list(invocation.settings())
     options = BackfillOptions(from_page, to_page, limit, again=again)
     audits: list[AuditRow] = []
@@ -123,7 +125,10 @@ def enrich(
 
 @app.command()
 def plan(
-    context: typer.Context, query: QueryOption = None, collection: CollectionOption = None
+    context: typer.Context,
+    address: AddressArgument = None,
+    query: QueryOption = None,
+    collection: CollectionOption = None,
 ) -> Exit:
     """Estimate what a backfill would cost; change nothing."""
     from collector.runtime.wiring import PLAN_NEEDS, run_plan
@@ -132,7 +137,7 @@ def plan(
         report = await run_plan(runtime)
         return Answer(report.as_json(), lambda console: _show_plan(report, console))
 
-    return execute(invocation_of(context, query, collection), PLAN_NEEDS, command)
+    return execute(invocation_of(context, query, collection, address), PLAN_NEEDS, command)
 
 
 def _show_plan(report: PlanReport, console: Console) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from collector.cli.app import app, invocation_of
+from collector.cli.app import Commands, app, invocation_of
 from collector.cli.execution import Answer, Exit, Invocation, execute
 from collector.core.errors import CODE_MEANING, Code, SettingsError
 from collector.core.runs import Json
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from collector.runtime.opening import Runtime
 
 dead = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Dead letters: items that were given up."
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    help="Dead letters: items that were given up.",
 )
 app.add_typer(dead, name="dead")
 

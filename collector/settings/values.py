@@ -201,11 +201,6 @@ class Settings(BaseSettings):
                 f"more than {PUBLIC_REQUESTS_PER_MINUTE} is allowed only to a loopback API",
             )
         _ = self.question
-        # Without a key, the API silently leaves nsfw out.
-        if self.wallhaven_purity[2] == "1" and self.wallhaven_api_key is None:
-            raise SettingsError(
-                "WALLHAVEN_PURITY", "nsfw, the third digit, needs WALLHAVEN_API_KEY"
-            )
         return self
 
     @model_validator(mode="after")
@@ -266,13 +261,18 @@ class Settings(BaseSettings):
     def question(self) -> Query | CollectionName:
         """What is mirrored: the collection if one is set, else the search.
 
-        Raises SettingsError, also for filters that a collection would ignore.
+        Raises SettingsError, also for filters that a collection would ignore, and for nsfw without
+        a key: the API would silently leave it out.
         """
         try:
-            return self._collection() if self.wallhaven_collection else self._query()
+            asked = self._collection() if self.wallhaven_collection else self._query()
         except QueryError as error:
             name = _SETTING_OF.get(error.parameter, error.parameter)
             raise SettingsError(f"WALLHAVEN_{name.upper()}", error.problem) from None
+        if self.wallhaven_purity[2] == "1" and self.wallhaven_api_key is None:
+            problem = "nsfw, the third digit, needs WALLHAVEN_API_KEY"
+            raise SettingsError("WALLHAVEN_PURITY", problem)
+        return asked
 
     def _collection(self) -> CollectionName:
         Query(purity=self.wallhaven_purity)  # checks it

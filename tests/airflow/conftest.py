@@ -36,6 +36,8 @@ PACE = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
     "COLLECTOR_LEASE_SECONDS": "3",
     "COLLECTOR_RETRY_BASE_SECONDS": "0.1",
+    # The first run stores all that there is; in the stack it stays small.
+    "UPLOAD_BATCH_LIMIT": "500",
     "WALLHAVEN_REQUESTS_PER_MINUTE": "6000",
 }
 

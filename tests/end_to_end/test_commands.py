@@ -203,7 +203,7 @@ def test_migrate_takes_over_what_the_original_stored(collector, simulator, datab
         (("run", "--max-pages", "x"), {}, '--max-pages: must be a whole number, got "x"'),
         (("simulate", "--port", "65536"), {}, "--port: must be 65535 or less"),
         (("janitor", "--upload-age", "x"), {}, '--upload-age: must be a number, got "x"'),
-        (("run", "--query", "elf", "--collection", "a/1"), {}, "--collection: excludes --query"),
+        (("run", "--query", "elf", "--collection", "a/1"), {}, "give one of them"),
         (("extract", "--collection", "secret"), {}, "such as someone/15"),
         (("plan", "--collection", ""), {}, "such as someone/15"),
         (

@@ -224,6 +224,18 @@ def test_the_figures_of_verify_are_the_stored_ones() -> None:
     ) in " ".join(HOW_TO["verify"].split())
 
 
+def test_the_messages_of_troubleshooting_are_those_of_the_code() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "collector").rglob("*.py"))
+    code = re.sub(r"\"\n\s*f?\"|`", "", code)  # texts over several lines, commands in backquotes
+    rows = table(README, "what you see")
+    assert len(rows) == 10
+    shown = [text for seen, _ in rows for text in spans(seen) if " " in text]
+    assert len(shown) > 5
+    parts = [part.strip() for text in shown for part in re.split(r"\.\.\.|HOST:PORT", text)]
+    without_commands = [part for part in parts if len(part) > 5 and not part.startswith("kill")]
+    assert [part for part in without_commands if part not in code] == []
+
+
 def test_the_first_readme_stands_word_for_word() -> None:
     source = ROOT / "tests/integration/catalog/test_schema.py"
     values = {

@@ -33,6 +33,7 @@ _SETTINGS = {
 # They say which part of the list a browser shows, not which list.
 _IGNORED = frozenset({"page", "seed"})
 _EXAMPLES = "https://wallhaven.cc/search?q=nature, /user/NAME, /tag/37 or /user/NAME/favorites/15"
+_HINT = f"give one such as {_EXAMPLES}; for words to search for, use --query"
 _USER = re.compile(r"user/([^/]+)(?:/uploads)?")
 _COLLECTION = re.compile(r"user/([^/]+)/favorites/([^/]+)")
 _TAG = re.compile(r"tag/([^/]+)")
@@ -88,4 +89,4 @@ def _settings(parameters: dict[str, str], *, collection: str = "", q: str = "") 
 
 
 def _wrong(problem: str) -> QueryError:
-    return QueryError("WALLHAVEN_ADDRESS", f"{problem}; give {_EXAMPLES}")
+    return QueryError("WALLHAVEN_ADDRESS", f"{problem}; {_HINT}")

@@ -10,7 +10,9 @@ import pytest
 import typer
 from typer.main import get_command
 
-from collector.cli.app import COMMANDS, app
+from collector import __version__
+from collector.cli import run
+from collector.cli.app import COMMANDS, TASKS, app
 
 TERMINAL_COLUMNS = 80
 
@@ -18,11 +20,27 @@ TERMINAL_COLUMNS = 80
 def listed_commands() -> list[str]:
     command: Any = get_command(app)
     text: str = command.get_help(typer.Context(command, terminal_width=TERMINAL_COLUMNS))
-    return text.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    tasks = text[text.index(f"{next(iter(TASKS))}:\n") :].split("\n\n")[: len(TASKS)]
+    return [line for task in tasks for line in task.splitlines()[1:]]
 
 
 def test_commands_are_listed_in_their_order() -> None:
     assert tuple(line.split()[0] for line in listed_commands()) == COMMANDS
+
+
+def test_every_help_names_the_options_that_any_command_takes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for words in (["-h"], ["run", "-h"], ["dead", "-h"], ["dead", "list", "--help"]):
+        assert run(words) == 0
+        shown = capsys.readouterr().out
+        assert "--json" in shown
+        assert "--env-file FILE" in shown
+
+
+def test_dash_dash_version_is_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == __version__
 
 
 def test_no_description_is_cut_off() -> None:

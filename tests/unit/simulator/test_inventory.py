@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from aiohttp import ClientSession
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.simulator import (
@@ -81,6 +81,7 @@ def test_uploads_and_deletions_end() -> None:
     assert inventory.wallpapers() == []
 
 
+@settings(deadline=None)  # on a busy machine an example may take long
 @given(st.integers(0, 40), st.floats(0, 500), st.floats(0, 500), st.integers(0, 50))
 def test_the_inventory_is_the_start_plus_uploads_minus_deletions(
     wallpapers: int, uploads: float, deletions: float, requests: int

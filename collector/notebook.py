@@ -61,14 +61,13 @@ def run(
 def read_catalog(
     limit: int | None = None, *, env_file: Path | str | None = None, **settings: Any
 ) -> list[dict[str, Any]]:
-    """Return the newest wallpapers (`limit` of them, None: all), stored or not, a dict for each.
+    """Return the wallpapers that were stored last (`limit` of them, None: all), a dict for each.
 
-    The keys are columns of `wallpapers`, its counters `views` and `favorites`, and `uploader` and
-    `tags`, which only `collector enrich` fills. `s3_key` is None until the image is stored.
+    The keys are the columns of the view `draenei_content.collection`.
     """
 
     async def work(runtime: Runtime) -> list[dict[str, Any]]:
-        return await runtime.catalog.items.catalog(limit)
+        return await runtime.catalog.items.collection(limit)
 
     return _call(_settings(env_file, settings), Need.SCHEMA, work)
 

@@ -118,6 +118,6 @@ class Items:
         """Return the newest `limit` wallpapers whose image is stored (None: all)."""
         return [StoredRow(**row) for row in await self._database.fetch("stored_objects", limit)]
 
-    async def catalog(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """Return the newest `limit` wallpapers (None: all), stored or not, by column."""
-        return [dict(row) for row in await self._database.fetch("catalog_rows", limit)]
+    async def collection(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return the `limit` wallpapers that were stored last (None: all), by the view's columns."""
+        return [dict(row) for row in await self._database.fetch("collection", limit)]

@@ -1,22 +1,8 @@
--- name: catalog_rows
--- The newest $1 wallpapers (NULL: all), each with its counters, its uploader and its tags.
-SELECT
-    w.wallhaven_id, w.page_url, w.url, w.source, w.category, w.purity, w.resolution,
-    w.dimension_x, w.dimension_y, w.ratio, w.file_type, w.file_size, w.colors,
-    w.source_created_at, w.created_at, w.updated_at, c.views, c.favorites, u.username AS uploader,
-    ARRAY(
-        SELECT t.name
-        FROM draenei_content.wallpaper_tags AS wt
-        INNER JOIN draenei_content.tags AS t USING (tag_id)
-        WHERE wt.wallpaper_id = w.id
-        ORDER BY t.name
-    ) AS tags,
-    w.s3_key, w.object_sha256, w.object_bytes, w.stored_at
-FROM draenei_content.wallpapers AS w
-LEFT JOIN draenei_content.wallpaper_counters AS c ON c.wallpaper_id = w.id
-LEFT JOIN draenei_content.wallpaper_details AS d ON d.wallpaper_id = w.id
-LEFT JOIN draenei_content.uploaders AS u ON u.id = d.uploader_id
-ORDER BY w.id DESC
+-- name: collection
+-- The $1 wallpapers that were stored last (NULL: all), as people see them.
+SELECT *
+FROM draenei_content.collection
+ORDER BY stored_at DESC NULLS LAST, wallhaven_id
 LIMIT $1::bigint;
 
 -- name: item_row

@@ -16,6 +16,7 @@ from world import OpenWorld, World, small
 from collector import read_catalog
 from collector.core.errors import SettingsError
 from collector.failpoints import VARIABLE
+from collector.runtime.opening import RunOptions
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/how-to/python.md").read_text()
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -50,10 +51,11 @@ async def test_the_examples_of_the_page_run(open_world: OpenWorld, small_images:
         ended = await script(world, "".join(EXAMPLES) + "print(len(rows))\n")
         said = ended.stdout.decode()
         assert (ended.returncode, ended.stderr) == (0, b""), ended.stderr.decode()
-        first, second, *images, rows = said.splitlines()
+        first, *lines, rows = said.splitlines()
         assert first == "succeeded 20 stored, 10 still missing"
-        assert second == "20 of 30 are in the bucket"
         assert rows == "10"
+        wallpapers, images = lines[:3], lines[3:]
+        assert [len(line.split()) for line in wallpapers] == [3] * 3
         sizes = {key: len(image) for key, image in (await sources(world)).items()}
         assert len(images) == 3
         for key, size, _ in map(str.split, images):
@@ -69,16 +71,19 @@ async def sources(world: World) -> dict[str, bytes]:
     return found
 
 
-async def test_a_wallpaper_has_its_counters_and_tags(
+async def test_what_is_not_stored_is_not_in_the_collection(
     open_world: OpenWorld, small_images: Path
 ) -> None:
     async with open_world(small(small_images, 3)) as world:
-        await world.run()
-        (row, *_) = await world.runtime.catalog.items.catalog(limit=1)
-        assert row["s3_key"] == f"wallpapers/{row['wallhaven_id']}.{row['url'].rpartition('.')[2]}"
-        assert row["tags"] == []
-        assert {"page_url", "resolution", "views", "favorites", "uploader"} <= row.keys()
-        assert len(await world.runtime.catalog.items.catalog()) == 3
+        await world.run(options=RunOptions(limit=2))
+        rows = await world.runtime.catalog.items.collection()
+        stored = await world.runtime.catalog.items.stored()
+        assert {row["s3_key"] for row in rows} == {row.s3_key for row in stored}
+        assert len(rows) == 2
+        assert len(await world.runtime.catalog.items.collection(limit=1)) == 1
+        assert {"page_url", "resolution", "views", "favorites", "uploader", "tags"} <= rows[
+            0
+        ].keys()
 
 
 async def test_a_cell_with_a_running_loop_may_call_it(
@@ -117,5 +122,7 @@ async def state(pid: int) -> str:
 
 
 def test_a_setting_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(SettingsError, match="BUCKET: there is no such setting; did you mean BUCKET_NAME"):
+    with pytest.raises(
+        SettingsError, match="BUCKET: there is no such setting; did you mean BUCKET_NAME"
+    ):
         read_catalog(bucket="walls")

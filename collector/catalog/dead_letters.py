@@ -119,5 +119,5 @@ class Items:
         return [StoredRow(**row) for row in await self._database.fetch("stored_objects", limit)]
 
     async def collection(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """Return the `limit` wallpapers that were stored last (None: all), by the view's columns."""
+        """Return the `limit` wallpapers that were stored last (None: all), by column."""
         return [dict(row) for row in await self._database.fetch("collection", limit)]

@@ -26,7 +26,7 @@ RUN pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --only-bi
 
 # Apart from what it depends on: a change of code is a layer of about a megabyte.
 FROM builder AS package
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY sql sql
 COPY collector collector
 RUN python -m hatchling build -t wheel -d dist \

@@ -1,8 +1,9 @@
-# Everything a fresh machine needs: Python 3.11 to 3.13 and make. `make demo` is the way in.
+# Everything a fresh machine needs: Python 3.11 to 3.14 and make. `make demo` is the way in.
 #
 # VENV is where it all goes, but for Airflow, for what we are measured against and for what builds
-# the documentation, which get places of their own; PYTHON is used once, to make it.
-PYTHON ?= python3
+# the documentation, which get places of their own. The first of PYTHON that fits makes it: 3.11 to
+# 3.14, with venv and pip.
+PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 VENV ?= .venv
 AIRFLOW_VENV ?= .venv-airflow
 BENCH_VENV ?= .venv-bench
@@ -22,7 +23,7 @@ ROUNDS ?= 5
 export COLLECTOR_HOME ?= $(CURDIR)/.collector
 
 .PHONY: help setup demo test test-all test-airflow test-celery compose-smoke lint advisories clean \
-	requirements bench bench-full bench-tune bench-load reliability soak reference docs docs-serve
+	requirements bench bench-full bench-tune bench-load reliability soak reference docs docs-serve dist
 
 help:
 	@echo "make demo           set up, then mirror a simulated search end to end"
@@ -40,9 +41,10 @@ help:
 	@echo "make docs-serve     the same, shown on http://127.0.0.1:8000"
 	@echo "make reference      write docs/reference from code and schema"
 	@echo "make soak           thousands of images under faults and kills (MINUTES=2, SEED=)"
-	@echo "make lint           ruff, mypy, import contracts, hadolint, schema of docker-compose.yml"
+	@echo "make lint           ruff, mypy, import contracts, hadolint, schemas of YAML, zizmor"
 	@echo "make advisories     whether any are known of the packages that are shipped"
 	@echo "make setup          only set up, in $(VENV)"
+	@echo "make dist           build the source distribution and the wheel in dist/"
 	@echo "make requirements   compile requirements/ anew from pyproject.toml"
 	@echo "make clean          remove .venv and the other environments, .site and .collector"
 
@@ -72,7 +74,7 @@ soak: $(VENV)/.dev
 	@$(BIN)/python tests/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 compose-smoke:
-	@$(PYTHON) tests/compose_smoke.py
+	@$(python) tests/compose_smoke.py
 
 # Lines of JSON, a pass each; the last one is the summary, which replaces the stored one.
 bench: $(BENCH_VENV)/.ready
@@ -114,7 +116,14 @@ lint: $(VENV)/.dev
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/hadolint Dockerfile
-	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	@$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec docker-compose.yml
+	@$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema -q --builtin-schema vendor.dependabot .github/dependabot.yml
+	@$(BIN)/check-jsonschema -q --builtin-schema vendor.github-issue-forms \
+		.github/ISSUE_TEMPLATE/bug_report.yml .github/ISSUE_TEMPLATE/feature_request.yml
+	@$(BIN)/check-jsonschema -q --builtin-schema vendor.github-issue-config \
+		.github/ISSUE_TEMPLATE/config.yml
+	@$(BIN)/zizmor -q --offline --no-progress --persona pedantic .github
 
 # Of the outside world as it is today: it may turn red without a change of ours.
 advisories: $(VENV)/.dev
@@ -142,6 +151,11 @@ requirements: $(VENV)/.tools
 	$(compile) requirements/lock.in -o requirements/lock.txt
 	$(compile) requirements/docs.in -o requirements/docs.txt
 
+# What release.yml publishes.
+dist: $(VENV)/.tools
+	@rm -rf "$(CURDIR)/dist"
+	@$(BIN)/python -m hatchling build -d dist
+
 clean:
 	rm -rf "$(CURDIR)/.venv" "$(CURDIR)/.venv-airflow" "$(CURDIR)/.venv-bench" \
 		"$(CURDIR)/.venv-docs" "$(CURDIR)/.site" "$(CURDIR)/.collector"
@@ -150,10 +164,15 @@ clean:
 # requirements names all that is needed, so nothing is looked for beside it.
 pip = python -m pip install -q --disable-pip-version-check --no-deps
 
+fits = import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+fitting = $(shell for name in $(PYTHON); do \
+	if $$name -c '$(fits)' >/dev/null 2>&1; then echo $$name; break; fi; done)
+python = $(or $(fitting),$(error Python 3.11 to 3.14 with venv is needed, and none of these is \
+	one: $(PYTHON). Install it, or say where it is: make PYTHON=/path/to/python3.12))
+
 $(VENV)/.tools: requirements/tools.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}; say make PYTHON=python3.12")'
-	@echo "setting up $(VENV)"
-	@$(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) with $(python)"
+	@$(python) -m venv $(VENV)
 	@$(BIN)/$(pip) --require-hashes -r requirements/tools.txt
 	@touch $@
 

@@ -117,3 +117,7 @@ class Items:
     async def stored(self, limit: int | None = None) -> list[StoredRow]:
         """Return the newest `limit` wallpapers whose image is stored (None: all)."""
         return [StoredRow(**row) for row in await self._database.fetch("stored_objects", limit)]
+
+    async def collection(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return the `limit` wallpapers that were stored last (None: all), by column."""
+        return [dict(row) for row in await self._database.fetch("collection", limit)]

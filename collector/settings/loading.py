@@ -33,11 +33,14 @@ MAX_FILE_NAMES = 500
 def load_settings(env_file: Path | None = None, **overrides: Any) -> Settings:
     """Load the settings; the environment takes precedence over the file.
 
-    Raises SettingsError, which names the first wrong or misspelt variable, without its value.
+    An override, named like a field of Settings, takes precedence over both. Raises SettingsError,
+    which names the first wrong or misspelt variable, without its value.
     """
     if env_file is not None and not env_file.is_file():
         raise SettingsError("--env-file", f"{env_file} is not a file")
     try:
+        for name in overrides:
+            _require_known(name.upper())
         _require_known_names(env_file)
         return Settings(_env_file=env_file, **overrides)
     except ValidationError as error:

@@ -1,3 +1,10 @@
+-- name: collection
+-- The $1 wallpapers that were stored last (NULL: all), as people see them.
+SELECT *
+FROM draenei_content.collection
+ORDER BY stored_at DESC NULLS LAST, wallhaven_id
+LIMIT $1::bigint;
+
 -- name: item_row
 -- The row of wallpaper $1, the state of its transfer, and the run that added it.
 SELECT

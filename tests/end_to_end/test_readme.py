@@ -51,7 +51,7 @@ RECIPES = {
     "soak": "tests/soak.py",
     "advisories": "$(BIN)/python tests/advisories.py",
     "reliability": "tests/reliability.py",
-    "compose-smoke": "$(PYTHON) tests/compose_smoke.py",
+    "compose-smoke": "$(python) tests/compose_smoke.py",
     "lint": "$(BIN)/lint-imports",
     "docs": "tools/build_site.py",
     "reference": "tools/reference.py",

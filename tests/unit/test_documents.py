@@ -27,7 +27,7 @@ README = (ROOT / "README.md").read_text()
 HOW_TO = {path.stem: path.read_text() for path in (ROOT / "docs/how-to").glob("*.md")}
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
-MARKDOWN = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MARKDOWN = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 DOCUMENTS = [*MARKDOWN, ROOT / ".env.example"]
 
 _CELL_BORDER = re.compile(r"(?<!\\)\|")

@@ -9,6 +9,7 @@ import shutil
 import ssl
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -119,6 +120,62 @@ def test_set_up_asks_the_index_that_pip_is_configured_for(
     assert ended.returncode == 0, ended.stdout + ended.stderr
     python = project / ".venv/bin/python"
     subprocess.run([python, "-c", "import a_tool, a_library, ours"], check=True)
+
+
+def chosen_interpreter(folder: Path, **programs: str) -> subprocess.CompletedProcess[str]:
+    """Ask make which interpreter it takes if only these are found, by name and exit status."""
+    for name, status in programs.items():
+        program = folder / name.replace("_", ".")
+        program.write_text(f"#!/bin/sh\nexit {status}\n")
+        program.chmod(0o755)
+    make = shutil.which("make")
+    assert make is not None
+    return subprocess.run(
+        [make, "-n", "compose-smoke"],
+        cwd=ROOT,
+        env={"PATH": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("programs", "chosen"),
+    [
+        ({"python3": "0", "python3_14": "0"}, "python3"),
+        ({"python3": "1", "python3_14": "0", "python3_12": "0"}, "python3.14"),
+        ({"python3": "1", "python3_13": "1", "python3_11": "0"}, "python3.11"),
+        ({"python3_12": "0"}, "python3.12"),
+    ],
+)
+def test_the_first_interpreter_that_fits_is_taken(
+    programs: dict[str, str], chosen: str, tmp_path: Path
+) -> None:
+    ended = chosen_interpreter(tmp_path, **programs)
+    assert (ended.stdout, ended.stderr) == (f"{chosen} tests/compose_smoke.py\n", "")
+
+
+def test_one_line_says_that_no_interpreter_fits(tmp_path: Path) -> None:
+    ended = chosen_interpreter(tmp_path, python3="1", python3_12="1")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert re.fullmatch(
+        r"Makefile:\d+: \*\*\* Python 3\.11 to 3\.14 with venv is needed, .*"
+        r"make PYTHON=/path/to/python3\.12\.  Stop\.\n",
+        ended.stderr,
+    )
+
+
+def test_the_interpreters_that_fit_are_those_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    minors = range(11, 15)
+    assert project["requires-python"] == f">=3.{minors[0]},<3.{minors[-1] + 1}"
+    assert f"(3, {minors[0]}) <= sys.version_info[:2] <= (3, {minors[-1]})" in MAKEFILE
+    names = " ".join(f"python3.{minor}" for minor in reversed(minors))
+    assert f"\nPYTHON ?= python3 {names}\n" in MAKEFILE
+    for minor in minors:
+        assert f"Programming Language :: Python :: 3.{minor}" in project["classifiers"]
 
 
 @pytest.mark.case("SEC-11")

@@ -17,50 +17,6 @@ SECRET = "hunter2-secret"
 
 # What a setting needs beside it to be accepted.
 BESIDE = {"WALLHAVEN_TOP_RANGE": {"WALLHAVEN_SORTING": "toplist"}}
-# The table of the contract, and the variables that only select among credentials and logs.
-DEFAULTS: dict[str, Any] = {
-    "DATABASE_URL": None,
-    "BUCKET_NAME": "draenei-collector",
-    "S3_ENDPOINT_URL": None,
-    "S3_FORCE_PATH_STYLE": None,
-    "AWS_ACCESS_KEY_ID": None,
-    "AWS_SECRET_ACCESS_KEY": None,
-    "AWS_SESSION_TOKEN": None,
-    "AWS_DEFAULT_REGION": None,
-    "AWS_PROFILE": None,
-    "AWS_DEFAULT_PROFILE": None,
-    "AWS_WEB_IDENTITY_TOKEN_FILE": None,
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": None,
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI": None,
-    "UPLOAD_BATCH_LIMIT": 500,
-    "WALLHAVEN_API_URL": "https://wallhaven.cc/api/v1",
-    "WALLHAVEN_API_KEY": None,
-    "WALLHAVEN_QUERY": "draenei",
-    "WALLHAVEN_COLLECTION": "",
-    "WALLHAVEN_CATEGORIES": "111",
-    "WALLHAVEN_PURITY": "100",
-    "WALLHAVEN_SORTING": "date_added",
-    "WALLHAVEN_ORDER": "desc",
-    "WALLHAVEN_TOP_RANGE": "",
-    "WALLHAVEN_ATLEAST": "",
-    "WALLHAVEN_RESOLUTIONS": "",
-    "WALLHAVEN_RATIOS": "",
-    "WALLHAVEN_COLORS": "",
-    "WALLHAVEN_AI_ART_FILTER": "",
-    "WALLHAVEN_MAX_PAGES": 50,
-    "WALLHAVEN_REQUESTS_PER_MINUTE": 45,
-    "WALLHAVEN_IMAGE_HOSTS": "w.wallhaven.cc",
-    "COLLECTOR_IN_FLIGHT": 16,
-    "COLLECTOR_MEMORY_BYTES": 134_217_728,
-    "COLLECTOR_MAX_IMAGE_BYTES": 536_870_912,
-    "COLLECTOR_LEASE_SECONDS": 120,
-    "COLLECTOR_MAX_ATTEMPTS": 5,
-    "COLLECTOR_RETRY_BASE_SECONDS": 5.0,
-    "COLLECTOR_MAX_DEAD_PERCENT": 5.0,
-    "COLLECTOR_HOME": user_data_path("draenei-collector"),
-    "COLLECTOR_LOG_FORMAT": "text",
-    "COLLECTOR_LOG_LEVEL": "INFO",
-}
 TWO_PARTS = 2 * 8 * 1024 * 1024
 
 
@@ -84,18 +40,14 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Any:
     return load_from
 
 
-def test_the_table_names_every_setting() -> None:
-    assert DEFAULTS.keys() == {name.upper() for name in Settings.model_fields}
+# The defaults themselves stand in .env.example, which tests/unit/test_documents.py compares.
+def test_the_home_is_a_folder_of_the_user_by_default() -> None:
+    assert load_settings().collector_home == user_data_path("draenei-collector")
 
 
-@pytest.mark.parametrize("name", DEFAULTS)
-def test_the_default(name: str) -> None:
-    assert getattr(load_settings(), name.lower()) == DEFAULTS[name]
-
-
-@pytest.mark.parametrize("name", sorted(DEFAULTS.keys() - {"S3_ENDPOINT_URL"}))
+@pytest.mark.parametrize("name", sorted(Settings.model_fields.keys() - {"s3_endpoint_url"}))
 def test_empty_means_the_default(load: Any, name: str) -> None:
-    assert getattr(load(**{name: ""}), name.lower()) == DEFAULTS[name]
+    assert getattr(load(**{name.upper(): ""}), name) == getattr(load_settings(), name)
 
 
 def test_an_empty_endpoint_means_aws(load: Any) -> None:
@@ -414,7 +366,7 @@ def test_a_filter_that_a_collection_would_ignore_is_refused(load: Any, name: str
     with pytest.raises(SettingsError) as caught:
         load(WALLHAVEN_COLLECTION="someone/15", **{name: FILTERS[name]})
     assert str(caught.value) == f"{name}: is ignored by a collection; leave it empty"
-    default = {name: str(DEFAULTS[name])}
+    default = {name: str(Settings.model_fields[name.lower()].default)}
     assert load(WALLHAVEN_COLLECTION="someone/15", **default).question == ("someone", 15)
 
 

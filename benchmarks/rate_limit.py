@@ -35,7 +35,7 @@ from collector.http import open_http
 from collector.local import open_local_servers
 from collector.simulator import Journal, Limit, Profile, SimulatorOptions, Visit, open_simulator
 from collector.sources import ApiRequest
-from collector.stages.api import ApiClient
+from collector.stages.api_client import ApiClient
 from collector.stages.pacing import Pacer
 
 REQUESTS = 45

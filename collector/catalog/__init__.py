@@ -15,8 +15,8 @@ from collector.catalog.database import Database, open_database
 from collector.catalog.dead_letters import DeadLetters, Items, StoredRow
 from collector.catalog.enrichments import Enrichments
 from collector.catalog.loads import LoadCounts, Loads
-from collector.catalog.pages import Pages, SearchTotal
 from collector.catalog.runs import Runs
+from collector.catalog.staging import Pages, SearchTotal
 from collector.catalog.transfers import ClaimPolicy, Transfers
 from collector.catalog.verification import Verification
 

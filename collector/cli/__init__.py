@@ -11,11 +11,11 @@ import typer
 
 from collector.cli import app as _app
 from collector.cli import backfilling as _backfilling
-from collector.cli import configuration as _configuration
+from collector.cli import dead as _dead
+from collector.cli import demonstration as _demonstration
 from collector.cli import inspect as _inspect
 from collector.cli import maintenance as _maintenance
 from collector.cli import serving as _serving
-from collector.cli import tools as _tools
 from collector.cli.execution import Exit, Invocation
 from collector.cli.streams import secure_streams
 from collector.core.errors import SchemaMissing, SettingsError
@@ -23,7 +23,7 @@ from collector.core.errors import SchemaMissing, SettingsError
 __all__ = ["main"]
 
 # Importing a module adds its commands to the application.
-_COMMANDS = (_app, _backfilling, _configuration, _inspect, _maintenance, _serving, _tools)
+_COMMANDS = (_app, _backfilling, _dead, _demonstration, _inspect, _maintenance, _serving)
 
 # The base class of all usage errors; Typer exports only this subclass by name.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]

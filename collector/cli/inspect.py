@@ -1,50 +1,39 @@
-"""The commands that show what there is: `status`, `explain` and `dead`."""
+"""The commands that show what there is: `status`, `explain`, `objects` and `config`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from collector.cli.app import Commands, app, invocation_of
-from collector.cli.execution import Answer, Exit, Invocation, execute
+from collector.cli.app import app, invocation_of
+from collector.cli.execution import Answer, Exit, execute, print_answer
 from collector.core.errors import CODE_MEANING, Code, SettingsError
 from collector.core.runs import Json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from collector.core.history import Changed, Choice, DeadLetter, History
+    from collector.core.history import History
     from collector.runtime.opening import Runtime
-
-dead = typer.Typer(
-    cls=Commands,
-    no_args_is_help=True,
-    add_completion=False,
-    help="Dead letters: items that were given up.",
-)
-app.add_typer(dead, name="dead")
+    from collector.settings import Settings
 
 # How many runs and backfills `status` shows, and the period of its rate.
 STATUS_RUNS = 5
 STATUS_RATE_SECONDS = 3600.0
-# One or two screens; `--json` has all letters.
-SHOWN_LETTERS = 50
-# A reason may be a paragraph; the table shows its beginning.
-SHOWN_REASON_CHARACTERS = 100
-
-CodeOption = Annotated[str | None, typer.Option("--code", help="Letters with this code.")]
-AllOption = Annotated[bool, typer.Option("--all", help="All open letters.")]
-NamesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of wallpapers or of letters.")
-]
 # The fields of a history that `explain` shows.
 _SHOWN = (
     *("state", "page_url", "url", "pending_url", "resolution", "file_type", "file_size"),
     *("s3_key", "object_sha256", "object_bytes", "stored_at"),
     *("attempts", "next_attempt_at", "lease_until"),
 )
+HIDDEN = "set, not shown"
+# A key's id is half of a credential, so it is not shown either.
+_SECRET = frozenset({"aws_access_key_id"})
 
 
 @app.command()
@@ -101,115 +90,6 @@ def _backfill_row(backfill: Mapping[str, Json]) -> dict[str, Json]:
     }
 
 
-@dead.command(name="list")
-def list_letters(context: typer.Context, code: CodeOption = None) -> Exit:
-    """List open dead letters."""
-    from collector.runtime.opening import Need
-
-    _require_code(code)
-
-    async def command(runtime: Runtime) -> Answer:
-        letters = await runtime.catalog.dead_letters.open_letters(code)
-        return Answer(
-            {"open": len(letters), "dead_letters": [letter.as_json() for letter in letters]},
-            lambda console: _show("dead letters", letters, console),
-        )
-
-    return execute(invocation_of(context), Need.SCHEMA, command)
-
-
-@dead.command()
-def requeue(
-    context: typer.Context,
-    names: NamesArgument = None,
-    code: CodeOption = None,
-    every: AllOption = False,
-) -> Exit:
-    """Retry images that were given up."""
-    return _change(context, "requeued", _choice(names, code, every=every))
-
-
-@dead.command()
-def resolve(
-    context: typer.Context,
-    names: NamesArgument = None,
-    code: CodeOption = None,
-    every: AllOption = False,
-) -> Exit:
-    """Close dead letters; their items stay given up."""
-    return _change(context, "resolved", _choice(names, code, every=every))
-
-
-def _change(context: typer.Context, done: str, choice: Choice) -> Exit:
-    from collector.runtime.opening import Need
-
-    invocation = invocation_of(context)
-
-    async def command(runtime: Runtime) -> Answer:
-        letters = runtime.catalog.dead_letters
-        change = letters.requeue if done == "requeued" else letters.resolve
-        return _changed(done, await change(choice), invocation)
-
-    return execute(invocation, Need.SCHEMA, command)
-
-
-def _choice(names: list[str] | None, code: str | None, *, every: bool) -> Choice:
-    """Raise SettingsError unless exactly one of ids, --code and --all is given."""
-    from collector.core.history import Choice
-
-    _require_code(code)
-    if sum((bool(names), code is not None, every)) != 1:
-        raise SettingsError("dead", "name the letters: ids, or --code CODE, or --all")
-    return Choice(names or None, code)
-
-
-def _require_code(code: str | None) -> None:
-    if code is not None and code not in list(Code):
-        raise SettingsError("--code", f"must be one of: {', '.join(Code)}")
-
-
-def _changed(done: str, changed: Changed, invocation: Invocation) -> Answer:
-    data: dict[str, Json] = {
-        done: len(changed.closed),
-        "left": [letter.as_json() for letter in changed.left],
-        "unknown": list(changed.unknown),
-        "dead_letters": [letter.as_json() for letter in changed.closed],
-    }
-
-    def show(console: Console) -> None:
-        _show(done, changed.closed, console)
-        if changed.left:
-            _show("left open, because they are about metadata", changed.left, console)
-            console.print(
-                "these close when a run reads the wallpaper without the fault;"
-                f" {invocation.command('run', '--refresh')} reads on past what is known"
-            )
-        for name in changed.unknown:
-            console.print(f"{name}: no open dead letter")
-
-    return Answer(data, show, Exit.FAILED if changed.unknown else Exit.DONE)
-
-
-def _show(title: str, letters: Sequence[DeadLetter], console: Console) -> None:
-    from collector.cli.output import show_rows
-
-    show_rows(title, [_letter_row(letter) for letter in letters[:SHOWN_LETTERS]], console)
-    if len(letters) > SHOWN_LETTERS:
-        console.print(f"and {len(letters) - SHOWN_LETTERS} more; --json has all of them")
-
-
-def _letter_row(letter: DeadLetter) -> dict[str, Json]:
-    return {
-        "id": letter.id,
-        "wallpaper": letter.wallhaven_id,
-        "stage": letter.stage,
-        "code": letter.code,
-        "attempts": letter.attempts,
-        "last failed": letter.last_failed_at.isoformat(timespec="seconds"),
-        "reason": letter.reason[:SHOWN_REASON_CHARACTERS],
-    }
-
-
 @app.command()
 def explain(
     context: typer.Context,
@@ -255,3 +135,99 @@ def _problems(history: History) -> dict[str, Json]:
         for letter in history.letters
         if letter.resolved_at is None
     }
+
+
+@app.command()
+def objects(
+    context: typer.Context,
+    key: Annotated[
+        str | None, typer.Option("--get", help="Save this object in the current folder.")
+    ] = None,
+) -> Exit:
+    """List the images in the bucket, or save one of them."""
+    from collector.core.keys import KEY_PREFIX
+    from collector.demo import copy_objects
+    from collector.runtime.opening import Need
+
+    bucket = invocation_of(context).settings().bucket_name
+    folder = _folder_for(key) if key is not None else None
+
+    async def command(runtime: Runtime) -> Answer:
+        if key is None or folder is None:
+            return _listed([found async for found in runtime.store.keys(KEY_PREFIX)], bucket)
+        await copy_objects(runtime.store, [key], folder)
+        file = folder / Path(key).name
+        return Answer(
+            {"key": key, "file": str(file)},
+            lambda console: console.print(str(file), soft_wrap=True),
+        )
+
+    return execute(invocation_of(context), Need.STORE, command)
+
+
+def _folder_for(key: str) -> Path:
+    """Return the current folder; raise SettingsError if this object cannot be saved in it."""
+    from collector.core.keys import KEY_PREFIX
+
+    name = key.removeprefix(KEY_PREFIX)
+    if name == key or not re.fullmatch(r"[\w.]+", name, re.ASCII):
+        raise SettingsError("--get", f"must be a key as `objects` lists it: {KEY_PREFIX}ID.EXT")
+    if Path(name).exists():
+        raise SettingsError(
+            "--get", f"{name} exists already and was not overwritten; move it away first"
+        )
+    try:
+        # Access rights do not tell: root has them even on a read-only file system.
+        folder = Path.cwd()
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise SettingsError(
+            "--get", f"the current folder cannot be written: {error.strerror}"
+        ) from None
+    return folder
+
+
+def _listed(objects: list[tuple[str, int]], bucket: str) -> Answer:
+    def show(console: Console) -> None:
+        if not objects:
+            console.print(f"bucket {bucket} has no images")
+        for key, size_bytes in objects:
+            console.print(f"{size_bytes:>12} {key}", soft_wrap=True)
+
+    listed: list[Json] = [{"key": key, "bytes": size_bytes} for key, size_bytes in objects]
+    return Answer({"objects": listed}, show)
+
+
+@app.command()
+def config(context: typer.Context) -> Exit:
+    """List each setting, its value and its source; no secret."""
+    from collector.cli.output import show_rows
+    from collector.settings.origins import origins
+
+    invocation = invocation_of(context)
+    settings = invocation.settings()
+    found = origins(invocation.env_file, invocation.overrides)
+    rows: list[dict[str, Json]] = [
+        {"name": name.upper(), "value": shown(settings, name), "from": origin}
+        for name, origin in found.items()
+    ]
+    data: dict[str, Json] = {
+        str(row["name"]): {"value": row["value"], "from": row["from"]} for row in rows
+    }
+    lines = [{**row, "value": "unset" if row["value"] is None else row["value"]} for row in rows]
+    answer = Answer(data, lambda console: show_rows("settings", lines, console))
+    return print_answer(invocation, answer)
+
+
+def shown(settings: Settings, name: str) -> Json:
+    """Return the value of a setting without any secret, None if it is unset."""
+    from pydantic import SecretStr
+
+    from collector.catalog.database import describe_dsn
+
+    value = getattr(settings, name)
+    if name == "database_url" and value is not None:
+        return describe_dsn(value.get_secret_value())
+    if value and (name in _SECRET or isinstance(value, SecretStr)):
+        return HIDDEN
+    return value if value is None or isinstance(value, int | float) else str(value)

@@ -1,20 +1,22 @@
-"""The commands `verify`, `janitor` and `migrate`."""
+"""The commands `doctor`, `verify`, `janitor` and `migrate`."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from collector.cli.app import app, invocation_of
-from collector.cli.execution import Answer, Exit, execute
+from collector.cli.execution import Answer, Exit, conclude, execute
 from collector.core.runs import KEEP_DAYS, SILENT_SECONDS, STALE_UPLOAD_SECONDS, Json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from collector.core.maintenance import Findings
+    from collector.doctor import Check
+    from collector.ports import Progress
     from collector.runtime.opening import Runtime
 
 # One or two screens; `--json` has more.
@@ -132,3 +134,40 @@ def migrate_schema(context: typer.Context) -> Exit:
         return Answer(data, lambda console: console.print(text))
 
     return execute(invocation_of(context), Need.DATABASE, command)
+
+
+@app.command()
+def doctor(context: typer.Context) -> Exit:
+    """Check settings, database, bucket and API; say what to fix."""
+    from collector.doctor import examine
+
+    invocation = invocation_of(context)
+    settings = invocation.settings()
+    invocation.warn_of_embedded(settings)
+
+    async def main(progress: Progress) -> Answer:
+        checks = [
+            replace(check, found=invocation.hinted(check.found))
+            for check in await examine(settings, progress)
+        ]
+        rows: list[Json] = [
+            {"check": check.name, "ok": check.is_ok, "found": check.found} for check in checks
+        ]
+        all_ok = all(check.is_ok for check in checks)
+        return Answer(
+            {"ok": all_ok, "checks": rows},
+            lambda console: _show_checks(checks, console),
+            Exit.DONE if all_ok else Exit.FAILED,
+        )
+
+    return conclude(invocation, main)
+
+
+def _show_checks(checks: list[Check], console: Console) -> None:
+    from collector.cli.output import show_rows
+
+    rows: list[dict[str, Json]] = [
+        {"": "ok" if check.is_ok else "FAIL", "check": check.name, "found": check.found}
+        for check in checks
+    ]
+    show_rows("doctor", rows, console)

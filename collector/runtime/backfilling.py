@@ -21,7 +21,7 @@ from collector.runtime.opening import RunOptions, Runtime, whole_list
 from collector.runtime.running import STAGE_NEEDS, close_crashed_runs, recorded, run_audited
 from collector.runtime.wiring import run_transfer
 from collector.sources import Source
-from collector.stages.api import ApiClient
+from collector.stages.api_client import ApiClient
 from collector.stages.backfill import crawl, load_as_staged
 
 _ALL_SEEN = (CrawlVerdict.COMPLETE, CrawlVerdict.EXPLAINED)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from collector.http import AiohttpClient
     from collector.local import LocalPostgres, LocalS3, LocalServers
-    from collector.stages.api import ApiClient
+    from collector.stages.api_client import ApiClient
     from collector.store import S3Options, S3Store
 
 
@@ -162,7 +162,7 @@ class Runtime:
 
         All clients of the API share one budget, in all processes.
         """
-        from collector.stages.api import ApiClient
+        from collector.stages.api_client import ApiClient
         from collector.stages.pacing import Pacer
 
         settings = self.settings

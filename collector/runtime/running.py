@@ -23,7 +23,7 @@ from collector.runtime.wiring import (
     run_load,
     run_transfer,
 )
-from collector.stages.api import ApiClient
+from collector.stages.api_client import ApiClient
 from collector.stages.audit import close_crashed, require_few_dead
 
 # Far below SILENT_SECONDS of collector/core/runs.py, after which a run counts as crashed.

@@ -20,7 +20,7 @@ from collector.core.runs import (
 from collector.flow import Supply
 from collector.logs import logger
 from collector.runtime.opening import Need, RunOptions, Runtime, details_of, source_of, whole_list
-from collector.stages.api import ApiClient
+from collector.stages.api_client import ApiClient
 from collector.stages.audit import audit, close_crashed
 from collector.stages.enrich import EnrichOptions, enrich
 from collector.stages.extract import ExtractOptions, extract

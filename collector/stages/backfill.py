@@ -13,14 +13,14 @@ from collector.core.runs import StageName, StageReport
 from collector.flow import Supply, task_group
 from collector.ports import Progress
 from collector.sources import Source
-from collector.stages.api import ApiClient
+from collector.stages.api_client import ApiClient
 from collector.stages.extract import (
     PAGES_IN_FLIGHT,
     matches_nothing,
     require_same_search,
     show_progress,
 )
-from collector.stages.pages import PageReader
+from collector.stages.page_reader import PageReader
 
 # Pages that are staged within a second are merged together, the first one at once. Merging many
 # pages costs little more than merging a few, and images wait no longer than this.

@@ -16,7 +16,7 @@ from collector.flow import CLEANUP_SECONDS, task_group
 from collector.logs import logger
 from collector.ports import Progress
 from collector.sources.wallhaven import WallhavenDetails
-from collector.stages.api import ApiClient
+from collector.stages.api_client import ApiClient
 
 # Claimed, requested and saved together: enough to hide the latency, and the most requests that are
 # lost if the process is killed.

@@ -16,8 +16,8 @@ from collector.flow import task_group
 from collector.logs import logger
 from collector.ports import Progress
 from collector.sources import Source
-from collector.stages.api import ApiClient
-from collector.stages.pages import PageReader
+from collector.stages.api_client import ApiClient
+from collector.stages.page_reader import PageReader
 
 # More would not help: beyond this, the rate limit and not the latency bounds the pages per minute.
 PAGES_IN_FLIGHT = 8

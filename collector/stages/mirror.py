@@ -16,11 +16,11 @@ import anyio
 from anyio import CapacityLimiter, to_thread
 
 from collector.core.errors import Code, Edge, Fault, ItemError, LeaseLost, ObjectConflict
+from collector.core.image_validation import Throughput, Validator
 from collector.core.images import ImageType
 from collector.core.keys import expected_type, object_key
 from collector.core.parts import PART_BYTES, Chunk, Part, PartCutter
 from collector.core.transfers import Claim, Outcome, StoredObject
-from collector.core.validation import Throughput, Validator
 from collector.failpoints import Point, reach
 from collector.flow import ByteBudget
 from collector.ports import Body, Http, ObjectExists, ObjectStore, Upload, WriteUnknown, true_sha256

@@ -11,7 +11,7 @@ from collector.core.runs import Json
 from collector.core.wallpapers import Page
 from collector.logs import logger
 from collector.sources import ApiRequest, Source
-from collector.stages.api import ApiClient
+from collector.stages.api_client import ApiClient
 
 # A kilobyte, and a third of a second: finer figures would pretend to be exact.
 _GIGABYTE_DIGITS = 6

@@ -475,7 +475,7 @@ def test_doctor_says_what_to_do(collector) -> None:
     env = {"WALLHAVEN_API_URL": "http://127.0.0.1:1/api/v1"}
     ended = collector("doctor", "--json", env=env)
     assert ended.status == 1
-    assert [check["well"] for check in ended.answer["checks"]] == [True, True, True, False]
+    assert [check["ok"] for check in ended.answer["checks"]] == [True, True, True, False]
     lines = collector("doctor", env=env).stdout.splitlines()[2:]
     assert [line.split()[0] for line in lines] == ["ok", "ok", "ok", "FAIL"]
     assert "; check WALLHAVEN_API_URL" in lines[-1]
@@ -487,7 +487,7 @@ def test_doctor_sees_that_no_image_may_be_fetched(collector, simulator) -> None:
     ended = collector("doctor", "--json", env=env)
     assert ended.status == 1
     *_, api = ended.answer["checks"]
-    assert not api["well"]
+    assert not api["ok"]
     host = simulator["WALLHAVEN_IMAGE_HOSTS"]
     assert api["found"] == f"host_refused: http://{host} is not in WALLHAVEN_IMAGE_HOSTS"
 
@@ -541,7 +541,7 @@ def test_doctor_names_what_it_checks_once(collector) -> None:
         "WALLHAVEN_API_URL": "http://127.0.0.1:1/api/v1",
     }
     _, *checks = collector("doctor", "--json", env=env).answer["checks"]
-    assert [check["well"] for check in checks] == [False, False, False]
+    assert [check["ok"] for check in checks] == [False, False, False]
     assert not [check for check in checks if re.match("database:|upload:|api:", check["found"])]
     assert "no connection to 127.0.0.1:1" in checks[0]["found"]
 

@@ -7,11 +7,11 @@ and unfiltered data, and a query string that begins with `q=like` is refused.
 
 from __future__ import annotations
 
-from collector.sources.wallhaven.api import USER_AGENT, CollectionName, WallhavenApi
 from collector.sources.wallhaven.details import WallhavenDetails, parse_details
 from collector.sources.wallhaven.filter_check import check_answer
 from collector.sources.wallhaven.pages import parse_page
 from collector.sources.wallhaven.query import Query, QueryError
+from collector.sources.wallhaven.requests import USER_AGENT, CollectionName, WallhavenApi
 from collector.sources.wallhaven.searches import WallhavenCollection, WallhavenSearch
 
 __all__ = [

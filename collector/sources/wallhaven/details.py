@@ -10,7 +10,6 @@ from msgspec import Struct, to_builtins
 from collector.core.errors import PayloadError
 from collector.core.wallpapers import Rejected, Tag, Uploader, WallpaperDetails
 from collector.sources import ApiRequest
-from collector.sources.wallhaven.api import WallhavenApi
 from collector.sources.wallhaven.pages import Item, wallpaper_of
 from collector.sources.wallhaven.payload import (
     Count,
@@ -26,6 +25,7 @@ from collector.sources.wallhaven.payload import (
     rejected_wallpaper,
     utc_time,
 )
+from collector.sources.wallhaven.requests import WallhavenApi
 
 _AVATAR_SIZES = {f"px{pixels}": f"{pixels}px" for pixels in (200, 128, 32, 20)}
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from collector.sources.wallhaven.api import CollectionName
 from collector.sources.wallhaven.query import Query, QueryError
+from collector.sources.wallhaven.requests import CollectionName
 
 _HOSTS = frozenset({"wallhaven.cc", "www.wallhaven.cc"})
 # Lists with an address of their own: each is a search with this sorting.

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from collector.core.wallpapers import Contradiction, Page
 from collector.sources import ApiRequest
-from collector.sources.wallhaven.api import CollectionName, WallhavenApi, encode
 from collector.sources.wallhaven.filter_check import check_answer
 from collector.sources.wallhaven.pages import parse_page
 from collector.sources.wallhaven.query import Query, QueryError
+from collector.sources.wallhaven.requests import CollectionName, WallhavenApi, encode
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from collector.simulator import (
     Outage as SiteOutage,
 )
 from collector.sources import ApiRequest
-from collector.stages.api import ApiClient
+from collector.stages.api_client import ApiClient
 from collector.stages.pacing import Pacer
 
 REQUESTS = 20

@@ -11,7 +11,7 @@ from collector.core.pacing import Priority
 from collector.runtime.opening import Runtime
 from collector.runtime.wiring import run_plan
 from collector.settings import Settings
-from collector.stages.api import ApiClient
+from collector.stages.api_client import ApiClient
 
 
 class AskedError(Exception):

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from virtual_time import virtual_time
 
 from collector.core.errors import Code, Edge, Fault, ItemError
+from collector.core.image_validation import Validator
 from collector.core.parts import PART_BYTES, Chunk
 from collector.core.transfers import Claim
-from collector.core.validation import Validator
 from collector.flow import ByteBudget
 from collector.ports import Body, Reply, Upload, UploadedPart
 from collector.stages.mirror import MirrorPorts, mirror_image

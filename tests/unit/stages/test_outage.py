@@ -20,7 +20,7 @@ from collector.core.retry import MAX_BLOCKED, MIN_API_ATTEMPTS, OutagePolicy
 from collector.flow import task_group
 from collector.ports import Body, Http, Reply
 from collector.sources import ApiRequest
-from collector.stages.api import ApiClient
+from collector.stages.api_client import ApiClient
 from collector.stages.pacing import Pacer
 
 POLICY = OutagePolicy.of(5.0)

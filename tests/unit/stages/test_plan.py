@@ -15,7 +15,7 @@ from collector.core.errors import Edge, Outage, Unreadable
 from collector.core.planning import Holdings
 from collector.sources import ApiRequest
 from collector.sources.wallhaven import CollectionName, Query, WallhavenCollection, WallhavenSearch
-from collector.stages.api import ApiClient
+from collector.stages.api_client import ApiClient
 from collector.stages.plan import PlanReport, plan
 
 API = "https://wallhaven.cc/api/v1"

@@ -26,7 +26,7 @@ from world import small
 
 from collector.core.runs import RunStatus
 from collector.runtime.opening import RunOptions
-from collector.stages.api import MAX_API_ATTEMPTS
+from collector.stages.api_client import MAX_API_ATTEMPTS
 
 # --- Lists that move, and lists that lie ---------------------------------------------------------
 

@@ -41,7 +41,7 @@ from collector.core.runs import Run, RunStatus, StageName
 from collector.http import MAX_REPLY_BYTES
 from collector.runtime.opening import RunOptions, open_runtime
 from collector.runtime.running import ENRICHMENT, run_all_stages
-from collector.stages.api import MAX_API_ATTEMPTS, MAX_RATE_LIMITED
+from collector.stages.api_client import MAX_API_ATTEMPTS, MAX_RATE_LIMITED
 from collector.stages.enrich import WALLPAPERS_IN_FLIGHT
 from collector.stages.extract import PAGES_IN_FLIGHT
 
@@ -65,7 +65,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         found.append(pause_seconds(headers, now_epoch_seconds))
         return found[-1] * SCALE
 
-    monkeypatch.setattr("collector.stages.api.pause_seconds", shortened)
+    monkeypatch.setattr("collector.stages.api_client.pause_seconds", shortened)
     return found
 
 

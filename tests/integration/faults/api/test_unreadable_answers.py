@@ -38,7 +38,7 @@ from collector.core.retry import MIN_API_ATTEMPTS
 from collector.core.runs import RunStatus
 from collector.runtime.opening import RunOptions
 from collector.simulator import Wallpaper
-from collector.stages.api import MAX_API_ATTEMPTS
+from collector.stages.api_client import MAX_API_ATTEMPTS
 
 # --- Answers that cannot be read -----------------------------------------------------------------
 

@@ -49,9 +49,9 @@ from PIL import Image
 from world import small
 
 from collector.core.errors import Code
+from collector.core.image_validation import Validator
 from collector.core.parts import PART_BYTES
 from collector.core.runs import RunStatus
-from collector.core.validation import Validator
 from collector.runtime.opening import RunOptions
 from collector.simulator import Hooks
 

@@ -27,7 +27,7 @@ from world import small
 from collector.core.audit import AuditRow
 from collector.core.errors import Code
 from collector.core.runs import RunStatus, StageName
-from collector.stages.api import MAX_API_ATTEMPTS
+from collector.stages.api_client import MAX_API_ATTEMPTS
 
 KEY = re.compile(r"wallpapers/[A-Za-z0-9]{1,16}\.(jpg|png|webp)")
 IMAGE_TYPES = {"image/jpeg", "image/png", "image/webp"}

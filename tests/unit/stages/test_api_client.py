@@ -30,7 +30,7 @@ from collector.core.retry import OutagePolicy
 from collector.flow import CLEANUP_SECONDS
 from collector.ports import Body, Http, Reply
 from collector.sources import ApiRequest
-from collector.stages.api import (
+from collector.stages.api_client import (
     API_RETRY_MAX_WAIT_SECONDS,
     MAX_API_ATTEMPTS,
     MAX_RATE_LIMITED,

@@ -12,7 +12,7 @@ from collector.core.wallpapers import Contradiction, Page
 from collector.failpoints import Point, reach
 from collector.logs import logger
 from collector.sources import ApiRequest, Source
-from collector.stages.api import ApiClient
+from collector.stages.api_client import ApiClient
 
 # The unfiltered list grows by about 0.01 % a day: yesterday's total is as good as a new one, which
 # would cost a call.

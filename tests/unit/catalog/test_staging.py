@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from collector.catalog.pages import ListedBefore, listing_digest, staging_records
+from collector.catalog.staging import ListedBefore, listing_digest, staging_records
 from collector.core.errors import Code
 from collector.core.wallpapers import Page, Rejected, Wallpaper
 

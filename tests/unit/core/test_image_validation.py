@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from collector.core.errors import Code, Edge, Fault, ItemError
-from collector.core.images import ImageType
-from collector.core.validation import (
+from collector.core.image_validation import (
     MIN_BYTES_PER_SECOND,
     THROUGHPUT_WINDOW_SECONDS,
     Throughput,
     Validator,
 )
+from collector.core.images import ImageType
 
 WIDTH, HEIGHT = 40, 30
 MAX_BYTES = 1_000_000

@@ -21,6 +21,7 @@ from collector.core.errors import Code, Fault
 from collector.core.maintenance import Kind
 from collector.settings import Settings, load_settings
 from collector.sources.wallhaven import CollectionName, Query
+from collector.sources.wallhaven.links import parse_link
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -179,11 +180,13 @@ def test_every_make_target_is_listed() -> None:
 def test_what_can_be_mirrored_can_be_asked_for() -> None:
     questions = []
     for _, cell in table(HOW_TO["choose"], "to mirror"):
-        program, command, option, value = shlex.split(bare(cell))
+        program, command, *option, value = shlex.split(bare(cell))
         assert (program, command) == ("collector", "run")
-        changes = {f"wallhaven_{option.removeprefix('--')}": value}
+        named = {option[0].removeprefix("--"): value} if option else parse_link(value)
+        changes = {f"wallhaven_{name}": each for name, each in named.items()}
         questions.append(Settings(**changes).question)
-    *searches, collection, everything = questions
+    *searches, collection, everything, seen_in_a_browser = questions
+    assert seen_in_a_browser == Query("nature", atleast="1920x1080")
     assert [type(question) for question in searches] == [Query] * 3
     assert isinstance(collection, CollectionName)
     assert isinstance(everything, Query)

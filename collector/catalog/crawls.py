@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import anyio
@@ -161,8 +161,8 @@ async def _while_connected(session: Session) -> AsyncIterator[anyio.Event]:
         try:
             yield lost
         finally:
-            # The pool has dropped a lost connection already, with its listeners.
-            if not lost.is_set():
+            # The pool drops a connection that is lost or terminated, with its listeners.
+            with suppress(asyncpg.InterfaceError):
                 connection.remove_termination_listener(lose)
     if lost.is_set():
         raise Outage(

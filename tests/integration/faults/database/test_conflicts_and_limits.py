@@ -37,7 +37,7 @@ from peers.postgres import Cut
 from tenacity import wait_none
 from world import small
 
-from collector.catalog import Loads, database, pages
+from collector.catalog import Loads, database, staging
 from collector.core.errors import Outage
 from collector.core.runs import RunStatus, StageName
 
@@ -207,9 +207,9 @@ async def test_a_transaction_that_the_server_ends_while_it_is_idle_is_an_outage(
             with anyio.fail_after(SOON_SECONDS):
                 while not session.connection.is_closed():
                     await anyio.sleep(0.01)
-            await pages.copy_records(session, records)
+            await staging.copy_records(session, records)
 
-        monkeypatch.setattr(pages, "copy_records", copy_late)
+        monkeypatch.setattr(staging, "copy_records", copy_late)
         audit = await world.run()
         require_outage(audit, StageName.EXTRACT)
         assert await staged(world) == (0, 0)

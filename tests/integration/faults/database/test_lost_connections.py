@@ -44,7 +44,7 @@ from processes import collector
 from pydantic import SecretStr
 from world import EVERYTHING, small
 
-from collector.catalog import database, pages
+from collector.catalog import database, staging
 from collector.catalog.queries import load_queries, sql_folder
 from collector.cli.progress import SilentProgress
 from collector.core.audit import AuditRow
@@ -160,7 +160,7 @@ async def test_a_backend_that_dies_in_the_middle_of_a_copy_is_an_outage_and_no_h
     monkeypatch: pytest.MonkeyPatch,
     listing: Callable[[list[dict[str, Any]]], list[object]] | None,
 ) -> None:
-    monkeypatch.setattr(pages, "COPY_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(staging, "COPY_TIMEOUT_SECONDS", 1.0)
     async with open_faults(small(small_images, 20), Hooks(listing=listing)) as world:
         narrow(world)
         await trap(world, "staging", SLEEPING, skip=1)
@@ -181,7 +181,7 @@ async def test_a_backend_that_dies_in_the_middle_of_a_copy_is_an_outage_and_no_h
 async def test_a_server_that_falls_silent_in_a_copy_is_not_waited_for_without_end(
     open_faults: OpenFaults, small_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "COPY_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(staging, "COPY_TIMEOUT_SECONDS", 0.3)
     async with open_faults(small(small_images, 30)) as world:
         world.database.on("COPY ", Cut.SILENT, skip=1)
         with anyio.fail_after(SOON_SECONDS):
@@ -488,6 +488,19 @@ async def test_a_reading_that_ends_well_leaves_the_connection_fit_for_others(
             async with world.runtime.catalog.crawls.reading(1, anyio.Event()):
                 await world.runtime.catalog.runs.heartbeat(1)
             assert not await ask(world, IS_READ)
+        await world.converge()
+
+
+@pytest.mark.case("PG-27")
+async def test_a_lock_that_is_not_released_in_time_ends_with_its_connection_and_fails_nothing(
+    open_faults: OpenFaults, small_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_faults(small(small_images, 5)) as world:
+        with monkeypatch.context() as patched:
+            patched.setattr("collector.catalog.crawls.CLEANUP_SECONDS", 0)
+            async with world.runtime.catalog.crawls.reading(1, anyio.Event()):
+                assert await ask(world, IS_READ)
+        await until(world, f"SELECT NOT ({IS_READ})")
         await world.converge()
 
 

@@ -41,7 +41,7 @@ from peers.exchange import Answer, Exchange
 from peers.http import Fault
 from world import small
 
-from collector.core import validation
+from collector.core import image_validation
 from collector.core.errors import Code
 from collector.core.parts import PART_BYTES
 from collector.core.runs import RunStatus
@@ -330,7 +330,7 @@ def body_apart(answer: Answer) -> tuple[bytes, bytes]:
 async def test_a_body_that_drips_is_not_waited_for(
     open_faults: OpenFaults, small_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(validation, "THROUGHPUT_WINDOW_SECONDS", 0.2)
+    monkeypatch.setattr(image_validation, "THROUGHPUT_WINDOW_SECONDS", 0.2)
     async with open_faults(small(small_images, 6), **GIVES_UP) as world:
         drips = {
             "with a length": dripping(body_apart),

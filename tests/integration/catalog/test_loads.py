@@ -20,7 +20,7 @@ from collector.catalog import (
     Pages,
     Runs,
     open_database,
-    pages,
+    staging,
 )
 from collector.core.errors import Code, Edge, Outage
 from collector.core.runs import Run
@@ -643,7 +643,7 @@ async def silenced(dsn: str) -> AsyncIterator[tuple[str, Proxy]]:
 async def test_a_server_that_falls_silent_in_the_middle_of_a_copy_is_an_outage(
     database: Database, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "COPY_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(staging, "COPY_TIMEOUT_SECONDS", 0.2)
     audit_id = await open_run(database)
     listed = page(1, *(wallpaper(f"w{n}") for n in range(24)))
     async with silenced(dsn) as (address, proxy), open_database(address) as through_proxy:

@@ -37,7 +37,8 @@ class Commands(TyperGroup):
     """A group whose commands are listed by task, and whose help names the common options."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [name for name in (*COMMANDS, *self.commands) if name in self.commands]
+        names = dict.fromkeys((*COMMANDS, *self.commands))
+        return [name for name in names if name in self.commands]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         command = super().get_command(ctx, cmd_name)
@@ -62,7 +63,6 @@ app = typer.Typer(
     help="Mirror a Wallhaven search into Postgres and S3, and prove it.",
     epilog=_ANYWHERE,
     context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

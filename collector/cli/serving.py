@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import shlex
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +16,7 @@ from collector.cli.app import app, invocation_of
 from collector.cli.execution import Answer, Exit, Invocation, print_answer
 from collector.core.errors import SettingsError
 from collector.core.runs import Json
-from collector.logs import logger
+from collector.logs import MARK, logger
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,6 +70,7 @@ def simulate(
         Profile,
         ProfileError,
         SimulatorOptions,
+        known_names,
         read_profile,
     )
 
@@ -89,7 +90,7 @@ def simulate(
         raise SettingsError(f"--{error.name.replace('_', '-')}", str(error)) from None
 
     try:
-        return _until_stopped(invocation_of(context), _served(options), show_exports)
+        return _until_stopped(invocation_of(context), _served(options), show_exports, known_names())
     except EmptyFolderError as error:
         raise SettingsError("--images", str(error)) from None
 
@@ -195,8 +196,12 @@ def _until_stopped(
     invocation: Invocation,
     serving: AbstractAsyncContextManager[Mapping[str, Json]],
     show: Callable[[Mapping[str, Json], Console], None],
+    names: Sequence[str] = (),
 ) -> Exit:
-    """Serve, print where, and wait for the signal that ends it, which is success."""
+    """Serve, print where, and wait for the signal that ends it, which is success.
+
+    stderr says that the servers are ready, and the `names` that they know.
+    """
     import anyio
 
     from collector.interrupts import Interrupted, run_interruptible
@@ -209,6 +214,8 @@ def _until_stopped(
         async with serving as where:
             invocation.answer(Answer(where, lambda console: show(where, console)))
             has_answered = True
+            for line in ("ready; Ctrl-C stops it", *names):
+                typer.echo(f"{MARK} {line}", err=True)
             await anyio.sleep_forever()
 
     try:

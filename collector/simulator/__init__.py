@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collector.simulator.catalogue import Catalogue, Inventory
 from collector.simulator.journal import Journal, Visit
+from collector.simulator.listings import known_names
 from collector.simulator.options import Hooks, InvalidOptionError, SimulatorOptions
 from collector.simulator.population import Wallpaper
 from collector.simulator.profile import (
@@ -43,6 +44,7 @@ __all__ = [
     "SimulatorOptions",
     "Visit",
     "Wallpaper",
+    "known_names",
     "open_simulator",
     "read_profile",
     "ready_profiles",

@@ -124,6 +124,15 @@ COLLECTIONS = (
 )
 
 
+def known_names() -> list[str]:
+    """Return lines that name the users, tags and public collections that can be searched for."""
+    return [
+        "users: " + ", ".join(f"@{uploader.username}" for uploader in UPLOADERS),
+        "tags: " + ", ".join(f"id:{tag.id} {tag.name}" for tag in TAGS),
+        "collections: " + ", ".join(f"{it.owner}/{it.id}" for it in COLLECTIONS if it.public),
+    ]
+
+
 def collections_of(user: str, *, private: bool) -> list[UserCollection]:
     """Return a user's collections, the private ones only on demand; [] if the user is unknown."""
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import Any
@@ -36,6 +37,22 @@ def test_every_help_names_the_options_that_any_command_takes(
         shown = capsys.readouterr().out
         assert "--json" in shown
         assert "--env-file FILE" in shown
+
+
+def test_a_shell_completes_the_names_of_commands() -> None:
+    asked = {
+        "_COLLECTOR_COMPLETE": "complete_bash",
+        "COMP_WORDS": "collector ver",
+        "COMP_CWORD": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "collector"],
+        env={**os.environ, **asked},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["verify", "version"])
 
 
 def test_dash_dash_version_is_the_version(capsys: pytest.CaptureFixture[str]) -> None:

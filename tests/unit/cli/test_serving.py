@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -141,3 +143,22 @@ def test_what_cannot_be_served_is_answered(
     assert said.err == "collector: no room\n"
     expected = {"status": "failed", "notes": "no room"}
     assert (json.loads(said.out) if as_json else said.out) == (expected if as_json else "")
+
+
+def test_a_server_says_that_it_is_ready_and_how_it_ends(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @asynccontextmanager
+    async def serve() -> AsyncIterator[Mapping[str, Json]]:
+        yield {"rows": "psql"}
+        raise AssertionError("it is cancelled")
+
+    def stop(where: Mapping[str, Json], console: object) -> None:
+        assert where == {"rows": "psql"}
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    invocation = Invocation(("serve",), as_json=False, env_file=None)
+    assert _until_stopped(invocation, serve(), stop, ("users: @someone",)) is Exit.DONE
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "[draenei] ready; Ctrl-C stops it\n[draenei] users: @someone\n"

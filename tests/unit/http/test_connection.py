@@ -101,7 +101,7 @@ def test_a_connection_that_is_about_to_close(value: str) -> None:
 def test_white_space_without_end_is_read_in_no_time() -> None:
     began = time.process_time()
     assert head("X:" + " " * 16_000 + "\x00") is None
-    assert time.process_time() - began < 0.05
+    assert time.process_time() - began < 0.5
 
 
 @given(st.binary(max_size=200))

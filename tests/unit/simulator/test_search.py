@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.simulator import Catalogue, SimulatorOptions, Wallpaper
+from collector.simulator import Catalogue, SimulatorOptions, Wallpaper, known_names
 from collector.simulator.search import (
     Query,
     criteria_from,
@@ -175,7 +175,7 @@ def test_a_hundred_thousand_items_are_searched_in_no_time() -> None:
     assert len(catalogue.columns.purity) == 100_000
     started = time.process_time()
     found = search(catalogue, criteria_from({"q": "draenei"}, keyed=False))
-    assert time.process_time() - started < 0.2  # about 15 ms; room for a busy machine
+    assert time.process_time() - started < 1  # about 15 ms; a collection of garbage may come between
     assert len(found) == 100_000
 
 
@@ -232,3 +232,9 @@ def test_any_page_is_a_number(text: str) -> None:
 
 def test_pages() -> None:
     assert [page_from(text) for text in (None, "", "abc", "3", "0", "-1")] == [1, 1, 1, 3, 0, -1]
+
+
+def test_the_names_that_are_printed_at_the_start_find_something() -> None:
+    users, tags, _ = (line.partition(": ")[2].split(", ") for line in known_names())
+    for word in (*users, *(tag.split(" ")[0] for tag in tags)):
+        assert _find(q=word), word

@@ -138,7 +138,7 @@ async def test_opening_a_large_catalogue_leaves_the_loop_free() -> None:
     async with open_simulator(SimulatorOptions(wallpapers=60_000)) as simulator:
         assert len(simulator.catalogue) == 60_000
     watcher.cancel()
-    assert 0 < longest < 0.3
+    assert 0 < longest < 1.0
 
 
 async def test_a_host_can_be_given_and_is_where_images_are(session: ClientSession) -> None:

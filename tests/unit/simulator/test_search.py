@@ -175,7 +175,7 @@ def test_a_hundred_thousand_items_are_searched_in_no_time() -> None:
     assert len(catalogue.columns.purity) == 100_000
     started = time.process_time()
     found = search(catalogue, criteria_from({"q": "draenei"}, keyed=False))
-    assert time.process_time() - started < 1  # about 15 ms; a collection of garbage may come between
+    assert time.process_time() - started < 1  # about 15 ms; garbage may be collected
     assert len(found) == 100_000
 
 

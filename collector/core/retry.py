@@ -40,7 +40,7 @@ MIN_API_ATTEMPTS = 3
 # The most requests during a challenge or a block: we do not solve it, and requests prolong it.
 MAX_BLOCKED = 3
 # In units of COLLECTOR_RETRY_BASE_SECONDS (5 s by default), so that they keep their proportion.
-# 60 s: one request a minute does not harm a site in trouble, and soon notices that it is back.
+# 60 s: a request or two a minute do not harm a site in trouble, and soon notice that it is back.
 _LONGEST_PAUSE_BASES = 12.0
 # 15 minutes: a restart or a deployment of the site is over by then. A longer outage (some of days
 # were seen in 2024 and 2026) is left to the next attempt of the scheduler or of a person.

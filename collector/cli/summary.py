@@ -26,6 +26,7 @@ _COLOURS = {
     "crashed": "red",
 }
 _STARTED_CHARACTERS = len("2026-12-01T11:44")
+_WIDE_COLUMNS = 160
 
 
 def show_end(row: AuditRow, settings: Settings, console: Console) -> None:
@@ -94,17 +95,20 @@ def _number(value: Json) -> int:
 
 
 def show_runs(runs: Sequence[Mapping[str, Json]], console: Console) -> None:
-    """Print one line for each run, which fits 80 columns, and the notes of each below the table."""
+    """Print one line for each run, which fits 80 columns; the notes are below the table."""
     if not runs:
         console.print("last runs: none")
         return
-    table = Table("started", "status", "stored", "failed", "missing", "search", box=None)
+    # A pipe or a wide terminal has room for the id, which resumes a run.
+    is_wide = console.width >= _WIDE_COLUMNS
+    names = ("started", "status", "stored", "failed", "missing", "search")
+    table = Table(*names, *(["run_id"] if is_wide else []), box=None)
     for column in table.columns[2:5]:
         column.justify = "right"
     for column in table.columns:
         column.no_wrap = True
     for run in runs:
-        table.add_row(*_cells(run))
+        table.add_row(*_cells(run), *([str(run["run_id"])] if is_wide else []))
     console.print("last runs")
     console.print(table)
     for run in runs:

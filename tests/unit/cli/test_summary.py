@@ -118,6 +118,12 @@ def test_a_run_is_one_line_at_80_columns_and_notes_follow() -> None:
     assert lines[5:] == [f" {RUN['run_id']}: interrupted", " noted: images that failed: 2"]
 
 
+def test_where_there_is_room_a_line_ends_with_the_id_that_resumes_the_run() -> None:
+    written = StringIO()
+    show_runs([RUN], PlainConsole(written))
+    assert written.getvalue().splitlines()[2].rstrip().endswith(str(RUN["run_id"]))
+
+
 def test_nothing_is_known_of_a_run_that_has_just_begun() -> None:
     written = StringIO()
     begun = {**RUN, "status": "running", "started_at": None, "search": None}

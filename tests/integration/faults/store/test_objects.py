@@ -252,7 +252,7 @@ async def test_a_store_that_refuses_conditions_is_not_written_to(
     async with open_faults(small(small_images, 3)) as world:
         world.store.on(conditional, refusal(501, "NotImplemented"), times=None)
         audit = await world.run()
-        await assert_outage(world, audit, "the store does not support a call that is needed")
+        await assert_outage(world, audit, "the store does not support a needed call")
         assert await stored(world) == []
         await world.converge()
 

@@ -23,8 +23,9 @@ from stack import Stack
 
 DAG_FOLDER = ROOT / "dags"
 PROGRAMS = Path(__file__).with_name("programs")
-# CPU seconds, the import of Airflow itself included.
-IMPORT_SECONDS = 3.0
+# CPU seconds, the import of Airflow itself included: 2 s on an idle machine, up to 4.4 on a slow and
+# busy one.
+IMPORT_SECONDS = 6.0
 TASKS = ["extract_metadata", "load_metadata_to_db", "download_and_upload_to_s3", "audit_run"]
 DATABASE = "dag_test"
 # One where nothing is stored yet.
@@ -239,6 +240,7 @@ def test_an_enrichment_run(dag_test: Callable[..., DagRun]) -> None:
     assert run.audit["report"]["enrichment"]["enriched"] == 7
 
 
+@pytest.mark.timeout(300)  # four runs of a DAG, each of which imports Airflow for every task
 def test_the_maintenance_is_red_where_bucket_and_tables_differ(
     dag_test: Callable[..., DagRun], bucket: Bucket
 ) -> None:
@@ -285,8 +287,8 @@ def test_a_backfill_that_failed_is_gone_on_with_as_the_same_run(
     assert run.state == "success", run.output
     assert run.tasks == {"mirror_list": "success"}
     assert run.audit == {}, "a crawl is one run"
-    said = f"audit: run_id={failed.run_id} status=succeeded inserted={WALLPAPERS}"
-    assert said in run.output
+    assert f"audit: run_id={failed.run_id} status=succeeded" in run.output
+    assert f" metadata_inserted={WALLPAPERS} " in run.output
 
 
 @pytest.mark.parametrize(
@@ -295,7 +297,7 @@ def test_a_backfill_that_failed_is_gone_on_with_as_the_same_run(
         (
             {"AWS_SECRET_ACCESS_KEY": "another"},
             "download_and_upload_to_s3",
-            "the secret key is not the access key's: check AWS_SECRET_ACCESS_KEY",
+            "the secret key does not match: check AWS_SECRET_ACCESS_KEY",
         ),
         ({"DATABASE_URL": "postgresql://collector:no@{server}"}, "extract_metadata", "password"),
         ({"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"}, "extract_metadata", "no conn"),

@@ -23,8 +23,7 @@ from stack import Stack
 
 DAG_FOLDER = ROOT / "dags"
 PROGRAMS = Path(__file__).with_name("programs")
-# CPU seconds, the import of Airflow itself included: 2 s on an idle machine, up to 4.4 on a slow and
-# busy one.
+# CPU seconds with the import of Airflow: 2 s on an idle machine, 4.4 s on a slow and busy one.
 IMPORT_SECONDS = 6.0
 TASKS = ["extract_metadata", "load_metadata_to_db", "download_and_upload_to_s3", "audit_run"]
 DATABASE = "dag_test"

@@ -37,7 +37,7 @@ PACE = {
     "COLLECTOR_LEASE_SECONDS": "3",
     "COLLECTOR_RETRY_BASE_SECONDS": "0.1",
     # The first run stores all that there is; in the stack it stays small.
-    "UPLOAD_BATCH_LIMIT": "500",
+    "UPLOAD_BATCH_LIMIT": "0",
     "WALLHAVEN_REQUESTS_PER_MINUTE": "6000",
 }
 
